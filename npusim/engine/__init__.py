@@ -1,0 +1,1 @@
+"""Execution of programs: the `reference` engine, and what engines share."""

@@ -1,0 +1,217 @@
+"""The reference engine: plain integer arithmetic in int64, one step after the other, obviously right and slow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import assert_never
+
+import numpy as np
+
+from npusim.errors import InternalMismatchError
+from npusim.folding import evaluate_node
+from npusim.graph import Array
+from npusim.kernels.integer import (
+    accumulate_convolution,
+    accumulate_fully_connected,
+    accumulate_transposed_convolution,
+    window_maximum,
+    window_sum,
+)
+from npusim.kernels.requantize import requantize, scaled_value, shift_right_floor
+from npusim.program import (
+    Clip,
+    HostOperation,
+    IntegerArray,
+    IntegerLayer,
+    LayerKind,
+    Program,
+    QuantizeStage,
+    Requantization,
+    Step,
+    Tap,
+    TapSource,
+    Window,
+)
+
+__all__ = ["accumulate", "run_layer", "run_step", "run_steps"]
+
+
+def run_steps(program: Program, feeds: Mapping[str, Array], wanted: Iterable[str]) -> dict[str, Array]:
+    """Run a program on stacked samples.
+
+    Parameters
+    ----------
+    program
+        The program; its `batching` must allow the number of samples on the first axis.
+    feeds
+        Arrays for the program's inputs in their declared element types.
+    wanted
+        Names of tensors to return, aliases resolved.
+
+    Returns
+    -------
+    dict
+        The wanted tensors as stored: integer codes where proven integers, else the graph's type.
+    """
+    targets = set(wanted)
+    last_use = {name: index for index, step in enumerate(program.steps) for name in program.inputs_of(step)}
+    values: dict[str, Array] = {name: feeds[name] for name in program.inputs}
+    results = {name: values[name] for name in targets & set(values)}
+    results.update({name: program.constants[name] for name in targets if name in program.constants})
+    for index, step in enumerate(program.steps):
+        produced = run_step(program, step, values, targets)
+        results.update({name: value for name, value in produced.items() if name in targets})
+        values.update({name: produced[name] for name in step.tensors if name in produced})
+        for name in (*program.inputs_of(step), *step.tensors):
+            if last_use.get(name, -1) <= index:
+                values.pop(name, None)
+    return results
+
+
+def run_step(program: Program, step: Step, values: Mapping[str, Array], targets: set[str]) -> dict[str, Array]:
+    """Compute one step's results, and those of its inner tensors that are targets, from the values of its inputs."""
+    if isinstance(step, IntegerLayer):
+        return run_layer(step, [values[name] for name in step.inputs], targets, program)
+    if isinstance(step, QuantizeStage):
+        return _run_quantize_stage(step, program, values)
+    if isinstance(step, HostOperation):
+        inputs = {name: _as_declared(name, program, values) for name in step.node.inputs if name}
+        results = evaluate_node(step.node, inputs, program.opset)
+        return {name: _as_stored(name, program, value) for name, value in zip(step.node.outputs, results, strict=False) if name}
+    assert_never(step)
+
+
+def run_layer(layer: IntegerLayer, inputs: list[Array], targets: set[str], program: Program) -> dict[str, Array]:
+    """Compute an integer layer's codes, and its inner tensors that are targets.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    inputs
+        Codes of its inputs, samples on the first axis.
+    targets
+        Names of wanted inner tensors.
+    program
+        Gives the element types the results are held in.
+    """
+    codes = [values.astype(np.int64) for values in inputs]
+    if layer.requantization is None:
+        result = _maximum(layer, codes[0])
+        return {layer.output: result.astype(program.tensors[layer.output].stored)}
+    accumulator = accumulate(layer, codes)
+    output = _requantized(layer, layer.requantization, accumulator)
+    residual = None
+    if layer.kind is LayerKind.PWCONVRES:
+        residual = codes[1]
+        output = _clipped(output + residual, layer.requantization.clip)
+    results = {layer.output: output.astype(program.tensors[layer.output].stored)}
+    for tap in layer.taps:
+        if tap.tensor in targets:
+            value = _tapped(layer, tap, accumulator, residual)
+            results[tap.tensor] = value.astype(program.tensors[tap.tensor].stored).reshape(
+                -1, *program.tensors[tap.tensor].shape[1:]
+            )
+    return results
+
+
+def accumulate(layer: IntegerLayer, codes: list[IntegerArray]) -> IntegerArray:
+    """The accumulator of a layer before the bias, int64 [samples, *accumulator_shape[1:]]."""
+    window, weights = layer.window, layer.weights
+    if layer.kind is LayerKind.ADD:
+        return codes[0] + codes[1]
+    if layer.kind is LayerKind.FC and weights is not None:
+        return accumulate_fully_connected(codes[0], weights)
+    if window is None:
+        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no window; please report this")
+    if layer.kind is LayerKind.AVGPOOL:
+        sums = window_sum(codes[0], kernel_shape=window.kernel_shape, strides=window.strides, pads=window.pads)
+        return sums.reshape(-1, *layer.accumulator_shape[1:])
+    if weights is None:
+        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no weights; please report this")
+    if layer.kind is LayerKind.TCONV:
+        return _accumulate_transposed(codes[0], weights, window, layer.group)
+    return accumulate_convolution(
+        codes[0], weights, strides=window.strides, pads=window.pads, dilations=window.dilations, group=layer.group
+    )
+
+
+def _accumulate_transposed(x: IntegerArray, weights: IntegerArray, window: Window, group: int) -> IntegerArray:
+    return accumulate_transposed_convolution(
+        x,
+        weights,
+        strides=window.strides,
+        pads=window.pads,
+        dilations=window.dilations,
+        group=group,
+        output_padding=window.output_padding,
+    )
+
+
+def _maximum(layer: IntegerLayer, codes: IntegerArray) -> IntegerArray:
+    window = layer.window
+    if window is None:
+        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no window; please report this")
+    return window_maximum(
+        codes,
+        kernel_shape=window.kernel_shape,
+        strides=window.strides,
+        pads=window.pads,
+        dilations=window.dilations,
+        ceil_mode=window.ceil_mode,
+    )
+
+
+def _requantized(layer: IntegerLayer, requantization: Requantization, accumulator: IntegerArray) -> IntegerArray:
+    clip = requantization.clip if layer.inner_clip is None else layer.inner_clip
+    return requantize(
+        accumulator,
+        bias=_by_channel(requantization.bias, layer),
+        scale=_by_channel(requantization.scale, layer),
+        shift=_by_channel(requantization.shift, layer),
+        lower=clip.lower,
+        upper=clip.upper,
+    )
+
+
+def _tapped(layer: IntegerLayer, tap: Tap, accumulator: IntegerArray, residual: IntegerArray | None) -> Array:
+    if tap.source is TapSource.MEAN:
+        mean = accumulator.astype(np.float32) / np.float32(tap.divisor)
+        return mean if tap.factor == 1 else mean * np.float32(tap.factor)
+    if tap.source is TapSource.RESIDUAL and residual is not None and layer.requantization is not None:
+        return _clipped(_requantized(layer, layer.requantization, accumulator) + residual, tap.clip)
+    scaled = (accumulator + _by_channel(tap.bias, layer)) * _by_channel(tap.scale, layer)
+    if not tap.shift.any():
+        return _clipped(scaled, tap.clip)
+    if tap.floored:
+        return _clipped(shift_right_floor(scaled, _by_channel(tap.shift, layer)), tap.clip)
+    return scaled_value(scaled, _by_channel(tap.shift, layer))
+
+
+def _clipped(values: IntegerArray, clip: Clip | None) -> IntegerArray:
+    return values if clip is None else np.clip(values, clip.lower, clip.upper)
+
+
+def _by_channel(values: IntegerArray, layer: IntegerLayer) -> IntegerArray:
+    """Shape per-channel values so that they broadcast along the accumulator's channel axis."""
+    trailing = len(layer.accumulator_shape) - 1 - layer.channel_axis
+    return values.reshape(-1, *(1,) * trailing)
+
+
+def _run_quantize_stage(stage: QuantizeStage, program: Program, values: Mapping[str, Array]) -> dict[str, Array]:
+    known = {stage.input: _as_declared(stage.input, program, values)}
+    for node in stage.nodes:
+        constants = {name: program.constants[name] for name in node.inputs if name in program.constants}
+        (known[node.outputs[0]],) = evaluate_node(node, {**constants, **known}, program.opset)
+    return {name: _as_stored(name, program, known[name]) for name in stage.tensors}
+
+
+def _as_declared(name: str, program: Program, values: Mapping[str, Array]) -> Array:
+    """A tensor in the element type the graph declares: codes become the floats the graph computes with, exactly."""
+    if name in program.constants:
+        return program.constants[name]
+    return values[name].astype(program.tensors[name].dtype, copy=False)
+
+
+def _as_stored(name: str, program: Program, values: Array) -> Array:
+    return values.astype(program.tensors[name].stored, copy=False)

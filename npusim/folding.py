@@ -1,0 +1,179 @@
+"""Constant folding and type inference in one walk: afterwards every remaining node depends on the input and has known types.
+
+Each exporter hides its constants differently (initializers, Constant nodes, chains of Pow, Log and Where); after folding
+they are plain arrays. Sizes are checked before anything is computed, so that a damaged or absurd model is refused in time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+from npusim.errors import ModelError, NpusimError, OperatorError, UnsupportedError
+from npusim.graph import Array, Graph, Node, TensorType
+from npusim.operators import lookup
+from npusim.operators.call import Call
+
+__all__ = ["MAXIMUM_ELEMENTS", "MAXIMUM_MULTIPLY_ACCUMULATES", "Inference", "evaluate_node", "fold"]
+
+MAXIMUM_ELEMENTS = 2**24
+"""Largest tensor of one sample: hundreds of times a microcontroller's memory, yet small enough to be refused in time."""
+
+MAXIMUM_MULTIPLY_ACCUMULATES = 2**32
+"""Most multiply-accumulates of one layer and sample: more would run for longer than anyone waits."""
+
+Inference: TypeAlias = Callable[[Node, Mapping[str, TensorType], Mapping[str, Array], int], tuple[TensorType | None, ...]]
+"""How types are inferred: node, known types, known constants, opset -> a type for each output (None where unknown)."""
+
+
+def fold(graph: Graph, infer: Inference, *, known: Mapping[str, Array], input_types: Mapping[str, TensorType]) -> Graph:
+    """Fold constants and infer the type of every tensor.
+
+    Parameters
+    ----------
+    graph
+        A graph as read.
+    infer
+        The type inference of single nodes.
+    known
+        Values of graph inputs that are fixed for this plan, because shapes depend on them; usually empty.
+    input_types
+        Types of the other graph inputs, as static as the caller knows them.
+
+    Returns
+    -------
+    Graph
+        Without the constant nodes; `constants` holds their results, `types` every tensor. Unknown sizes stay unknown.
+
+    Raises
+    ------
+    ModelError
+        If a declared type contradicts the inferred one, or a node its inputs.
+    UnsupportedError
+        If an operator is not supported or a tensor or layer is absurdly large.
+    """
+    constants = {**graph.constants, **known}
+    types = {name: TensorType(value.dtype, value.shape) for name, value in constants.items()}
+    types.update({name: kind for name, kind in input_types.items() if name not in constants})
+    remaining = []
+    for node in graph.nodes:
+        if lookup(node.op_type) is None:
+            raise UnsupportedError(f"{node} uses an operator that npusim does not support; rewrite the layer or leave it out")
+        for name, kind in zip(node.outputs, infer(node, types, constants, graph.opset), strict=True):
+            if name and kind is not None:
+                types[name] = _merge(name, node, kind, graph.types.get(name))
+        check_size(node, types)
+        sources = [name for name in node.inputs if name]
+        if all(name in constants for name in sources):
+            for name, value in zip(node.outputs, evaluate_node(node, constants, graph.opset), strict=False):
+                if name:
+                    value.setflags(write=False)
+                    constants[name] = value
+                    types[name] = TensorType(value.dtype, value.shape)
+        else:
+            remaining.append(node)
+    folded = frozenset(constants) - frozenset(graph.constants) - frozenset(known)
+    return replace(graph, nodes=tuple(remaining), constants=constants, types=types, folded=folded)
+
+
+def evaluate_node(node: Node, values: Mapping[str, Array], opset: int) -> tuple[Array, ...]:
+    """Compute the outputs of one node from the values of its inputs.
+
+    Raises
+    ------
+    UnsupportedError
+        If the operator refuses its attributes or inputs; the message names the node.
+    """
+    operator = lookup(node.op_type)
+    if operator is None:
+        raise UnsupportedError(f"{node} uses an operator that npusim does not support; rewrite the layer or leave it out")
+    call = Call(opset, node.attributes, len(node.outputs))
+    try:
+        result = operator(call, *(values[name] if name else None for name in node.inputs))
+    except OperatorError as error:
+        raise OperatorError(f"{node} cannot be computed: {error}") from None
+    except NpusimError:
+        raise
+    except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
+        raise UnsupportedError(f"{node} cannot be computed from its inputs: {error}") from error
+    return result if isinstance(result, tuple) else (result,)
+
+
+def check_size(node: Node, types: Mapping[str, TensorType]) -> None:
+    """Refuse a node whose result, padded input or work is far beyond any microcontroller.
+
+    Raises
+    ------
+    UnsupportedError
+        Naming the node, the size seen and the largest size accepted.
+    """
+    for name in node.outputs:
+        kind = types.get(name)
+        if kind is not None and kind.is_static and math.prod(kind.static_shape) > MAXIMUM_ELEMENTS:
+            raise UnsupportedError(
+                f"{node} produces '{name}' of shape {_show(kind.static_shape)}, more than {MAXIMUM_ELEMENTS} elements a sample; "
+                "no microcontroller holds that, so check the model"
+            )
+    _check_window(node, types)
+
+
+def _check_window(node: Node, types: Mapping[str, TensorType]) -> None:
+    source, result = types.get(node.inputs[0]) if node.inputs else None, types.get(node.outputs[0]) if node.outputs else None
+    if source is None or result is None or not source.is_static or not result.is_static:
+        return
+    pads = node.attributes.get("pads")
+    if isinstance(pads, tuple) and node.op_type != "Pad":
+        begins, ends = pads[: len(pads) // 2], pads[len(pads) // 2 :]
+        extents = [size + begin + end for size, begin, end in zip(source.static_shape[2:], begins, ends, strict=False)]
+        padded = math.prod((*source.static_shape[:2], *extents))
+        if padded > MAXIMUM_ELEMENTS:
+            raise UnsupportedError(
+                f"{node} pads its input to {_show(extents)}, more than {MAXIMUM_ELEMENTS} elements; check its pads {_show(pads)}"
+            )
+    work = _multiply_accumulates(node, types, math.prod(source.static_shape), math.prod(result.static_shape))
+    if work > MAXIMUM_MULTIPLY_ACCUMULATES:
+        raise UnsupportedError(
+            f"{node} needs {work} operations a sample, more than the {MAXIMUM_MULTIPLY_ACCUMULATES} that npusim accepts; "
+            "check its shapes"
+        )
+
+
+def _multiply_accumulates(node: Node, types: Mapping[str, TensorType], source: int, result: int) -> int:
+    weights = types.get(node.inputs[1]) if len(node.inputs) > 1 else None
+    shape = weights.static_shape if weights is not None and weights.is_static else ()
+    if node.op_type == "Conv" and len(shape) > 1:
+        return result * math.prod(shape[1:])
+    if node.op_type == "ConvTranspose" and len(shape) > 1:
+        return source * math.prod(shape[1:])
+    if node.op_type in ("MatMul", "Gemm") and shape:
+        return result * max(shape)
+    kernel = node.attributes.get("kernel_shape")
+    return result * math.prod(int(size) for size in kernel) if isinstance(kernel, tuple) else result
+
+
+def _merge(name: str, node: Node, inferred: TensorType, declared: TensorType | None) -> TensorType:
+    if declared is None:
+        return inferred
+    if declared.dtype != inferred.dtype:
+        raise ModelError(
+            f"tensor '{name}' is declared as {declared.dtype}, but {node} produces {inferred.dtype}; the model contradicts itself"
+        )
+    if declared.shape is None or inferred.shape is None:
+        return inferred if declared.shape is None else declared
+    clash = len(declared.shape) != len(inferred.shape) or any(
+        isinstance(seen, int) and isinstance(wanted, int) and seen != wanted
+        for seen, wanted in zip(inferred.shape, declared.shape, strict=False)
+    )
+    if clash:
+        raise ModelError(
+            f"tensor '{name}' is declared with shape {_show(declared.shape)}, but {node} produces {_show(inferred.shape)}; "
+            "the model contradicts itself, export it again"
+        )
+    return inferred
+
+
+def _show(sizes: object) -> str:
+    items = sizes if isinstance(sizes, (tuple, list)) else (sizes,)
+    return "[" + ", ".join("?" if item is None else str(item) for item in items) + "]"

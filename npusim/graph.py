@@ -1,0 +1,173 @@
+"""The ONNX graph as plain, frozen data: what the reader produces and everything behind it works on.
+
+Nothing here knows protobuf; nothing here knows what an NPU is.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.errors import ModelError
+
+__all__ = ["Array", "Attribute", "Dimension", "Graph", "Node", "TensorType", "sort_topologically"]
+
+Array: TypeAlias = npt.NDArray[np.generic]
+Attribute: TypeAlias = int | float | str | Array | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+Dimension: TypeAlias = int | str | None
+"""A size, the name of a size that is not fixed, or None where nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """Element type and shape of a tensor.
+
+    Attributes
+    ----------
+    dtype
+        NumPy dtype of the elements.
+    shape
+        Sizes from the outermost axis inwards; None when even the rank is unknown.
+    """
+
+    dtype: np.dtype[np.generic]
+    shape: tuple[Dimension, ...] | None
+
+    @property
+    def is_static(self) -> bool:
+        """True when every size is a number."""
+        return self.shape is not None and all(isinstance(size, int) for size in self.shape)
+
+    @property
+    def static_shape(self) -> tuple[int, ...]:
+        """The shape when it is static; `ValueError` otherwise (callers check `is_static` where that can happen)."""
+        if self.shape is None or not self.is_static:
+            raise ValueError(f"shape {self.shape} is not static")
+        return tuple(size for size in self.shape if isinstance(size, int))
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator call.
+
+    Attributes
+    ----------
+    op_type
+        ONNX operator name in the default domain, for example ``"Conv"``.
+    name
+        Name of the node, possibly empty.
+    inputs, outputs
+        Tensor names; an empty string stands for an optional tensor that is left out.
+    attributes
+        Attribute values by name; tensors as arrays, strings decoded.
+    """
+
+    op_type: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Operator, node name and first output, the way error messages name a node."""
+        produced = next((name for name in self.outputs if name), "nothing")
+        label = f" '{self.name}'" if self.name else ""
+        return f"{self.op_type}{label} (producing '{produced}')"
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A graph in topological order: each node's inputs are graph inputs, constants or outputs of earlier nodes.
+
+    Attributes
+    ----------
+    opset
+        Version of the default operator set.
+    inputs, outputs
+        Tensor names in declared order. An initializer of the same name as an input is that input's default and is not listed.
+    nodes
+        Operator calls, topologically ordered.
+    constants
+        Values known without running the graph: initializers, and after folding the outputs of constant nodes.
+    types
+        Element type and shape of tensors by name: declared ones, and after type inference those of every tensor.
+    folded
+        Names of the constants that nodes produced, before folding took those nodes out.
+    """
+
+    opset: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, Array]
+    types: Mapping[str, TensorType]
+    folded: frozenset[str] = frozenset()
+
+    def producers(self) -> dict[str, Node]:
+        """The node that produces each tensor."""
+        return {name: node for node in self.nodes for name in node.outputs if name}
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """The nodes that read each tensor, in order; a node that reads it twice stands there twice."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in node.inputs:
+                if name:
+                    readers.setdefault(name, []).append(node)
+        return readers
+
+
+def sort_topologically(nodes: Sequence[Node], known: set[str], outputs: Sequence[str]) -> tuple[Node, ...]:
+    """Order nodes so that each stands behind the producers of its inputs; keeps the given order where it is already right.
+
+    Raises
+    ------
+    ModelError
+        If two nodes produce one tensor, a tensor is read that nothing produces, or nodes wait for each other in a cycle.
+    """
+    producer: dict[str, int] = {}
+    for index, node in enumerate(nodes):
+        for name in node.outputs:
+            if name in producer or (name and name in known):
+                raise ModelError(f"tensor '{name}' is produced twice, the second time by {node}; one producer is wanted")
+            if name:
+                producer[name] = index
+    for name in outputs:
+        if name not in producer and name not in known:
+            raise ModelError(f"output '{name}' is produced by no node; the model is incomplete, export it again")
+    waiting: list[set[int]] = []
+    readers: dict[int, list[int]] = {}
+    for index, node in enumerate(nodes):
+        sources = set()
+        for name in node.inputs:
+            if name in producer:
+                sources.add(producer[name])
+            elif name and name not in known:
+                raise ModelError(
+                    f"{node} reads tensor '{name}', which nothing produces; the model is incomplete, export it again"
+                )
+        waiting.append(sources)
+        for source in sources:
+            readers.setdefault(source, []).append(index)
+    return _drain(nodes, waiting, readers)
+
+
+def _drain(nodes: Sequence[Node], waiting: list[set[int]], readers: Mapping[int, list[int]]) -> tuple[Node, ...]:
+    ready = [index for index, sources in enumerate(waiting) if not sources]
+    ordered = []
+    while ready:
+        index = heapq.heappop(ready)
+        ordered.append(nodes[index])
+        for reader in readers.get(index, ()):
+            waiting[reader].discard(index)
+            if not waiting[reader]:
+                heapq.heappush(ready, reader)
+    if len(ordered) < len(nodes):
+        stuck = next(node for node, sources in zip(nodes, waiting, strict=True) if sources)
+        raise ModelError(f"the graph has a cycle: {stuck} waits for its own result; a feed-forward graph is needed")
+    return tuple(ordered)

@@ -1,0 +1,166 @@
+"""From a folded graph to the integer program: the only place that knows the patterns exporters write.
+
+Every exporter's dialect is read into the same few layers. What is almost a layer stays a host operation and runs exactly as
+the graph says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from npusim.graph import Graph, Node, TensorType
+from npusim.lowering.aliases import remove_aliases
+from npusim.lowering.batching import generalise_batch
+from npusim.lowering.chain import node_label
+from npusim.lowering.layers import WEIGHTED, recognise_weighted_layer
+from npusim.lowering.pools import POOLS, recognise_pool
+from npusim.lowering.quantize_stage import recognise_quantize_stage
+from npusim.lowering.residual import fuse_pointwise_residuals, recognise_residual
+from npusim.lowering.values import UNKNOWN, ValueRange, range_of_constant, range_of_input, range_of_outputs, storage
+from npusim.lowering.view import NotALayer, View
+from npusim.program import (
+    HostOperation,
+    IntegerLayer,
+    Program,
+    QuantizeStage,
+    Step,
+    Tap,
+    TapSource,
+    Tensor,
+)
+
+__all__ = ["lower"]
+
+_MOVES_DATA = frozenset(
+    "Reshape Flatten Squeeze Unsqueeze Transpose Concat Split Slice Gather GatherND Expand Tile Pad Resize".split()
+)
+
+
+def lower(graph: Graph) -> Program:
+    """Lower a folded graph with static types to a program.
+
+    Parameters
+    ----------
+    graph
+        A graph from :func:`npusim.folding.fold`; the batch axis has size 1 or the declared size.
+
+    Returns
+    -------
+    Program
+        Every node of the graph is part of exactly one step.
+    """
+    plain, aliases = remove_aliases(graph)
+    general, batching = generalise_batch(plain)
+    executed = {node.outputs: node for node in general.nodes}
+    lowering = _Lowering(View.of(plain), {name: range_of_input(plain.types[name]) for name in plain.inputs})
+    for node in plain.nodes:
+        if node.outputs not in lowering.taken:
+            lowering.take(node, executed[node.outputs])
+    steps = _unique_names(fuse_pointwise_residuals(lowering.steps, lowering.view))
+    tensors = _tensors(plain, steps, lowering.ranges)
+    tensors.update({name: replace(tensors[target], name=name) for name, target in aliases.items() if target in tensors})
+    return Program(plain.inputs, graph.outputs, steps, tensors, general.constants, aliases, plain.opset, batching)
+
+
+@dataclass
+class _Lowering:
+    """The state of one walk over the graph."""
+
+    view: View
+    ranges: dict[str, ValueRange]
+    steps: list[Step] = field(default_factory=list)
+    taken: set[tuple[str, ...]] = field(default_factory=set)
+    blame: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def take(self, node: Node, executed: Node) -> None:
+        """Append the step that starts at a node."""
+        try:
+            step, nodes = self.recognise(node)
+        except NotALayer as finding:
+            self._leave_on_host(node, executed, finding)
+            return
+        self.steps.append(step)
+        self.taken.update(part.outputs for part in nodes)
+        self.ranges[step.output] = self._range_of(step)
+
+    def recognise(self, node: Node) -> tuple[IntegerLayer | QuantizeStage, tuple[Node, ...]]:
+        """Read a layer or a quantize stage that starts at a node."""
+        view, source = self.view, self.ranges.get(node.inputs[0], UNKNOWN) if node.inputs else UNKNOWN
+        if node.op_type in WEIGHTED:
+            return recognise_weighted_layer(view, node, source)
+        if node.op_type in POOLS:
+            return recognise_pool(view, node, source)
+        if node.outputs in self.blame:
+            raise NotALayer("")
+        variable = [name for name in node.inputs if name and view.constant(name) is None]
+        if node.op_type == "Add" and len(variable) == 2:
+            return recognise_residual(view, node, self.ranges)
+        starts_at_input = variable[:1] and variable[0] in view.graph.inputs
+        if len(variable) == 1 and (starts_at_input or not self.ranges.get(variable[0], UNKNOWN).integral):
+            return recognise_quantize_stage(view, node)
+        raise NotALayer("")
+
+    def _leave_on_host(self, node: Node, executed: Node, finding: NotALayer) -> None:
+        reason = self.blame.get(node.outputs) or _reason(node, finding)
+        for part in finding.nodes:
+            if part is not node:
+                self.blame.setdefault(part.outputs, f"it belongs to {node}, which is no layer of the NPU: {finding.reason}")
+        self.steps.append(HostOperation(node_label(node), node.op_type, executed, reason))
+        found = range_of_outputs(node, self.ranges, self.view.graph)
+        self.ranges.update({name: value for name, value in zip(node.outputs, found, strict=False) if name})
+
+    def _range_of(self, step: IntegerLayer | QuantizeStage) -> ValueRange:
+        if isinstance(step, QuantizeStage):
+            return ValueRange(step.clip.lower, step.clip.upper, True)
+        if step.requantization is None:
+            return self.ranges[step.inputs[0]]
+        return ValueRange(step.requantization.clip.lower, step.requantization.clip.upper, True)
+
+
+def _reason(node: Node, finding: NotALayer) -> str:
+    if node.op_type in WEIGHTED or node.op_type in POOLS:
+        return f"no layer of the NPU: {finding.reason}"
+    if node.op_type in _MOVES_DATA:
+        return "it only moves or repeats data; no layer type of the NPU does that"
+    return "no layer type of the NPU computes it; the host does, in the graph's element type"
+
+
+def _unique_names(steps: Iterable[Step]) -> tuple[Step, ...]:
+    listed = tuple(steps)
+    count = Counter(step.name for step in listed)
+    return tuple(step if count[step.name] == 1 else replace(step, name=f"{step.name}:{step.tensors[-1]}") for step in listed)
+
+
+def _tensors(graph: Graph, steps: Iterable[Step], ranges: Mapping[str, ValueRange]) -> dict[str, Tensor]:
+    tensors = {}
+    for name in graph.inputs:
+        kind = graph.types[name]
+        tensors[name] = _tensor(name, kind, ranges[name], kind.dtype)
+    for name in sorted(graph.folded):
+        value = graph.constants[name]
+        known = range_of_constant(value)
+        tensors[name] = Tensor(name, value.shape, value.dtype, value.dtype, known.lower, known.upper)
+    for step in steps:
+        for name in step.tensors:
+            known = ranges.get(name, UNKNOWN)
+            tensors[name] = _tensor(name, graph.types[name], known, storage(known, graph.types[name].dtype))
+        if isinstance(step, IntegerLayer):
+            tensors.update({tap.tensor: _tap_tensor(tap, step, graph.types[tap.tensor]) for tap in step.taps})
+    return tensors
+
+
+def _tensor(name: str, kind: TensorType, known: ValueRange, stored: np.dtype[np.generic]) -> Tensor:
+    return Tensor(name, kind.static_shape, kind.dtype, stored, known.lower, known.upper)
+
+
+def _tap_tensor(tap: Tap, layer: IntegerLayer, kind: TensorType) -> Tensor:
+    if tap.source is TapSource.MEAN or (tap.source is TapSource.ACCUMULATOR and not tap.floored and tap.shift.any()):
+        return Tensor(tap.tensor, kind.static_shape, kind.dtype, kind.dtype, -np.inf, np.inf)
+    if tap.clip is not None and tap.clip.lower > -(2**31) and tap.clip.upper < 2**31:
+        known = ValueRange(tap.clip.lower, tap.clip.upper, True)
+        return Tensor(tap.tensor, kind.static_shape, kind.dtype, storage(known, kind.dtype), known.lower, known.upper)
+    return Tensor(tap.tensor, kind.static_shape, kind.dtype, np.dtype(np.int64), -np.inf, np.inf)

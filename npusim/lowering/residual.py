@@ -1,0 +1,118 @@
+"""Recognition of residuals: the sum of two tensors of codes, alone (ADD) or as the end of a pointwise convolution
+(PWCONVRES)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from npusim.graph import Node
+from npusim.lowering.chain import node_label, read_chain
+from npusim.lowering.values import ValueRange
+from npusim.lowering.view import NotALayer, View
+from npusim.program import IntegerLayer, LayerKind, Step, Tap, TapSource
+
+__all__ = ["fuse_pointwise_residuals", "recognise_residual"]
+
+
+def recognise_residual(view: View, node: Node, ranges: Mapping[str, ValueRange]) -> tuple[IntegerLayer, tuple[Node, ...]]:
+    """Read the sum of two tensors of codes and what turns it into codes again.
+
+    Returns
+    -------
+    (layer, nodes)
+        A layer of kind ADD and the nodes it stands for.
+
+    Raises
+    ------
+    NotALayer
+        With the reason, when the node is no such sum.
+    """
+    shapes = [view.shape(name) for name in node.inputs]
+    if not all(name in ranges and ranges[name].is_codes for name in node.inputs):
+        raise NotALayer("an operand is not proven to hold integers", (node,))
+    if shapes[0] != shapes[1] or len(shapes[0]) < 2:
+        raise NotALayer("its operands have different shapes", (node,))
+    try:
+        chain = read_chain(view, node.outputs[0], shapes[0], 1)
+    except NotALayer as finding:
+        raise NotALayer(finding.reason, (node, *finding.nodes)) from None
+    layer = IntegerLayer(
+        name=node_label(node),
+        kind=LayerKind.ADD,
+        inputs=node.inputs,
+        output=chain.output,
+        input_shape=shapes[0],
+        output_shape=view.shape(chain.output),
+        accumulator_shape=shapes[0],
+        channel_axis=1,
+        weights=None,
+        weight_bits=None,
+        window=None,
+        group=1,
+        requantization=chain.requantization,
+        inner_clip=None,
+        taps=chain.taps,
+        nodes=tuple(node_label(part) for part in (node, *chain.nodes)),
+    )
+    return layer, (node, *chain.nodes)
+
+
+def fuse_pointwise_residuals(steps: Sequence[Step], view: View) -> tuple[Step, ...]:
+    """Make one PWCONVRES of a pointwise convolution and the plain residual that is the only reader of its codes.
+
+    The NPU saturates the convolution's own result, adds the residual and saturates again, without a second scale: only a
+    residual that neither shifts nor scales the sum has that form. When both operands qualify, the one computed last is
+    taken, so that the other is ready.
+    """
+    fused = list(steps)
+    for step in steps:
+        if not isinstance(step, IntegerLayer) or step.kind is not LayerKind.ADD or not _is_plain(step):
+            continue
+        convolution = _pointwise_operand(fused, step, view)
+        if convolution is not None:
+            fused[fused.index(step)] = _fuse(convolution, step)
+            fused.remove(convolution)
+    return tuple(fused)
+
+
+def _is_plain(layer: IntegerLayer) -> bool:
+    requantization = layer.requantization
+    return requantization is not None and not (
+        requantization.bias.any() or requantization.shift.any() or np.not_equal(requantization.scale, 1).any()
+    )
+
+
+def _pointwise_operand(steps: Sequence[Step], residual: IntegerLayer, view: View) -> IntegerLayer | None:
+    candidates = [
+        step
+        for step in steps
+        if isinstance(step, IntegerLayer)
+        and step.kind is LayerKind.PWCONV
+        and step.output in residual.inputs
+        and view.only_reader(step.output) is not None
+    ]
+    return candidates[-1] if candidates and residual.inputs[0] != residual.inputs[1] else None
+
+
+def _fuse(convolution: IntegerLayer, residual: IntegerLayer) -> IntegerLayer:
+    if convolution.requantization is None or residual.requantization is None:
+        raise ValueError("both layers need a requantization")
+    requantization = convolution.requantization
+    other = residual.inputs[1] if residual.inputs[0] == convolution.output else residual.inputs[0]
+    arithmetic = (requantization.bias, requantization.scale, requantization.shift)
+    own = Tap(convolution.output, TapSource.ACCUMULATOR, *arithmetic, floored=True, clip=requantization.clip)
+    summed = tuple(replace(tap, source=TapSource.RESIDUAL) for tap in residual.taps)
+    return replace(
+        convolution,
+        kind=LayerKind.PWCONVRES,
+        inputs=(convolution.inputs[0], other),
+        output=residual.output,
+        output_shape=residual.output_shape,
+        requantization=replace(requantization, clip=residual.requantization.clip),
+        inner_clip=requantization.clip,
+        taps=(*convolution.taps, own, *summed),
+        nodes=(*convolution.nodes, *residual.nodes),
+    )

@@ -1,0 +1,89 @@
+"""From a model file to a program: reading, folding and lowering in one call, for the shapes the inputs fix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from npusim.errors import InputError, UnsupportedError
+from npusim.folding import fold
+from npusim.graph import Array, Graph, TensorType
+from npusim.lowering import lower
+from npusim.onnx_reader import infer_node
+from npusim.program import Program
+
+__all__ = ["Plan", "needs_inputs", "plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A program, and the input values that were fixed for it because shapes depend on them."""
+
+    program: Program
+    bound: frozenset[str]
+
+
+def needs_inputs(graph: Graph) -> str | None:
+    """Why a program cannot be planned before inputs are seen, as the name of the first input with an open size; None if it can.
+
+    An open first axis is the batch and does not count.
+    """
+    for name in graph.inputs:
+        shape = graph.types[name].shape
+        if shape is None or any(not isinstance(size, int) for size in shape[1:]):
+            return name
+    return None
+
+
+def plan(graph: Graph, feeds: Mapping[str, Array] | None = None) -> Plan:
+    """Plan a program for a graph.
+
+    Parameters
+    ----------
+    graph
+        A graph as read.
+    feeds
+        Inputs of one run; they fix open sizes, and where shapes depend on the values of integer inputs, those values.
+
+    Raises
+    ------
+    UnsupportedError
+        If sizes stay open.
+    """
+    given = {} if feeds is None else feeds
+    types = {name: _input_type(graph.types[name], given.get(name)) for name in graph.inputs}
+    folded = fold(graph, infer_node, known={}, input_types=types)
+    open_tensor = _first_open(folded)
+    if open_tensor is None:
+        return Plan(lower(folded), frozenset())
+    values = {name: array for name, array in given.items() if array.dtype.kind in "iub"}
+    if values:
+        folded = fold(graph, infer_node, known=values, input_types=types)
+        open_tensor = _first_open(folded)
+        if open_tensor is None:
+            remaining = tuple(name for name in graph.inputs if name not in values)
+            return Plan(lower(replace(folded, inputs=remaining)), frozenset(values))
+    raise UnsupportedError(
+        f"the shape of tensor '{open_tensor}' is not fixed by the model{'' if feeds is None else ' or the inputs'}; "
+        "export the model with fixed shapes, or give inputs that fix them"
+    )
+
+
+def _first_open(graph: Graph) -> str | None:
+    names = (*graph.inputs, *(name for node in graph.nodes for name in node.outputs if name), *graph.outputs)
+    return next((name for name in names if name not in graph.types or not graph.types[name].is_static), None)
+
+
+def _input_type(declared: TensorType, value: Array | None) -> TensorType:
+    """The declared type with open sizes taken from a value; an open first axis is the batch, planned for one sample."""
+    shape = declared.shape
+    if shape is None:
+        return declared if value is None else TensorType(declared.dtype, value.shape)
+    if value is not None and len(shape) != value.ndim:
+        raise InputError(f"an input has {value.ndim} axes, wanted {len(shape)}")
+    sizes = [
+        size if isinstance(size, int) else (size if value is None else value.shape[axis]) for axis, size in enumerate(shape)
+    ]
+    if sizes and not isinstance(shape[0], int):
+        sizes[0] = 1
+    return TensorType(declared.dtype, tuple(sizes))

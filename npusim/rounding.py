@@ -1,0 +1,82 @@
+"""How far two float32 computations of one operator may lie apart when nothing but the order of rounding differs.
+
+Integers never need this: it is only for sums of floats, whose order IEEE 754 leaves free, and for functions that IEEE 754 does not
+define to the last bit. The limits follow from the values themselves; there is no setting for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.folding import evaluate_node
+from npusim.graph import Array, Node
+
+__all__ = ["FREE_ORDER", "rounding_limit"]
+
+UNIT_ROUNDOFF: Final = 2.0**-24
+"""Largest relative error of one float32 rounding."""
+
+FUNCTION_LIMIT: Final = 2.0**-20
+"""Limit for functions without an exact definition, relative to max(1, |y|): onnxruntime evaluates them by short polynomials."""
+
+_SUMS: Final = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+_REDUCTIONS: Final = frozenset(("ReduceSum", "ReduceMean", "AveragePool", "GlobalAveragePool", "Mean", "Sum"))
+_FUNCTIONS: Final = frozenset(
+    "Sigmoid Tanh Exp Log Pow Softmax LogSoftmax HardSigmoid Erf Gelu Elu Selu Softplus Softsign HardSwish Resize Sqrt Reciprocal "
+    "ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp BatchNormalization LeakyRelu PRelu Div "
+    "DequantizeLinear".split()
+)
+
+FREE_ORDER: Final = _SUMS | _REDUCTIONS | _FUNCTIONS
+"""Operators whose float32 result is not the same in every correct implementation."""
+
+
+def rounding_limit(node: Node, values: Mapping[str, Array], result: Array, opset: int) -> npt.NDArray[np.float64]:
+    """Largest difference that two float32 evaluations of a node may show, element by element.
+
+    A sum of n products that is rounded in any order is off by at most ``n * u / (1 - n * u)`` times the sum of the products'
+    magnitudes (u = 2**-24); two evaluations differ by at most twice that.
+
+    Parameters
+    ----------
+    node
+        A node whose `op_type` is in :data:`FREE_ORDER`.
+    values
+        Its inputs, constants included.
+    result
+        One evaluation.
+    opset
+        Version of the operator set.
+
+    Returns
+    -------
+    float64 array
+        Of the result's shape.
+    """
+    magnitude = np.abs(result.astype(np.float64))
+    if node.op_type in _SUMS or node.op_type in _REDUCTIONS:
+        sizes = {name: np.abs(array).astype(np.float64) if array.dtype.kind == "f" else array for name, array in values.items()}
+        (total, *_) = evaluate_node(node, sizes, opset)
+        terms = _terms(node, values)
+        relative = terms * UNIT_ROUNDOFF / (1 - terms * UNIT_ROUNDOFF)
+        return 2 * relative * total.astype(np.float64)
+    largest = np.maximum(1.0, magnitude)
+    if node.op_type == "BatchNormalization":
+        scale, shift = (np.abs(values[name]).max(initial=0.0) for name in node.inputs[1:3])
+        largest = largest + float(scale) + float(shift) + float(np.abs(values[node.inputs[0]]).max(initial=0.0))
+    return FUNCTION_LIMIT * largest
+
+
+def _terms(node: Node, values: Mapping[str, Array]) -> int:
+    if node.op_type == "Conv":
+        return int(np.prod(values[node.inputs[1]].shape[1:])) + 2
+    if node.op_type == "ConvTranspose":
+        weights = values[node.inputs[1]]
+        return int(weights.shape[0] * np.prod(weights.shape[2:])) + 2
+    if node.op_type in ("Gemm", "MatMul"):
+        return max(values[node.inputs[1]].shape) + 2
+    return int(np.prod(values[node.inputs[0]].shape[1:])) + 2

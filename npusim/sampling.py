@@ -1,0 +1,81 @@
+"""Inputs made for a model when the user gives none: the input stage's range covered, extremes included, reproducible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.graph import Array
+from npusim.program import Program, QuantizeStage, Tensor
+
+__all__ = ["generate_inputs"]
+
+_Ends = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+def generate_inputs(program: Program, count: int, *, seed: int = 0) -> dict[str, Array]:
+    """Make inputs for a program.
+
+    The first samples are extremes: everything at the lower end of the range that the input stage can tell apart, everything at
+    the upper end, zeros, both ends beyond the range, ends alternating at random. The others are uniform over the range, over a
+    tenth of it around zero, or normally distributed, in turn.
+
+    Parameters
+    ----------
+    program
+        The program; its inputs need a batch axis of one sample.
+    count
+        Number of samples, at least 1.
+    seed
+        Seed of the pseudo-random numbers; the same seed gives the same inputs.
+
+    Returns
+    -------
+    dict
+        An array ``[count, ...]`` for each input, in its declared element type.
+    """
+    generator = np.random.default_rng(seed)
+    return {name: _samples(program.tensors[name], _ends(program, name), count, generator) for name in program.inputs}
+
+
+def _ends(program: Program, name: str) -> _Ends:
+    """Values at which the codes of an input reach their ends, broadcastable to one sample."""
+    tensor = program.tensors[name]
+    if tensor.dtype.kind in "iub":
+        return np.full((), tensor.lower), np.full((), tensor.upper)
+    stage = next((step for step in program.quantize_stages if step.input == name), None)
+    return (np.full((), -1.0), np.full((), 1.0)) if stage is None else _stage_ends(stage)
+
+
+def _stage_ends(stage: QuantizeStage) -> _Ends:
+    multiplier = np.where(stage.multiplier == 0, 1.0, stage.multiplier)
+    first, last = stage.clip.lower / multiplier - stage.offset, (stage.clip.upper + 1) / multiplier - stage.offset
+    return np.minimum(first, last), np.maximum(first, last)
+
+
+def _samples(tensor: Tensor, ends: _Ends, count: int, generator: np.random.Generator) -> Array:
+    shape = tensor.shape[1:]
+    lower, upper = (np.broadcast_to(end, (1, *shape))[0] if shape else end.reshape(()) for end in ends)
+    middle, width = (lower + upper) / 2, upper - lower
+    extremes: list[Callable[[], npt.NDArray[np.float64]]] = [
+        lambda: lower,
+        lambda: upper,
+        lambda: np.zeros(shape),
+        lambda: lower - width,
+        lambda: upper + width,
+        lambda: np.where(generator.random(shape) < 0.5, lower, upper),
+    ]
+    usual: list[Callable[[], npt.NDArray[np.float64]]] = [
+        lambda: generator.uniform(lower, upper, shape),
+        lambda: generator.uniform(lower, upper, shape) / 10,
+        lambda: generator.normal(middle, np.abs(width) / 6 + 1e-30, shape),
+    ]
+    rows = [extremes[index]() if index < len(extremes) else usual[index % len(usual)]() for index in range(count)]
+    values = np.stack([np.broadcast_to(row, shape) for row in rows])
+    if tensor.dtype.kind == "b":
+        return values > 0.5
+    if tensor.dtype.kind in "iu":
+        return np.clip(np.rint(values), tensor.lower, tensor.upper).astype(tensor.dtype)
+    return values.astype(tensor.dtype)

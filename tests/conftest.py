@@ -1,0 +1,121 @@
+"""Tests that need what is not always there: they are left out where it is missing, counted, and never left out unnoticed.
+
+* ``@pytest.mark.exports``: needs the real exports (``../shared/models``, or the folder that ``NPUSIM_EXPORTS`` names).
+* an argument named ``export``: the test runs once for every real export, a `support.Export`. It must run for all of them; a test
+  that wants only some is to name its argument otherwise and be marked ``exports``.
+* ``@pytest.mark.needs_torch``: needs torch.
+
+The run ends with lines that say how many exports ran and what was left out. With ``NPUSIM_REQUIRE_EXPORTS=1`` the run fails
+unless there is at least one test with the argument ``export`` and each of them ran for every export in INDEX.csv; with
+``NPUSIM_REQUIRE_TORCH=1`` it fails where torch is missing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+
+import hypothesis
+import pytest
+
+pytest.register_assert_rewrite("support", "oracle")
+
+import support  # noqa: E402
+
+NEEDS = "npusim_needs"
+"""Reports carry what their test needs under this name, since only reports reach the process that prints the summary."""
+
+EXPORT = "npusim_export"
+"""Reports of a test with the argument ``export`` carry the function and the name of the export under this name."""
+
+MISSING = {
+    "exports": f"the real exports ({support.EXPORTS_FOLDER} is not here)",
+    "torch": "torch (it is not installed: pip install 'npusim[torch]')",
+}
+
+# No deadline: how long an example takes must not decide a test.
+hypothesis.settings.register_profile("npusim", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("npusim")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if support.EXPORTS is None and (required("EXPORTS") or os.environ.get("NPUSIM_EXPORTS")):
+        raise pytest.UsageError(f"{support.EXPORTS_FOLDER} holds no INDEX.csv, but the real exports are asked for")
+    if not support.HAS_TORCH and required("TORCH"):
+        raise pytest.UsageError("NPUSIM_REQUIRE_TORCH=1, but torch is not installed")
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Ledger(), "npusim-ledger")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "export" in metafunc.fixturenames:
+        exports = [pytest.param(export, id=export.name) for export in support.load_exports()]
+        metafunc.parametrize("export", exports or [pytest.param(None, id="missing")])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "export" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.exports)
+            if support.EXPORTS is not None:
+                function = item.nodeid.split("[", 1)[0]
+                item.user_properties.append((EXPORT, (function, item.callspec.params["export"].name)))
+        if item.get_closest_marker("exports") is not None and support.EXPORTS is None:
+            leave_out(item, "exports")
+        elif item.get_closest_marker("needs_torch") is not None and not support.HAS_TORCH:
+            leave_out(item, "torch")
+
+
+def leave_out(item: pytest.Item, need: str) -> None:
+    """Skip the test and have its report say what it needs."""
+    item.user_properties.append((NEEDS, need))
+    item.add_marker(pytest.mark.skip(reason=f"needs {MISSING[need]}"))
+
+
+def required(what: str) -> bool:
+    """Whether the environment demands that nothing is left out for want of this."""
+    return os.environ.get(f"NPUSIM_REQUIRE_{what}", "0") not in ("", "0")
+
+
+class Ledger:
+    """Counts, from the reports, which exports ran in which test and what was left out for want of what."""
+
+    def __init__(self) -> None:
+        self.left_out: Counter[str] = Counter()
+        self.ran: defaultdict[str, set[str]] = defaultdict(set)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        for name, value in report.user_properties:
+            if name == NEEDS and report.when == "setup":
+                self.left_out[value] += 1
+            elif name == EXPORT:
+                function, export = value
+                exports = self.ran[function]
+                if report.when == "call" and not report.skipped:
+                    exports.add(export)
+
+    def shortfall(self) -> str | None:
+        """Why the run does not count as one over all real exports; None when it does."""
+        wanted = set(support.export_names())
+        if not self.ran:
+            return "no test with the argument 'export' ran"
+        for function, exports in self.ran.items():
+            if exports != wanted:
+                return f"{function} ran for {len(exports)} of {len(wanted)}, not for '{min(wanted - exports)}'"
+        return None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if required("EXPORTS") and self.shortfall() and not session.config.option.collectonly:
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+        if config.option.collectonly:
+            return
+        if self.ran:
+            complete = set.intersection(*self.ran.values())
+            terminalreporter.write_line(f"real exports: {len(complete)} run, each by {len(self.ran)} test(s)")
+        for need, count in self.left_out.items():
+            terminalreporter.write_line(f"left out: {count} test(s) that need {MISSING[need]}", yellow=True)
+        if required("EXPORTS") and (shortfall := self.shortfall()):
+            terminalreporter.write_line(f"FAILED: NPUSIM_REQUIRE_EXPORTS=1, but {shortfall}", red=True)
