@@ -13,7 +13,7 @@ Operands that are small integers need one digit each, hence one product; ordinar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -39,14 +39,17 @@ class Digits:
         int32, broadcasts to the array: every ``|x| < 2^exponent`` that shares the entry.
     bits
         Bits of one digit.
+    is_finite
+        Whether all entries are finite.
     signs
-        None when all entries are finite; otherwise the array with its finite entries replaced by their signs.
+        Gives the array with its finite entries replaced by their signs, which is all that infinities and NaN ask for.
     """
 
     digits: tuple[Float64Array, ...]
     exponent: npt.NDArray[np.int32]
     bits: int
-    signs: Float64Array | None
+    is_finite: bool
+    signs: Callable[[], Float64Array]
 
 
 def digit_bits(length: int) -> int:
@@ -78,15 +81,13 @@ def split(x: npt.NDArray[np.generic], /, *, axes: tuple[int, ...], bits: int) ->
     >>> parts.digits, parts.exponent
     ((array([ 2., -0.]), array([ 0., -2.])), array([1], dtype=int32))
     """
-    values = x.astype(np.float64)
-    finite = np.isfinite(values)
-    signs = None
-    if not finite.all():
-        signs = np.where(finite, np.sign(values), values)
-        values = np.where(finite, values, 0.0)
+    source: Float64Array = x.astype(np.float64)
+    finite = np.isfinite(source)
+    is_finite = bool(finite.all())
+    values = source if is_finite else np.where(finite, source, 0.0)
     largest = np.max(np.abs(values), axis=axes, keepdims=True, initial=0.0)
     # The floor keeps the factor below finite; it costs no digit that a float64 has.
-    exponent = np.maximum(np.frexp(largest)[1], -1000).astype(np.int32)
+    exponent = np.maximum(np.frexp(largest)[1], -990).astype(np.int32)
     rest = values * np.ldexp(1.0, bits - exponent)
     digits: list[Float64Array] = []
     while len(digits) < DIGIT_LIMIT:
@@ -96,13 +97,13 @@ def split(x: npt.NDArray[np.generic], /, *, axes: tuple[int, ...], bits: int) ->
         if not rest.any():
             break
         rest *= 2.0**bits
-    return Digits(tuple(digits), exponent, bits, signs)
+    return Digits(tuple(digits), exponent, bits, is_finite, lambda: np.where(finite, np.sign(source), source))
 
 
 def rearrange(operand: Digits, function: Callable[[Float64Array], Float64Array]) -> Digits:
     """Apply a function that only moves, repeats or selects entries (and keeps the meaning of the exponents) to all digits."""
-    signs = None if operand.signs is None else function(operand.signs)
-    return Digits(tuple(function(digit) for digit in operand.digits), operand.exponent, operand.bits, signs)
+    digits = tuple(function(digit) for digit in operand.digits)
+    return replace(operand, digits=digits, signs=lambda: function(operand.signs()))
 
 
 def contract(left: Digits, right: Digits) -> Float64Array:
@@ -124,8 +125,8 @@ def contract(left: Digits, right: Digits) -> Float64Array:
             part *= 2.0 ** (order * left.bits)
         total = part + total
     result: Float64Array = np.ldexp(total, left.exponent + right.exponent - 2 * left.bits)
-    if left.signs is not None or right.signs is not None:
-        plain = np.matmul(_signs(left), _signs(right))
+    if not (left.is_finite and right.is_finite):
+        plain = np.matmul(left.signs(), right.signs())
         result = np.where(np.isfinite(plain), result, plain)
     return result
 
@@ -141,12 +142,3 @@ def chunks(count: int, *, item_bytes: int, budget: int = 1 << 19) -> Iterator[sl
     step = max(1, budget // max(item_bytes, 1))
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
-
-
-def _signs(operand: Digits) -> Float64Array:
-    if operand.signs is not None:
-        return operand.signs
-    signs: Float64Array = np.zeros_like(operand.digits[0])
-    for digit in operand.digits:
-        signs = np.where(signs == 0, np.sign(digit), signs)
-    return signs

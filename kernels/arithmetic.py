@@ -130,7 +130,7 @@ def _integer_power(base: Array, exponent: Array) -> Array:
     if np.any(negative & (base == 0)):
         raise ZeroDivisionError("the integer 0 is raised to a negative power")
     # modulo 2**64 signed and unsigned products are the same bits, and every narrower dtype is a part of them
-    wide = np.power(base.astype(np.int64), np.where(negative, 0, exponent).astype(np.int64))
+    wide = np.power(base.astype(np.uint64), np.where(negative, 0, exponent).astype(np.uint64))
     of_minus_one = np.where(exponent % 2 != 0, -1, 1)
     inverse = np.where(base == 1, 1, np.where(base == -1, of_minus_one, 0))
-    return np.where(negative, inverse, wide).astype(base.dtype)
+    return np.where(negative, inverse.astype(base.dtype), wide.astype(base.dtype))

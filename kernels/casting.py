@@ -34,9 +34,9 @@ def convert(x: Array, /, *, dtype: npt.DTypeLike) -> Array:
     [2, -2, 44, 0]
     """
     target = np.dtype(dtype)
-    if x.dtype.kind == "f" and target.kind in "iu":
-        return _truncate(x.astype(np.float64), target)
     with np.errstate(all="ignore"):
+        if x.dtype.kind == "f" and target.kind in "iu":
+            return _truncate(x.astype(np.float64), target)
         return x.astype(target)
 
 

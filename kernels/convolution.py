@@ -8,12 +8,13 @@ convolution with one input channel per group adds its taps one by one, any other
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from .accumulation import Digits, Float64Array, chunks, contract, digit_bits, rearrange, split
+from .accumulation import Float64Array, chunks, contract, digit_bits, rearrange, split
 from .geometry import output_sizes, pad_spatial, padded_sizes, tap_slices, window_view
 
 __all__ = ["convolve", "convolve_transpose"]
@@ -171,7 +172,7 @@ def _convolve_general(
     inner = int(np.prod(weight.shape[1:]))
     matrix = split(weight.reshape(group, features // group, inner), axes=(2,), bits=digit_bits(inner))
     image = split(padded, axes=tuple(range(1, padded.ndim)), bits=digit_bits(inner))
-    image = Digits(image.digits, image.exponent.reshape(samples, 1, 1, 1), image.bits, image.signs)
+    image = replace(image, exponent=image.exponent.reshape(samples, 1, 1, 1))
     acc = np.empty((samples, features, *windows))
     row_bytes = 8 * samples * group * inner * int(np.prod(windows[1:]))
     extent = (kernel_shape[0] - 1) * dilations[0] + 1

@@ -6,6 +6,8 @@ stay integers and wrap like their dtype.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -117,8 +119,8 @@ def _integer_gemm(
 ) -> npt.NDArray[np.generic]:
     if not (float(alpha).is_integer() and float(beta).is_integer()):
         raise ValueError(f"alpha {alpha} and beta {beta} must be whole numbers for {a.dtype}")
-    y = np.matmul(a, b) * np.array(int(alpha)).astype(a.dtype)
-    return y if c is None else y + c * np.array(int(beta)).astype(a.dtype)
+    y = np.asarray(np.matmul(a, b) * np.array(int(alpha)).astype(a.dtype))
+    return y if c is None else np.asarray(y + c * np.array(int(beta)).astype(a.dtype))
 
 
 def _float_product(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
@@ -128,15 +130,16 @@ def _float_product(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> np
     bits = digit_bits(inner)
     if b.ndim == 2:
         right = split(b, axes=(0,), bits=bits)
-        flat = a.reshape(-1, inner)
+        flat = a.reshape(math.prod(a.shape[:-1]), inner)
         y = np.empty((flat.shape[0], columns))
         for part in chunks(flat.shape[0], item_bytes=8 * (inner + columns)):
             y[part] = contract(split(flat[part], axes=(1,), bits=bits), right)
         return y.reshape(*stack, rows, columns)
-    left = np.broadcast_to(a, (*stack, rows, inner)).reshape(-1, rows, inner)
-    right_stack = np.broadcast_to(b, (*stack, inner, columns)).reshape(-1, inner, columns)
-    y = np.empty((left.shape[0], rows, columns))
-    for part in chunks(left.shape[0], item_bytes=8 * (rows * inner + inner * columns + rows * columns)):
+    count = math.prod(stack)
+    left = np.broadcast_to(a, (*stack, rows, inner)).reshape(count, rows, inner)
+    right_stack = np.broadcast_to(b, (*stack, inner, columns)).reshape(count, inner, columns)
+    y = np.empty((count, rows, columns))
+    for part in chunks(count, item_bytes=8 * (rows * inner + inner * columns + rows * columns)):
         y[part] = contract(split(left[part], axes=(2,), bits=bits), split(right_stack[part], axes=(1,), bits=bits))
     return y.reshape(*stack, rows, columns)
 

@@ -22,9 +22,10 @@ def resolve_transposed(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Pads to cut off and spatial output sizes of a transposed convolution.
 
-    The full output of an axis has ``(size - 1) * stride + output_padding + extent`` elements. Explicit pads are cut off. With an
-    explicit output shape, and with ``SAME_*`` (``size * stride`` outputs, or the full output where that is smaller), the pads
-    follow from the sizes: of an odd total the larger half lies at the end for ``SAME_UPPER`` and at the beginning otherwise.
+    The full output of an axis has ``(size - 1) * stride + output_padding + extent`` elements. Explicit pads are cut off. With
+    an explicit output shape, and with ``SAME_*`` (``size * stride`` outputs, or the full output where that is smaller), the
+    pads follow from the sizes: of an odd total the larger half lies at the end for ``SAME_UPPER``, at the beginning otherwise.
+    An output shape may exceed the full output by less than a stride; nothing is cut off then.
 
     Parameters
     ----------
@@ -45,7 +46,8 @@ def resolve_transposed(
     Raises
     ------
     ValueError
-        If a list has the wrong length, a number is out of range, nothing is left of an axis, or more is wanted than the full output.
+        If a list has the wrong length or a number is out of range; if nothing is left of an axis, or it is to exceed the
+        full output by a stride or more.
 
     Examples
     --------
@@ -73,8 +75,8 @@ def resolve_transposed(
         if min(sizes) < 1:
             raise ValueError(f"pads {list(explicit)} leave nothing of an output of sizes {full}")
         return explicit, sizes
-    totals = [size - kept for size, kept in zip(full, wanted, strict=True)]
-    if min(totals) < 0:
-        raise ValueError(f"output_shape is {list(wanted)}, larger than the full output of sizes {full}")
+    totals = [max(0, size - kept) for size, kept in zip(full, wanted, strict=True)]
+    if any(kept - size >= stride for size, kept, stride in zip(full, wanted, strides, strict=True)):
+        raise ValueError(f"output_shape is {list(wanted)}, a stride or more larger than the full output of sizes {full}")
     small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
     return tuple(small + large if auto_pad == "SAME_UPPER" else large + small), wanted

@@ -23,6 +23,10 @@ class NpusimError(Exception):
 
     exit_code: int = 2
 
+    def __init__(self, message: str) -> None:
+        # names come from files: a message stays one printable line whatever they hold
+        super().__init__("".join(item if item.isprintable() else repr(item)[1:-1] for item in message))
+
 
 class UsageError(NpusimError):
     """Raised when a call or a command asks for something that does not exist: an unknown engine, an unknown tensor name."""
@@ -51,8 +55,7 @@ class UnsupportedError(NpusimError):
 
 
 class OperatorError(UnsupportedError):
-    """Raised inside an operator when its attributes or inputs are outside of what npusim implements; the caller adds the
-    place."""
+    """Raised when an operator's attributes or inputs are outside of what npusim implements; the caller adds the place."""
 
 
 class InternalMismatchError(NpusimError):

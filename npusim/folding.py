@@ -65,6 +65,7 @@ def fold(graph: Graph, infer: Inference, *, known: Mapping[str, Array], input_ty
             if name and kind is not None:
                 types[name] = _merge(name, node, kind, graph.types.get(name))
         check_size(node, types)
+        _check_channels(node, types)
         sources = [name for name in node.inputs if name]
         if all(name in constants for name in sources):
             for name, value in zip(node.outputs, evaluate_node(node, constants, graph.opset), strict=False):
@@ -113,7 +114,7 @@ def check_size(node: Node, types: Mapping[str, TensorType]) -> None:
         kind = types.get(name)
         if kind is not None and kind.is_static and math.prod(kind.static_shape) > MAXIMUM_ELEMENTS:
             raise UnsupportedError(
-                f"{node} produces '{name}' of shape {_show(kind.static_shape)}, more than {MAXIMUM_ELEMENTS} elements a sample; "
+                f"{node} produces '{name}' of shape {_show(kind.static_shape)}, more than {MAXIMUM_ELEMENTS} elements; "
                 "no microcontroller holds that, so check the model"
             )
     _check_window(node, types)
@@ -123,14 +124,14 @@ def _check_window(node: Node, types: Mapping[str, TensorType]) -> None:
     source, result = types.get(node.inputs[0]) if node.inputs else None, types.get(node.outputs[0]) if node.outputs else None
     if source is None or result is None or not source.is_static or not result.is_static:
         return
-    pads = node.attributes.get("pads")
-    if isinstance(pads, tuple) and node.op_type != "Pad":
+    pads = None if node.op_type == "Pad" else node.integers("pads")
+    if pads:
         begins, ends = pads[: len(pads) // 2], pads[len(pads) // 2 :]
         extents = [size + begin + end for size, begin, end in zip(source.static_shape[2:], begins, ends, strict=False)]
         padded = math.prod((*source.static_shape[:2], *extents))
         if padded > MAXIMUM_ELEMENTS:
             raise UnsupportedError(
-                f"{node} pads its input to {_show(extents)}, more than {MAXIMUM_ELEMENTS} elements; check its pads {_show(pads)}"
+                f"{node} pads its input to {_show(extents)}, more than {MAXIMUM_ELEMENTS} elements; check pads {_show(pads)}"
             )
     work = _multiply_accumulates(node, types, math.prod(source.static_shape), math.prod(result.static_shape))
     if work > MAXIMUM_MULTIPLY_ACCUMULATES:
@@ -138,6 +139,31 @@ def _check_window(node: Node, types: Mapping[str, TensorType]) -> None:
             f"{node} needs {work} operations a sample, more than the {MAXIMUM_MULTIPLY_ACCUMULATES} that npusim accepts; "
             "check its shapes"
         )
+
+
+def _check_channels(node: Node, types: Mapping[str, TensorType]) -> None:
+    """Refuse convolutions whose weights do not fit their input, which ONNX's own shape inference lets pass."""
+    if node.op_type not in ("Conv", "ConvTranspose"):
+        return
+    source, weights = (types[name] for name in node.inputs[:2])
+    if source.shape is None or not weights.is_static or len(source.shape) < 3 or not isinstance(source.shape[1], int):
+        return
+    shape, channels = weights.static_shape, source.shape[1]
+    group = node.integer("group", 1)
+    if group < 1 or len(shape) != len(source.shape):
+        raise ModelError(
+            f"{node} has group {group} and weights {_show(shape)} for an input {_show(source.shape)}, which do not fit"
+        )
+    wanted = shape[1] * group if node.op_type == "Conv" else shape[0]
+    if channels != wanted or shape[0] % group:
+        raise ModelError(
+            f"{node} has weights {_show(shape)} and group {group}, which need {wanted} input channels, but gets {channels}; "
+            "export the model again"
+        )
+    outputs = shape[0] if node.op_type == "Conv" else shape[1] * group
+    bias = types.get(node.inputs[2]) if len(node.inputs) > 2 else None
+    if bias is not None and bias.is_static and bias.static_shape != (outputs,):
+        raise ModelError(f"{node} has a bias of shape {_show(bias.static_shape)}, wanted [{outputs}]; export the model again")
 
 
 def _multiply_accumulates(node: Node, types: Mapping[str, TensorType], source: int, result: int) -> int:
@@ -149,8 +175,7 @@ def _multiply_accumulates(node: Node, types: Mapping[str, TensorType], source: i
         return source * math.prod(shape[1:])
     if node.op_type in ("MatMul", "Gemm") and shape:
         return result * max(shape)
-    kernel = node.attributes.get("kernel_shape")
-    return result * math.prod(int(size) for size in kernel) if isinstance(kernel, tuple) else result
+    return result * math.prod(node.integers("kernel_shape") or ())
 
 
 def _merge(name: str, node: Node, inferred: TensorType, declared: TensorType | None) -> TensorType:
@@ -158,7 +183,7 @@ def _merge(name: str, node: Node, inferred: TensorType, declared: TensorType | N
         return inferred
     if declared.dtype != inferred.dtype:
         raise ModelError(
-            f"tensor '{name}' is declared as {declared.dtype}, but {node} produces {inferred.dtype}; the model contradicts itself"
+            f"tensor '{name}' is declared as {declared.dtype}, but {node} produces {inferred.dtype}; re-export the model"
         )
     if declared.shape is None or inferred.shape is None:
         return inferred if declared.shape is None else declared

@@ -13,9 +13,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from npusim.errors import ModelError
+from npusim.errors import ModelError, OperatorError
 
-__all__ = ["Array", "Attribute", "Dimension", "Graph", "Node", "TensorType", "sort_topologically"]
+__all__ = ["Array", "Attribute", "AttributeReader", "Dimension", "Graph", "Node", "TensorType", "sort_topologically"]
 
 Array: TypeAlias = npt.NDArray[np.generic]
 Attribute: TypeAlias = int | float | str | Array | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
@@ -51,8 +51,54 @@ class TensorType:
         return tuple(size for size in self.shape if isinstance(size, int))
 
 
+class AttributeReader:
+    """Typed access to the attributes of an operator; an attribute of another type is refused with what was seen and wanted."""
+
+    __slots__ = ()
+    attributes: Mapping[str, Attribute]
+
+    def integer(self, name: str, default: int) -> int:
+        """An integer attribute, or `default` where the node does not give it."""
+        value = self.attributes.get(name, default)
+        if not isinstance(value, int):
+            raise OperatorError(f"attribute '{name}' is {value!r}, wanted an integer")
+        return value
+
+    def real(self, name: str, default: float) -> float:
+        """A float attribute, or `default` where the node does not give it."""
+        value = self.attributes.get(name, default)
+        if not isinstance(value, (int, float)):
+            raise OperatorError(f"attribute '{name}' is {value!r}, wanted a number")
+        return float(value)
+
+    def text(self, name: str, default: str) -> str:
+        """A string attribute, or `default` where the node does not give it."""
+        value = self.attributes.get(name, default)
+        if not isinstance(value, str):
+            raise OperatorError(f"attribute '{name}' is {value!r}, wanted a string")
+        return value
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """A list of integers, or None where the node does not give it."""
+        value = self.attributes.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, tuple) or not all(isinstance(item, int) for item in value):
+            raise OperatorError(f"attribute '{name}' is {value!r}, wanted a list of integers")
+        return tuple(int(item) for item in value)
+
+    def tensor(self, name: str) -> Array | None:
+        """A tensor attribute, or None where the node does not give it."""
+        value = self.attributes.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, np.ndarray):
+            raise OperatorError(f"attribute '{name}' is {value!r}, wanted a tensor")
+        return value
+
+
 @dataclass(frozen=True, slots=True)
-class Node:
+class Node(AttributeReader):
     """One operator call.
 
     Attributes

@@ -40,6 +40,16 @@ _FOREIGN_STARTS: tuple[tuple[bytes, str], ...] = (
 )
 
 
+_LIBRARY_ERRORS = (
+    onnx.defs.SchemaError,
+    onnx.shape_inference.InferenceError,
+    onnx.checker.ValidationError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFile:
     """The bytes of a model and where they came from.
@@ -167,7 +177,7 @@ def infer_node(
             },
             opset_imports=[helper.make_opsetid("", opset)],
         )
-    except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, ValueError, TypeError, RuntimeError) as error:
+    except _LIBRARY_ERRORS as error:
         raise ModelError(f"{node} does not fit its inputs: {_first_sentence(error)}") from None
     return tuple(_from_type_proto(inferred[name]) if name in inferred else None for name in node.outputs)
 
@@ -315,7 +325,10 @@ def _from_type_proto(proto: onnx.TypeProto) -> TensorType | None:
     tensor = proto.tensor_type
     if proto.WhichOneof("value") != "tensor_type" or tensor.elem_type in (0, onnx.TensorProto.STRING):
         return None
-    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    try:
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except KeyError:
+        raise ModelError(f"a tensor has the element type number {tensor.elem_type}, which ONNX does not define") from None
     if not tensor.HasField("shape"):
         return TensorType(dtype, None)
     return TensorType(dtype, tuple(_dimension(dim) for dim in tensor.shape.dim))

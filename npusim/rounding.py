@@ -1,7 +1,7 @@
 """How far two float32 computations of one operator may lie apart when nothing but the order of rounding differs.
 
-Integers never need this: it is only for sums of floats, whose order IEEE 754 leaves free, and for functions that IEEE 754 does not
-define to the last bit. The limits follow from the values themselves; there is no setting for them.
+Integers never need this: it is only for sums of floats, whose order IEEE 754 leaves free, and for functions that IEEE 754
+does not define to the last bit. The limits follow from the values themselves; there is no setting for them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from npusim.folding import evaluate_node
 from npusim.graph import Array, Node
 
-__all__ = ["FREE_ORDER", "rounding_limit"]
+__all__ = ["is_free", "rounding_limit"]
 
 UNIT_ROUNDOFF: Final = 2.0**-24
 """Largest relative error of one float32 rounding."""
@@ -26,13 +26,16 @@ FUNCTION_LIMIT: Final = 2.0**-20
 _SUMS: Final = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 _REDUCTIONS: Final = frozenset(("ReduceSum", "ReduceMean", "AveragePool", "GlobalAveragePool", "Mean", "Sum"))
 _FUNCTIONS: Final = frozenset(
-    "Sigmoid Tanh Exp Log Pow Softmax LogSoftmax HardSigmoid Erf Gelu Elu Selu Softplus Softsign HardSwish Resize Sqrt Reciprocal "
-    "ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp BatchNormalization LeakyRelu PRelu Div "
-    "DequantizeLinear".split()
+    "Sigmoid Tanh Exp Log Pow Softmax LogSoftmax HardSigmoid Erf Gelu Elu Selu Softplus Softsign HardSwish ReduceProd ReduceL1 "
+    "ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp BatchNormalization".split()
 )
 
-FREE_ORDER: Final = _SUMS | _REDUCTIONS | _FUNCTIONS
-"""Operators whose float32 result is not the same in every correct implementation."""
+
+def is_free(node: Node) -> bool:
+    """True for operators whose float32 result is not the same in every correct implementation."""
+    if node.op_type == "Resize":
+        return node.text("mode", "nearest") != "nearest"
+    return node.op_type in _SUMS or node.op_type in _REDUCTIONS or node.op_type in _FUNCTIONS
 
 
 def rounding_limit(node: Node, values: Mapping[str, Array], result: Array, opset: int) -> npt.NDArray[np.float64]:
@@ -44,7 +47,7 @@ def rounding_limit(node: Node, values: Mapping[str, Array], result: Array, opset
     Parameters
     ----------
     node
-        A node whose `op_type` is in :data:`FREE_ORDER`.
+        A node for which :func:`is_free` holds.
     values
         Its inputs, constants included.
     result
@@ -77,6 +80,5 @@ def _terms(node: Node, values: Mapping[str, Array]) -> int:
     if node.op_type == "ConvTranspose":
         weights = values[node.inputs[1]]
         return int(weights.shape[0] * np.prod(weights.shape[2:])) + 2
-    if node.op_type in ("Gemm", "MatMul"):
-        return max(values[node.inputs[1]].shape) + 2
-    return int(np.prod(values[node.inputs[0]].shape[1:])) + 2
+    operand = values[node.inputs[1 if node.op_type in ("Gemm", "MatMul") else 0]]
+    return int(np.prod(operand.shape[0 if node.op_type in ("Gemm", "MatMul") else 1 :])) + 2

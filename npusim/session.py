@@ -227,7 +227,7 @@ class InferenceSession:
         if must_be_finite and array.dtype.kind == "f" and not np.isfinite(array).all():
             position = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
             raise InputError(
-                f"input '{name}' holds {array[position]} at index {list(position)}; the device gets finite numbers only, so clean the data"
+                f"input '{name}' holds {array[position]} at index {list(position)}; finite numbers are wanted, clean the data"
             )
 
     def _check_shapes(self, program: Program, feeds: Mapping[str, Array]) -> None:

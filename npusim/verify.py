@@ -18,7 +18,7 @@ from npusim.errors import InputError
 from npusim.graph import Array
 from npusim.lowering.values import EXACT_FLOAT32
 from npusim.program import Batching, HostOperation, IntegerLayer, Program, Step, TapSource
-from npusim.rounding import FREE_ORDER, rounding_limit
+from npusim.rounding import is_free, rounding_limit
 from npusim.second_opinion import SecondOpinion, runtime_version
 from npusim.session import InferenceSession
 from npusim.trace import step_kind
@@ -224,7 +224,7 @@ class _Comparer:
         self._free: set[str] = set()
         for step, comparison in zip(program.steps, self._steps, strict=True):
             behind = any(name in self._free for name in program.inputs_of(step))
-            free = isinstance(step, HostOperation) and step.node.op_type in FREE_ORDER and _is_float(step, program)
+            free = isinstance(step, HostOperation) and is_free(step.node) and _is_float(step, program)
             comparison.comparison = "bounded" if free else ("exact_given_inputs" if behind else "exact")
             if free or behind:
                 self._free.update(step.tensors)
@@ -234,7 +234,12 @@ class _Comparer:
         produced = {name for step in self._program.steps for name in step.tensors}
         if start == 0:
             for name in ours:
-                if name not in produced and name in theirs and name not in self._program.inputs and name not in self._program.aliases:
+                if (
+                    name not in produced
+                    and name in theirs
+                    and name not in self._program.inputs
+                    and name not in self._program.aliases
+                ):
                     values = np.asarray(ours[name])
                     self._constants.take(name, values, theirs[name], 0, limits=np.abs(values.astype(np.float64)) * 2.0**-22)
         for step, comparison in zip(self._program.steps, self._steps, strict=True):

@@ -1,8 +1,8 @@
 """Tests that need what is not always there: they are left out where it is missing, counted, and never left out unnoticed.
 
 * ``@pytest.mark.exports``: needs the real exports (``../shared/models``, or the folder that ``NPUSIM_EXPORTS`` names).
-* an argument named ``export``: the test runs once for every real export, a `support.Export`. It must run for all of them; a test
-  that wants only some is to name its argument otherwise and be marked ``exports``.
+* an argument named ``export``: the test runs once for every real export, a `support.Export`. It must run for all of them;
+  a test that wants only some is to name its argument otherwise and be marked ``exports``.
 * ``@pytest.mark.needs_torch``: needs torch.
 
 The run ends with lines that say how many exports ran and what was left out. With ``NPUSIM_REQUIRE_EXPORTS=1`` the run fails
@@ -41,6 +41,8 @@ hypothesis.settings.load_profile("npusim")
 def pytest_configure(config: pytest.Config) -> None:
     if support.EXPORTS is None and (required("EXPORTS") or os.environ.get("NPUSIM_EXPORTS")):
         raise pytest.UsageError(f"{support.EXPORTS_FOLDER} holds no INDEX.csv, but the real exports are asked for")
+    if support.EXPORTS is not None and not support.export_names():
+        raise pytest.UsageError(f"{support.EXPORTS_FOLDER}/INDEX.csv lists no exports")
     if not support.HAS_TORCH and required("TORCH"):
         raise pytest.UsageError("NPUSIM_REQUIRE_TORCH=1, but torch is not installed")
     if not hasattr(config, "workerinput"):

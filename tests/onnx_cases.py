@@ -39,7 +39,7 @@ class Case:
         return onnx.load(Path(self.test.model_dir) / "model.onnx")
 
     def data_sets(self) -> Iterator[tuple[list[object], list[object]]]:
-        """Inputs in the order of the graph's inputs, outputs in the order of its outputs; what is not a tensor as onnx holds it."""
+        """Inputs in the order of the graph's inputs, outputs in that of its outputs; what is not a tensor as onnx holds it."""
         if self.test.model_dir is None:
             for inputs, outputs in self.test.data_sets:
                 yield [_plain(item) for item in inputs], [_plain(item) for item in outputs]

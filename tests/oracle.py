@@ -1,7 +1,7 @@
 """The integers that a layer has to produce, in plain Python: nested lists in, nested lists out, no NumPy, no 64-bit limit.
 
-Each function is the mathematical definition written out, one output element at a time, and mirrors the kernel or the layer of its
-name: data is ``[N][C]`` and then one level for each spatial axis, `pads` holds all begins, then all ends. They are meant for a few
+Each function is the mathematical definition written out, one output element at a time, and mirrors the kernel or the layer of
+its name: data is ``[N][C]`` and then one level for each spatial axis, `pads` holds all begins, then all ends. Meant for a few
 hundred elements: ``kernel(array, ...).tolist() == oracle_...(array.tolist(), ...)``.
 """
 
@@ -171,8 +171,8 @@ def window_counts(
 ) -> list[int]:
     """Counted by moving the window as long as it stays within the padded data.
 
-    With `ceil_mode` one more window is counted for what the last one leaves uncovered at the end, if it starts on data or in the
-    padding before the data.
+    With `ceil_mode` one more is counted for what the last one leaves uncovered at the end; then the last one is dropped if it
+    starts in the padding at the end.
     """
     counts = []
     for axis, size in enumerate(sizes):
@@ -182,11 +182,10 @@ def window_counts(
         count = 0
         while count * strides[axis] + reach <= padded:
             count += 1
-        if ceil_mode:
-            covered = (count - 1) * strides[axis] + reach
-            start = count * strides[axis]
-            if covered < padded and start < begin + size:
-                count += 1
+        if ceil_mode and (count - 1) * strides[axis] + reach < padded:
+            count += 1
+        if ceil_mode and (count - 1) * strides[axis] >= begin + size:
+            count -= 1
         if count == 0:
             raise ValueError("the window is larger than the padded data")
         counts.append(count)

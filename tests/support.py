@@ -1,7 +1,7 @@
 """What tests share: where the project and the real exports are, and what the exports hold.
 
-Import it as ``import support`` (pytest puts ``tests/`` on the path). A test that takes an argument named ``export`` runs once for
-every real export and is left out, visibly, where there are none; see ``conftest.py``.
+Import it as ``import support`` (pytest puts ``tests/`` on the path). A test that takes an argument named ``export`` runs once
+for every real export and is left out, visibly, where there are none; see ``conftest.py``.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import assert_never
 
 import numpy as np
 
-from npusim.errors import InternalMismatchError
+from npusim.errors import InternalMismatchError, UnsupportedError
 from npusim.folding import evaluate_node
 from npusim.graph import Array
 from npusim.kernels.integer import (
@@ -33,7 +33,7 @@ from npusim.program import (
     Window,
 )
 
-__all__ = ["accumulate", "run_layer", "run_step", "run_steps"]
+__all__ = ["accumulate", "maximum_of_windows", "run_layer", "run_step", "run_steps"]
 
 
 def run_steps(program: Program, feeds: Mapping[str, Array], wanted: Iterable[str]) -> dict[str, Array]:
@@ -97,7 +97,7 @@ def run_layer(layer: IntegerLayer, inputs: list[Array], targets: set[str], progr
     """
     codes = [values.astype(np.int64) for values in inputs]
     if layer.requantization is None:
-        result = _maximum(layer, codes[0])
+        result = maximum_of_windows(layer, codes[0])
         return {layer.output: result.astype(program.tensors[layer.output].stored)}
     accumulator = accumulate(layer, codes)
     output = _requantized(layer, layer.requantization, accumulator)
@@ -115,9 +115,19 @@ def run_layer(layer: IntegerLayer, inputs: list[Array], targets: set[str], progr
     return results
 
 
-def accumulate(layer: IntegerLayer, codes: list[IntegerArray]) -> IntegerArray:
-    """The accumulator of a layer before the bias, int64 [samples, *accumulator_shape[1:]]."""
-    window, weights = layer.window, layer.weights
+def accumulate(layer: IntegerLayer, codes: Sequence[IntegerArray], weights: IntegerArray | None = None) -> IntegerArray:
+    """The accumulator of a layer before the bias, int64 [samples, *accumulator_shape[1:]].
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    codes
+        Codes of its inputs, int64, samples on the first axis.
+    weights
+        Used instead of the layer's own (one digit of them, for example).
+    """
+    window, weights = layer.window, layer.weights if weights is None else weights
     if layer.kind is LayerKind.ADD:
         return codes[0] + codes[1]
     if layer.kind is LayerKind.FC and weights is not None:
@@ -148,7 +158,8 @@ def _accumulate_transposed(x: IntegerArray, weights: IntegerArray, window: Windo
     )
 
 
-def _maximum(layer: IntegerLayer, codes: IntegerArray) -> IntegerArray:
+def maximum_of_windows(layer: IntegerLayer, codes: IntegerArray) -> IntegerArray:
+    """The result of a MAXPOOL layer, int64 [samples, *output_shape[1:]]."""
     window = layer.window
     if window is None:
         raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no window; please report this")
@@ -214,4 +225,9 @@ def _as_declared(name: str, program: Program, values: Mapping[str, Array]) -> Ar
 
 
 def _as_stored(name: str, program: Program, values: Array) -> Array:
-    return values.astype(program.tensors[name].stored, copy=False)
+    stored = program.tensors[name].stored
+    if stored.kind != values.dtype.kind and not np.isfinite(values).all():
+        raise UnsupportedError(
+            f"tensor '{name}' comes out as NaN, which is no code; a value before it is beyond what float32 can compute"
+        )
+    return values.astype(stored, copy=False)

@@ -19,12 +19,13 @@ from npusim.program import Batching
 __all__ = ["generalise_batch"]
 
 _ELEMENTWISE: Final = frozenset(
-    "Add Sub Mul Div Neg Abs Floor Ceil Round Clip Relu LeakyRelu PRelu Elu Selu Softplus Softsign ThresholdedRelu HardSwish Gelu Erf "
-    "Sigmoid Tanh HardSigmoid Exp Log Sqrt Pow Reciprocal Sign IsNaN IsInf Where Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor Not "
-    "Min Max Sum Mean Mod Cast CastLike Identity Dropout".split()
+    "Add Sub Mul Div Neg Abs Floor Ceil Round Clip Relu LeakyRelu PRelu Elu Selu Softplus Softsign ThresholdedRelu HardSwish "
+    "Gelu Erf Sigmoid Tanh HardSigmoid Exp Log Sqrt Pow Reciprocal Sign IsNaN IsInf Where Equal Less LessOrEqual Greater "
+    "GreaterOrEqual And Or Xor Not Min Max Sum Mean Mod Cast CastLike Identity Dropout".split()
 )
 _SPATIAL: Final = frozenset(
-    "Conv ConvTranspose MaxPool AveragePool GlobalAveragePool GlobalMaxPool BatchNormalization DepthToSpace SpaceToDepth".split()
+    "Conv ConvTranspose MaxPool AveragePool GlobalAveragePool GlobalMaxPool BatchNormalization DepthToSpace "
+    "SpaceToDepth".split()
 )
 _ALONG_AXIS: Final = frozenset("Softmax LogSoftmax ArgMax ArgMin Concat Split Gather QuantizeLinear DequantizeLinear".split())
 _DEFAULT_AXIS: Final = {"Softmax": -1, "LogSoftmax": -1, "QuantizeLinear": 1, "DequantizeLinear": 1}
@@ -79,8 +80,8 @@ def _generalise(node: Node, graph: Graph, extra: dict[str, Array]) -> Node | Non
     if operator in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
         return _reshape(node, variable, result, extra)
     if operator == "Transpose":
-        order = node.attributes.get("perm")
-        return node if isinstance(order, tuple) and order[0] == 0 else None
+        order = node.integers("perm")
+        return node if order and order[0] == 0 else None
     return _rest(node, variable, shapes, graph, extra)
 
 
@@ -96,7 +97,7 @@ def _multiplies_within_samples(node: Node, variable: list[str], shapes: Mapping[
     first = node.inputs[0]
     if node.op_type == "Gemm":
         bias = shapes[node.inputs[2]] if len(node.inputs) > 2 and node.inputs[2] else (1,)
-        return variable == [first] and not node.attributes.get("transA", 0) and (len(bias) < 2 or bias[0] == 1)
+        return variable == [first] and not node.integer("transA", 0) and (len(bias) < 2 or bias[0] == 1)
     if variable == [first]:
         return len(shapes[node.inputs[1]]) == 2 and len(shapes[first]) >= 2
     return len(variable) == 2 and len(shapes[variable[0]]) == len(shapes[variable[1]]) >= 3
@@ -105,7 +106,7 @@ def _multiplies_within_samples(node: Node, variable: list[str], shapes: Mapping[
 def _along_axis(node: Node, variable: list[str], shapes: Mapping[str, tuple[int, ...]], opset: int) -> Node | None:
     default = 1 if opset < 13 and node.op_type.endswith("Softmax") else _DEFAULT_AXIS.get(node.op_type, 0)
     rank = len(shapes[node.inputs[0]])
-    axis = int(node.attributes.get("axis", default))  # type: ignore[arg-type]
+    axis = node.integer("axis", default)
     if rank == 0 or axis % rank == 0:
         return None
     allowed = list(node.inputs) if node.op_type == "Concat" else [node.inputs[0]]
@@ -157,11 +158,11 @@ def _resize(node: Node, graph: Graph, rank: int, extra: dict[str, Array]) -> Nod
 
 
 def _integers(node: Node, graph: Graph, position: int, attribute: str) -> tuple[int, ...] | None:
-    value = node.attributes.get(attribute)
+    value = node.integers(attribute)
     if value is None and len(node.inputs) > position and node.inputs[position]:
         constant = graph.constants.get(node.inputs[position])
-        value = None if constant is None else tuple(int(item) for item in constant.reshape(-1))
-    return tuple(int(item) for item in value) if isinstance(value, tuple) else None
+        return None if constant is None else tuple(int(item) for item in constant.reshape(-1))
+    return value
 
 
 def _with_constant(node: Node, position: int, value: Array, extra: dict[str, Array]) -> Node:

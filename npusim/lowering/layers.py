@@ -117,7 +117,7 @@ def _read_convolution(view: View, node: Node) -> _Weighted:
     transposed = node.op_type == "ConvTranspose"
     weights = _integer_weights(view, node)
     source_shape, rank = view.shape(node.inputs[0]), weights.ndim - 2
-    group = int(node.attributes.get("group", 1))  # type: ignore[arg-type]
+    group = node.integer("group", 1)
     bias = view.constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     if bias is None and len(node.inputs) > 2 and node.inputs[2]:
         raise NotALayer("its bias is not a constant")
@@ -139,12 +139,10 @@ def _read_convolution(view: View, node: Node) -> _Weighted:
 
 def _window(view: View, node: Node, kernel_shape: tuple[int, ...], rank: int, transposed: bool) -> Window:
     def sizes(name: str, default: int) -> tuple[int, ...]:
-        value = node.attributes.get(name, (default,) * rank)
-        return tuple(int(item) for item in value) if isinstance(value, tuple) else (default,) * rank
+        return node.integers(name) or (default,) * rank
 
-    strides, dilations, auto_pad = sizes("strides", 1), sizes("dilations", 1), str(node.attributes.get("auto_pad", "NOTSET"))
-    pads = node.attributes.get("pads")
-    explicit = tuple(int(item) for item in pads) if isinstance(pads, tuple) else None
+    strides, dilations, auto_pad = sizes("strides", 1), sizes("dilations", 1), node.text("auto_pad", "NOTSET")
+    explicit = node.integers("pads")
     if not transposed:
         begins_and_ends = resolve_pads(
             view.shape(node.inputs[0])[2:],
@@ -169,13 +167,13 @@ def _read_fully_connected(view: View, node: Node) -> _Weighted:
         raise NotALayer("its weights are not a matrix")
     bias = None
     if node.op_type == "Gemm":
-        if node.attributes.get("transA", 0) or node.attributes.get("alpha", 1.0) != 1.0:
+        if node.integer("transA", 0) or node.real("alpha", 1.0) != 1.0:
             raise NotALayer("it transposes or scales its input")
-        weights = weights.T.copy() if node.attributes.get("transB", 0) else weights
+        weights = weights.T.copy() if node.integer("transB", 0) else weights
         bias = view.constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
         if bias is None and len(node.inputs) > 2 and node.inputs[2]:
             raise NotALayer("its bias is not a constant")
-        bias = None if bias is None else bias * bias.dtype.type(float(node.attributes.get("beta", 1.0)))  # type: ignore[arg-type]
+        bias = None if bias is None else np.multiply(bias, node.real("beta", 1.0), dtype=bias.dtype)
     rank = len(view.shape(node.inputs[0]))
     if rank < 2:
         raise NotALayer("its input has no batch axis")

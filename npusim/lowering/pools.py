@@ -82,7 +82,7 @@ def _average_pool(view: View, node: Node, source_range: ValueRange) -> tuple[Int
     nodes: tuple[Node, ...] = ()
     tensor = node.outputs[0]
     if node.op_type != "ReduceSum":
-        if any(window.pads) and not node.attributes.get("count_include_pad", 0):
+        if any(window.pads) and not node.integer("count_include_pad", 0):
             raise NotALayer("its divisor varies, because padding is not counted")
         taps, nodes, tensor = _multiplied_back(view, node, area)
     following = view.only_reader(tensor)
@@ -150,33 +150,31 @@ def _pool_window(node: Node, shape: tuple[int, ...]) -> Window:
         return Window(spatial, (1,) * len(spatial), (0,) * (2 * len(spatial)), (1,) * len(spatial))
 
     def sizes(name: str) -> tuple[int, ...]:
-        value = node.attributes.get(name)
-        return tuple(int(item) for item in value) if isinstance(value, tuple) else (1,) * len(spatial)
+        return node.integers(name) or (1,) * len(spatial)
 
     kernel_shape, strides, dilations = sizes("kernel_shape"), sizes("strides"), sizes("dilations")
-    pads = node.attributes.get("pads")
     resolved = resolve_pads(
         spatial,
         kernel_shape=kernel_shape,
         strides=strides,
         dilations=dilations,
-        pads=tuple(int(item) for item in pads) if isinstance(pads, tuple) else None,
-        auto_pad=str(node.attributes.get("auto_pad", "NOTSET")),
+        pads=node.integers("pads"),
+        auto_pad=node.text("auto_pad", "NOTSET"),
     )
     reach = [(size - 1) * step for size, step in zip(kernel_shape, dilations, strict=True)]
     if any(not 0 <= pad <= most for pad, most in zip(resolved, reach * 2, strict=True)):
         raise NotALayer("its padding is negative or wider than a window, so a window may see no data")
-    return Window(kernel_shape, strides, resolved, dilations, bool(node.attributes.get("ceil_mode", 0)))
+    return Window(kernel_shape, strides, resolved, dilations, bool(node.integer("ceil_mode", 0)))
 
 
 def _reduced_window(view: View, node: Node, shape: tuple[int, ...]) -> Window:
-    given = node.attributes.get("axes")
+    given = node.integers("axes")
     if given is None and len(node.inputs) > 1 and node.inputs[1]:
         constant = view.constant(node.inputs[1])
         given = None if constant is None else tuple(int(item) for item in constant.reshape(-1))
-    if not isinstance(given, tuple) or not given:
+    if not given:
         raise NotALayer("it does not reduce the spatial axes only")
-    axes = {int(axis) % len(shape) for axis in given}
+    axes = {axis % len(shape) for axis in given}
     if min(axes) < 2:
         raise NotALayer("it does not reduce the spatial axes only")
     spatial = range(2, len(shape))

@@ -1,5 +1,4 @@
-"""Recognition of residuals: the sum of two tensors of codes, alone (ADD) or as the end of a pointwise convolution
-(PWCONVRES)."""
+"""Recognition of residuals: the sum of two tensors of codes, alone (ADD) or behind a pointwise convolution (PWCONVRES)."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class ValueRange:
     @property
     def is_codes(self) -> bool:
         """True for integers small enough that float32 holds each exactly."""
-        return self.integral and -EXACT_FLOAT32 <= self.lower and self.upper <= EXACT_FLOAT32
+        return self.integral and self.lower >= -EXACT_FLOAT32 and self.upper <= EXACT_FLOAT32
 
 
 UNKNOWN: Final = ValueRange(-np.inf, np.inf, False)
@@ -69,7 +69,7 @@ def range_of_input(kind: TensorType) -> ValueRange:
 
 def range_of_constant(value: Array) -> ValueRange:
     """The range of a constant's elements."""
-    if value.size == 0 or value.dtype.kind not in "iubf" or not np.isfinite(value.astype(np.float64)).all():
+    if value.size == 0 or value.dtype.kind not in "iubf" or not np.isfinite(value).all():
         return UNKNOWN
     return ValueRange(float(value.min()), float(value.max()), is_integral(value))
 
@@ -97,8 +97,7 @@ def range_of_outputs(node: Node, ranges: Mapping[str, ValueRange], graph: Graph)
 
 
 def storage(value_range: ValueRange, dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
-    """The element type npusim holds a tensor in: integer codes for float tensors proven to be integers, else the graph's
-    own."""
+    """The element type a tensor is held in: that of its codes where it is proven to hold integers, else the graph's own."""
     if dtype.kind == "f" and value_range.is_codes:
         return codes_dtype(int(value_range.lower), int(value_range.upper))
     return dtype
@@ -183,5 +182,5 @@ def _by_ends(node: Node, sources: Sequence[ValueRange], graph: Graph) -> ValueRa
 def _stays_integral(node: Node, sources: Sequence[ValueRange], result: ValueRange) -> bool:
     if node.op_type in _TO_INTEGERS:
         return True
-    small = -EXACT_FLOAT32 <= result.lower and result.upper <= EXACT_FLOAT32
+    small = result.lower >= -EXACT_FLOAT32 and result.upper <= EXACT_FLOAT32
     return small and all(source.integral for source in sources)

@@ -103,8 +103,7 @@ def read_addend(view: View, node: Node) -> Array | None:
 
 
 def read_factor(view: View, node: Node) -> Array | None:
-    """The constant m of ``x * m``, for Mul and for Div by powers of two (whose reciprocal is exact); None for any other
-    node."""
+    """The constant m of ``x * m``, for Mul and for Div by powers of two (their reciprocals are exact); else None."""
     parts = view.operand_and_constant(node)
     if parts is None:
         return None

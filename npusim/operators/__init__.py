@@ -16,8 +16,14 @@ from npusim.operators import (
     casting,
     comparison,
     constant,
+    convolution,
     indexing,
+    linear,
+    normalization,
+    pooling,
+    quantization,
     reduction,
+    resize,
     shape,
 )
 from npusim.operators.call import Operator
@@ -45,11 +51,17 @@ def merge_tables(*tables: Mapping[str, Operator]) -> Mapping[str, Operator]:
 _OPERATORS: Final = merge_tables(
     activation.OPERATORS,
     arithmetic.OPERATORS,
+    casting.OPERATORS,
     comparison.OPERATORS,
     constant.OPERATORS,
-    casting.OPERATORS,
+    convolution.OPERATORS,
     indexing.OPERATORS,
+    linear.OPERATORS,
+    normalization.OPERATORS,
+    pooling.OPERATORS,
+    quantization.OPERATORS,
     reduction.OPERATORS,
+    resize.OPERATORS,
     shape.OPERATORS,
 )
 

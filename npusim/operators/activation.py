@@ -17,6 +17,7 @@ from npusim.kernels.arithmetic import clip
 from npusim.operators.arguments import Numeric, check_same_type
 from npusim.operators.call import Call, Operator
 from npusim.operators.elementwise import unary
+from npusim.operators.refusal import refusing_table
 
 __all__ = ["OPERATORS"]
 
@@ -83,21 +84,23 @@ def _gelu(call: Call, x: Numeric) -> Numeric:
             raise OperatorError(f"attribute 'approximate' is '{other}', wanted 'none' or 'tanh'")
 
 
-OPERATORS: Final[Mapping[str, Operator]] = {
-    "Elu": _elu,
-    "Erf": unary(transcendental.error_function),
-    "Exp": unary(transcendental.exponential),
-    "Gelu": _gelu,
-    "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _hard_swish,
-    "LeakyRelu": _leaky_relu,
-    "Log": unary(transcendental.logarithm),
-    "PRelu": _parametric_relu,
-    "Relu": unary(_relu),
-    "Selu": _selu,
-    "Sigmoid": unary(transcendental.sigmoid),
-    "Softplus": unary(transcendental.softplus),
-    "Softsign": unary(transcendental.softsign),
-    "Tanh": unary(transcendental.hyperbolic_tangent),
-    "ThresholdedRelu": _thresholded_relu,
-}
+OPERATORS: Final[Mapping[str, Operator]] = refusing_table(
+    {
+        "Elu": _elu,
+        "Erf": unary(transcendental.error_function),
+        "Exp": unary(transcendental.exponential),
+        "Gelu": _gelu,
+        "HardSigmoid": _hard_sigmoid,
+        "HardSwish": _hard_swish,
+        "LeakyRelu": _leaky_relu,
+        "Log": unary(transcendental.logarithm),
+        "PRelu": _parametric_relu,
+        "Relu": unary(_relu),
+        "Selu": _selu,
+        "Sigmoid": unary(transcendental.sigmoid),
+        "Softplus": unary(transcendental.softplus),
+        "Softsign": unary(transcendental.softsign),
+        "Tanh": unary(transcendental.hyperbolic_tangent),
+        "ThresholdedRelu": _thresholded_relu,
+    }
+)

@@ -15,6 +15,7 @@ from npusim.kernels.arithmetic import clip, maximum, minimum, power, truncated_d
 from npusim.operators.arguments import Numeric, check_same_type
 from npusim.operators.call import Call, Operator
 from npusim.operators.elementwise import binary, mixed_binary, unary, variadic
+from npusim.operators.refusal import refusing_table
 
 __all__ = ["OPERATORS"]
 
@@ -72,24 +73,26 @@ def _reciprocal(x: Numeric) -> Numeric:
     return np.asarray(np.divide(x.dtype.type(1), x))
 
 
-OPERATORS: Final[Mapping[str, Operator]] = {
-    "Abs": unary(np.abs),
-    "Add": binary(np.add),
-    "Ceil": unary(np.ceil),
-    "Clip": _clip,
-    "Div": binary(_divide),
-    "Floor": unary(np.floor),
-    "Max": variadic(maximum),
-    "Mean": _mean,
-    "Min": variadic(minimum),
-    "Mod": _modulo,
-    "Mul": binary(np.multiply),
-    "Neg": unary(np.negative),
-    "Pow": mixed_binary(_power),
-    "Reciprocal": unary(_reciprocal),
-    "Round": unary(np.rint),
-    "Sign": unary(np.sign),
-    "Sqrt": unary(np.sqrt),
-    "Sub": binary(np.subtract),
-    "Sum": variadic(np.add),
-}
+OPERATORS: Final[Mapping[str, Operator]] = refusing_table(
+    {
+        "Abs": unary(np.abs),
+        "Add": binary(np.add),
+        "Ceil": unary(np.ceil),
+        "Clip": _clip,
+        "Div": binary(_divide),
+        "Floor": unary(np.floor),
+        "Max": variadic(maximum),
+        "Mean": _mean,
+        "Min": variadic(minimum),
+        "Mod": _modulo,
+        "Mul": binary(np.multiply),
+        "Neg": unary(np.negative),
+        "Pow": mixed_binary(_power),
+        "Reciprocal": unary(_reciprocal),
+        "Round": unary(np.rint),
+        "Sign": unary(np.sign),
+        "Sqrt": unary(np.sqrt),
+        "Sub": binary(np.subtract),
+        "Sum": variadic(np.add),
+    }
+)

@@ -12,6 +12,7 @@ from npusim.errors import OperatorError
 from npusim.graph import Array
 from npusim.kernels.casting import convert
 from npusim.operators.call import Call, Operator
+from npusim.operators.refusal import refusing_table
 
 __all__ = ["OPERATORS", "element_type"]
 
@@ -75,9 +76,11 @@ def _dropout(call: Call, x: Array, ratio: Array | None = None, training: Array |
     return x, np.ones(x.shape, np.bool_ if call.opset >= 10 else x.dtype)
 
 
-OPERATORS: Final[Mapping[str, Operator]] = {
-    "Cast": _cast,
-    "CastLike": _cast_like,
-    "Dropout": _dropout,
-    "Identity": _identity,
-}
+OPERATORS: Final[Mapping[str, Operator]] = refusing_table(
+    {
+        "Cast": _cast,
+        "CastLike": _cast_like,
+        "Dropout": _dropout,
+        "Identity": _identity,
+    }
+)

@@ -10,6 +10,7 @@ import numpy as np
 from npusim.operators.arguments import Numeric, check_same_type
 from npusim.operators.call import Call, Operator
 from npusim.operators.elementwise import binary, unary
+from npusim.operators.refusal import refusing_table
 
 __all__ = ["OPERATORS"]
 
@@ -25,17 +26,19 @@ def _where(call: Call, condition: Numeric, a: Numeric, b: Numeric) -> Numeric:
     return np.where(condition, a, b)
 
 
-OPERATORS: Final[Mapping[str, Operator]] = {
-    "And": binary(np.logical_and),
-    "Equal": binary(np.equal),
-    "Greater": binary(np.greater),
-    "GreaterOrEqual": binary(np.greater_equal),
-    "IsInf": _is_infinite,
-    "IsNaN": unary(np.isnan),
-    "Less": binary(np.less),
-    "LessOrEqual": binary(np.less_equal),
-    "Not": unary(np.logical_not),
-    "Or": binary(np.logical_or),
-    "Where": _where,
-    "Xor": binary(np.logical_xor),
-}
+OPERATORS: Final[Mapping[str, Operator]] = refusing_table(
+    {
+        "And": binary(np.logical_and),
+        "Equal": binary(np.equal),
+        "Greater": binary(np.greater),
+        "GreaterOrEqual": binary(np.greater_equal),
+        "IsInf": _is_infinite,
+        "IsNaN": unary(np.isnan),
+        "Less": binary(np.less),
+        "LessOrEqual": binary(np.less_equal),
+        "Not": unary(np.logical_not),
+        "Or": binary(np.logical_or),
+        "Where": _where,
+        "Xor": binary(np.logical_xor),
+    }
+)

@@ -11,6 +11,7 @@ import numpy as np
 from npusim.errors import OperatorError
 from npusim.operators.arguments import Numeric, check_same_type
 from npusim.operators.call import Call, Operator
+from npusim.operators.refusal import refusing_table
 
 __all__ = ["OPERATORS"]
 
@@ -49,8 +50,10 @@ def _range(call: Call, start: Numeric, limit: Numeric, delta: Numeric) -> Numeri
     return np.asarray(wide(first) + np.arange(count).astype(wide) * wide(step)).astype(start.dtype)
 
 
-OPERATORS: Final[Mapping[str, Operator]] = {
-    "Constant": _constant,
-    "ConstantOfShape": _constant_of_shape,
-    "Range": _range,
-}
+OPERATORS: Final[Mapping[str, Operator]] = refusing_table(
+    {
+        "Constant": _constant,
+        "ConstantOfShape": _constant_of_shape,
+        "Range": _range,
+    }
+)

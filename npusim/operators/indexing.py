@@ -13,6 +13,7 @@ from npusim.kernels.gather import gather_nd
 from npusim.kernels.padding import pad
 from npusim.operators.arguments import Numeric, integers_of, place_of_axis
 from npusim.operators.call import Call, Operator
+from npusim.operators.refusal import refusing_table
 
 __all__ = ["OPERATORS"]
 
@@ -51,17 +52,29 @@ def _sliced(
 
 
 def _gather(call: Call, x: Numeric, indices: npt.NDArray[np.integer[Any]]) -> Numeric:
-    return np.asarray(np.take(x, indices, axis=call.integer("axis", 0)))
+    axis = place_of_axis(call.integer("axis", 0), x.ndim)
+    _check_within(indices, x.shape[axis], axis)
+    return np.asarray(np.take(x, indices, axis=axis))
 
 
 def _gather_nd(call: Call, x: Numeric, indices: npt.NDArray[np.integer[Any]]) -> Numeric:
-    return gather_nd(x, indices, batch_dims=call.integer("batch_dims", 0))
+    batch_dims = call.integer("batch_dims", 0)
+    for place in range(indices.shape[-1]):
+        _check_within(indices[..., place], x.shape[batch_dims + place], batch_dims + place)
+    return gather_nd(x, indices, batch_dims=batch_dims)
 
 
 def _gather_elements(call: Call, x: Numeric, indices: npt.NDArray[np.integer[Any]]) -> Numeric:
     axis = place_of_axis(call.integer("axis", 0), x.ndim)
+    _check_within(indices, x.shape[axis], axis)
     within = tuple(slice(None) if place == axis else slice(size) for place, size in enumerate(indices.shape))
     return np.take_along_axis(x[within], indices, axis=axis)
+
+
+def _check_within(indices: npt.NDArray[np.integer[Any]], size: int, axis: int) -> None:
+    outside = indices[(indices < -size) | (indices >= size)]
+    if outside.size:
+        raise OperatorError(f"index {outside.flat[0]} is outside of axis {axis} of size {size}")
 
 
 def _pad(
@@ -71,7 +84,8 @@ def _pad(
         amounts, filler = call.integers("pads" if call.opset > 1 else "paddings"), call.real("value", 0.0)
     else:
         amounts, filler = integers_of(pads), 0 if value is None else value.reshape(()).item()
-    places = integers_of(axes) or tuple(range(x.ndim))
+    chosen = integers_of(axes)
+    places = tuple(range(x.ndim)) if chosen is None else chosen
     if amounts is None or len(amounts) != 2 * len(places):
         raise OperatorError(f"pads are {amounts}, wanted a begin and an end for each of {len(places)} axes")
     begins, ends = [0] * x.ndim, [0] * x.ndim
@@ -80,10 +94,12 @@ def _pad(
     return pad(x, begins=begins, ends=ends, mode=call.text("mode", "constant"), value=filler)
 
 
-OPERATORS: Final[Mapping[str, Operator]] = {
-    "Gather": _gather,
-    "GatherElements": _gather_elements,
-    "GatherND": _gather_nd,
-    "Pad": _pad,
-    "Slice": _slice,
-}
+OPERATORS: Final[Mapping[str, Operator]] = refusing_table(
+    {
+        "Gather": _gather,
+        "GatherElements": _gather_elements,
+        "GatherND": _gather_nd,
+        "Pad": _pad,
+        "Slice": _slice,
+    }
+)

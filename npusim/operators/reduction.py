@@ -12,6 +12,7 @@ from npusim.kernels import reduction as kernels
 from npusim.kernels.softmax import log_softmax, softmax
 from npusim.operators.arguments import Numeric, integers_of, place_of_axis
 from npusim.operators.call import Call, Operator
+from npusim.operators.refusal import refusing_table
 
 __all__ = ["OPERATORS"]
 
@@ -28,7 +29,8 @@ def _reduction(kernel: Callable[[Any], Any], *, axes_are_input_since: int = 18, 
         axes = _reduced_axes(call, given, x.ndim)
         keep = call.integer("keepdims", 1)
         sizes = [1 if axis in axes else size for axis, size in enumerate(x.shape) if keep or axis not in axes]
-        return np.asarray(kernel(kernels.as_rows(x, axes=axes))).reshape(sizes)
+        with np.errstate(all="ignore"):
+            return np.asarray(kernel(kernels.as_rows(x, axes=axes))).reshape(sizes)
 
     return operator
 
@@ -67,19 +69,21 @@ def _position(function: Callable[..., Any]) -> Operator:
     return operator
 
 
-OPERATORS: Final[Mapping[str, Operator]] = {
-    "ArgMax": _position(np.argmax),
-    "ArgMin": _position(np.argmin),
-    "LogSoftmax": _softmax(log_softmax),
-    "ReduceL1": _reduction(kernels.sum_of_magnitudes),
-    "ReduceL2": _reduction(kernels.norm, floats_only=True),
-    "ReduceLogSum": _reduction(kernels.log_sum, floats_only=True),
-    "ReduceLogSumExp": _reduction(kernels.log_sum_exp, floats_only=True),
-    "ReduceMax": _reduction(kernels.maximum_of),
-    "ReduceMean": _reduction(kernels.mean),
-    "ReduceMin": _reduction(kernels.minimum_of),
-    "ReduceProd": _reduction(kernels.product),
-    "ReduceSum": _reduction(kernels.sum_of, axes_are_input_since=13),
-    "ReduceSumSquare": _reduction(kernels.sum_of_squares),
-    "Softmax": _softmax(softmax),
-}
+OPERATORS: Final[Mapping[str, Operator]] = refusing_table(
+    {
+        "ArgMax": _position(np.argmax),
+        "ArgMin": _position(np.argmin),
+        "LogSoftmax": _softmax(log_softmax),
+        "ReduceL1": _reduction(kernels.sum_of_magnitudes),
+        "ReduceL2": _reduction(kernels.norm, floats_only=True),
+        "ReduceLogSum": _reduction(kernels.log_sum, floats_only=True),
+        "ReduceLogSumExp": _reduction(kernels.log_sum_exp, floats_only=True),
+        "ReduceMax": _reduction(kernels.maximum_of),
+        "ReduceMean": _reduction(kernels.mean),
+        "ReduceMin": _reduction(kernels.minimum_of),
+        "ReduceProd": _reduction(kernels.product),
+        "ReduceSum": _reduction(kernels.sum_of, axes_are_input_since=13),
+        "ReduceSumSquare": _reduction(kernels.sum_of_squares),
+        "Softmax": _softmax(softmax),
+    }
+)

@@ -11,6 +11,7 @@ import numpy as np
 from npusim.errors import OperatorError
 from npusim.operators.arguments import Numeric, check_same_type, integers_of
 from npusim.operators.call import Call, Operator
+from npusim.operators.refusal import refusing_table
 
 __all__ = ["OPERATORS"]
 
@@ -134,18 +135,20 @@ def _depth_first(call: Call) -> bool:
     return mode == "DCR"
 
 
-OPERATORS: Final[Mapping[str, Operator]] = {
-    "Concat": _concat,
-    "DepthToSpace": _depth_to_space,
-    "Expand": _expand,
-    "Flatten": _flatten,
-    "Reshape": _reshape,
-    "Shape": _shape,
-    "Size": _size,
-    "SpaceToDepth": _space_to_depth,
-    "Split": _split,
-    "Squeeze": _squeeze,
-    "Tile": _tile,
-    "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze,
-}
+OPERATORS: Final[Mapping[str, Operator]] = refusing_table(
+    {
+        "Concat": _concat,
+        "DepthToSpace": _depth_to_space,
+        "Expand": _expand,
+        "Flatten": _flatten,
+        "Reshape": _reshape,
+        "Shape": _shape,
+        "Size": _size,
+        "SpaceToDepth": _space_to_depth,
+        "Split": _split,
+        "Squeeze": _squeeze,
+        "Tile": _tile,
+        "Transpose": _transpose,
+        "Unsqueeze": _unsqueeze,
+    }
+)

@@ -1,0 +1,126 @@
+"""The command ``npusim``: its commands, and what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from npusim import __version__
+from npusim.cli.inspect import inspect_command
+from npusim.cli.options import Invocation
+from npusim.cli.output import error_object, one_line, print_json
+from npusim.cli.run import run_command
+from npusim.cli.verify import verify_command
+from npusim.errors import NpusimError, UnsupportedError, UsageError
+
+__all__ = ["application", "main"]
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells give it."""
+
+READER_GONE = 141
+"""Exit code when whoever reads stdout has gone away, as shells give it."""
+
+EPILOG = """\b
+Example: npusim verify model.onnx
+
+\b
+Exit codes: 0 as expected; 1 a mismatch; 2 wrong usage, or a file that
+cannot be read; 3 a model that cannot be simulated exactly."""
+
+
+@click.group(name="npusim", context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.version_option(__version__, prog_name="npusim", message="%(prog)s %(version)s")
+def application() -> None:
+    """What TI's microcontroller NPU will output for a quantized ONNX model, to the bit."""
+
+
+application.add_command(inspect_command)
+application.add_command(run_command)
+application.add_command(verify_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments
+        Without the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    invocation = Invocation(as_json="--json" in given)
+    try:
+        _accept_any_text()
+        # Not application.main(): it ends with exit code 1, which means a mismatch, when the reader of stdout has gone away.
+        with application.make_context("npusim", given, obj=invocation) as context:
+            code = application.invoke(context)
+        sys.stdout.flush()
+        return int(code)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except NpusimError as error:
+        return _report(invocation, type(error).__name__, str(error), error.exit_code)
+    except click.ClickException as error:
+        return _report(invocation, UsageError.__name__, _usage(error), UsageError.exit_code)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        _abandon_stdout()
+        return READER_GONE
+    except OSError as error:
+        # The library turns failing files into errors of its own; what is left is stdout, on a full disk for example.
+        _abandon_stdout()
+        invocation.as_json = False
+        return _report(invocation, type(error).__name__, f"the output cannot be written: {error}", UsageError.exit_code)
+    except MemoryError:
+        message = "there is not enough memory for this model and these samples; give fewer samples"
+        return _report(invocation, MemoryError.__name__, message, UnsupportedError.exit_code)
+    except Exception as error:  # noqa: BLE001 - users get a sentence and an exit code even for npusim's own bugs
+        return _report(invocation, type(error).__name__, _bug(error), UnsupportedError.exit_code)
+
+
+def _accept_any_text() -> None:
+    """Names in a model may hold characters that the terminal's encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _abandon_stdout() -> None:
+    """Python flushes stdout once more at exit, which would fail again and print a warning."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _usage(error: click.ClickException) -> str:
+    context = getattr(error, "ctx", None)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return f"a command is missing; see '{context.command_path if context else 'npusim'} --help'"
+    where = f"; see '{context.command_path} --help'" if context is not None else ""
+    return error.format_message().rstrip(".") + where
+
+
+def _bug(error: Exception) -> str:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}, line {place.lineno}"
+    return f"internal error, a bug in npusim: {type(error).__name__}: {str(error) or 'no message'} ({where}); please report it"
+
+
+def _report(invocation: Invocation, kind: str, message: str, exit_code: int) -> int:
+    text = one_line(message)
+    if invocation.as_json:
+        print_json(error_object(invocation.model, kind, text, exit_code))
+    else:
+        click.echo(f"npusim: error: {text}", err=True)
+    return exit_code

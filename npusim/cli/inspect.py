@@ -1,0 +1,220 @@
+"""``npusim inspect``: what a model consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from npusim.cli.options import json_option, model_argument
+from npusim.cli.output import count, number, one_line, paragraph, print_json, result_object, terminal_width
+from npusim.cli.tables import Column, Row, render_table
+from npusim.inspection import Codes, Inspection, LayerSummary, TensorSummary, inspect_program
+from npusim.onnx_reader import ModelFile
+from npusim.program import Clip
+from npusim.session import InferenceSession
+
+__all__ = ["inspect_command"]
+
+DATA_COLUMNS = (
+    Column("#", right=True),
+    Column("kind"),
+    Column("layer", shrinks=True),
+    Column("input"),
+    Column("output"),
+    Column("params", right=True),
+    Column("MACs", right=True),
+)
+
+ARITHMETIC_COLUMNS = (
+    Column("#", right=True),
+    Column("codes"),
+    Column("kernel"),
+    Column("stride"),
+    Column("pads"),
+    Column("weight\nbits", right=True),
+    Column("scale", right=True),
+    Column("shift", right=True),
+    Column("clip", right=True),
+)
+
+
+@click.command("inspect", short_help="Show the layers of a model.")
+@model_argument
+@json_option
+def inspect_command(model: str, as_json: bool) -> int:
+    """Show the layers of MODEL, an .onnx file: kinds, shapes, codes, integer arithmetic, parameters and MACs.
+
+    The column codes tells what a layer reads and makes: u8 or s8 for unsigned or signed integers and the bits that hold every
+    code the tensor can have, or float. What is no layer in integers is a host operation (HOST) and is listed with the reason.
+    Whether a device runs a layer on its NPU is not judged here.
+
+    \b
+    Example: npusim inspect model.onnx
+    """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
+    session = InferenceSession(model)
+    found = inspect_program(session.program)
+    if as_json:
+        print_json(_as_object(session.model, found))
+    else:
+        _print(found, terminal_width())
+    return 0
+
+
+def _as_object(model: ModelFile, found: Inspection) -> dict[str, Any]:
+    totals = {
+        "layers": len(found.layers),
+        "integer_layers": found.totals.integer_layers,
+        "quantize_stages": found.totals.quantize_stages,
+        "host_operations": found.totals.host_operations,
+        "parameters": found.totals.parameters,
+        "multiply_accumulates": found.totals.multiply_accumulates,
+    }
+    return {
+        **result_object(model, ok=True, layers=[_layer_object(layer) for layer in found.layers], totals=totals),
+        "inputs": [_tensor_object(tensor) for tensor in found.inputs],
+        "outputs": [_tensor_object(tensor) for tensor in found.outputs],
+        "opset": found.opset,
+        "batching": found.batching,
+    }
+
+
+def _layer_object(layer: LayerSummary) -> dict[str, Any]:
+    window = layer.window
+    return {
+        "name": layer.name,
+        "tensor": layer.tensor,
+        "kind": layer.kind,
+        "operator": layer.operator,
+        "reason": layer.reason,
+        "nodes": layer.nodes,
+        "input_shape": layer.input_shape,
+        "output_shape": layer.output_shape,
+        "input_codes": _codes_object(layer.input_codes),
+        "output_codes": _codes_object(layer.output_codes),
+        "kernel_shape": None if window is None else window.kernel_shape,
+        "strides": None if window is None else window.strides,
+        "pads": None if window is None else window.pads,
+        "dilations": None if window is None else window.dilations,
+        "group": layer.group,
+        "weight_bits": layer.weight_bits,
+        "weights": layer.weights,
+        "bias": layer.bias,
+        "scale": layer.scale,
+        "shift": layer.shift,
+        "clip": _clip_object(layer.clip),
+        "inner_clip": _clip_object(layer.inner_clip),
+        "offset": layer.offset,
+        "multiplier": layer.multiplier,
+        "parameters": layer.parameters,
+        "multiply_accumulates": layer.multiply_accumulates,
+    }
+
+
+def _tensor_object(tensor: TensorSummary) -> dict[str, Any]:
+    return {"name": tensor.name, "dtype": tensor.dtype, "shape": tensor.shape, "codes": _codes_object(tensor.codes)}
+
+
+def _codes_object(codes: Codes | None) -> dict[str, Any] | None:
+    if codes is None:
+        return None
+    return {"signed": codes.signed, "bits": codes.bits, "lower": codes.lower, "upper": codes.upper}
+
+
+def _clip_object(clip: Clip | None) -> tuple[int, int] | None:
+    return None if clip is None else (clip.lower, clip.upper)
+
+
+def _print(found: Inspection, width: int) -> None:
+    for title, tensors in (("input", found.inputs), ("output", found.outputs)):
+        for tensor in tensors:
+            codes = "" if tensor.codes is None else f", codes {_codes(tensor.codes)}"
+            click.echo(one_line(f"{title} '{tensor.name}': {tensor.dtype} {_shape(tensor.shape)}{codes}"))
+    click.echo()
+    numbered = [(str(index), layer) for index, layer in enumerate(found.layers, 1)]
+    lines = render_table(DATA_COLUMNS, [_data_row(index, layer) for index, layer in numbered], width)
+    arithmetic = [_arithmetic_row(index, layer) for index, layer in numbered if layer.kind != "HOST"]
+    if arithmetic:
+        lines += ["", *render_table(ARITHMETIC_COLUMNS, arithmetic, width)]
+    for line in lines:
+        click.echo(line)
+    for stage in found.layers:
+        if stage.offset is not None and stage.multiplier is not None and stage.clip is not None:
+            click.echo()
+            click.echo(paragraph(_stage(stage), width))
+    _print_host_operations(found.layers, width)
+    click.echo()
+    click.echo(paragraph(_totals(found), width))
+
+
+def _data_row(index: str, layer: LayerSummary) -> Row:
+    macs = "-" if layer.multiply_accumulates is None else f"{layer.multiply_accumulates:,}"
+    return Row(
+        (
+            index,
+            layer.kind,
+            layer.name if layer.operator is None else f"{layer.operator} {layer.name}",
+            _shape(layer.input_shape),
+            _shape(layer.output_shape),
+            f"{layer.parameters:,}",
+            macs,
+        )
+    )
+
+
+def _arithmetic_row(index: str, layer: LayerSummary) -> Row:
+    window = layer.window
+    return Row(
+        (
+            index,
+            f"{_codes(layer.input_codes)}>{_codes(layer.output_codes)}",
+            "-" if window is None else _shape(window.kernel_shape),
+            "-" if window is None else _shape(window.strides),
+            "-" if window is None else ",".join(str(pad) for pad in window.pads),
+            "-" if layer.weight_bits is None else str(layer.weight_bits),
+            "-" if layer.scale is None else _range(layer.scale),
+            "-" if layer.shift is None else _range(layer.shift),
+            "-" if layer.clip is None else f"{layer.clip.lower}..{layer.clip.upper}",
+        )
+    )
+
+
+def _stage(stage: LayerSummary) -> str:
+    offset, multiplier, clip = stage.offset or (0, 0), stage.multiplier or (1, 1), stage.clip or Clip(0, 0)
+    return (
+        f"'{stage.name}' makes codes of float32 values: clip(floor((x + offset) * multiplier), {clip.lower}, {clip.upper}), "
+        "each operation rounded to float32 in the order of the graph; "
+        f"offset {_range(offset)}, multiplier {_range(multiplier)}."
+    )
+
+
+def _print_host_operations(layers: Sequence[LayerSummary], width: int) -> None:
+    reasons: dict[str, list[str]] = {}
+    for index, layer in enumerate(layers, 1):
+        if layer.reason is not None:
+            reasons.setdefault(layer.reason, []).append(f"{index} {layer.operator}")
+    for reason, operations in reasons.items():
+        click.echo()
+        click.echo(paragraph(f"Host operations ({', '.join(operations)}): {reason}.", width))
+
+
+def _totals(found: Inspection) -> str:
+    totals = found.totals
+    return (
+        f"{count(totals.integer_layers, 'integer layer')}, {count(totals.quantize_stages, 'quantize stage')}, "
+        f"{count(totals.host_operations, 'host operation')}; {count(totals.parameters, 'parameter')}; "
+        f"{count(totals.multiply_accumulates, 'multiply-accumulate')} in integers for one sample; opset {found.opset}"
+    )
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(str(size) for size in shape) or "()"
+
+
+def _codes(codes: Codes | None) -> str:
+    return "float" if codes is None else f"{'s' if codes.signed else 'u'}{codes.bits}"
+
+
+def _range(ends: tuple[float, float]) -> str:
+    return number(ends[0]) if ends[0] == ends[1] else f"{number(ends[0])}..{number(ends[1])}"

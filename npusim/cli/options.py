@@ -1,0 +1,54 @@
+"""Arguments and options that several commands share, so that each means the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import click
+
+__all__ = ["INPUT_FILES", "Invocation", "json_option", "model_argument", "quiet_option"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+INPUT_FILES: Final = ".npz, .npy, .csv or .parquet"
+
+
+@dataclass(slots=True)
+class Invocation:
+    """What is known of one call of the command line when it fails.
+
+    Attributes
+    ----------
+    as_json
+        Whether stdout is to hold one JSON object.
+    model
+        Path of the model; None before it was read from the arguments.
+    """
+
+    as_json: bool
+    model: str | None = None
+
+
+def model_argument(command: _Command) -> _Command:
+    """MODEL, the path of an .onnx file; error reports name it."""
+    return click.argument("model", metavar="MODEL", callback=_remember_model)(command)
+
+
+def json_option(command: _Command) -> _Command:
+    """--json."""
+    text = "Print one JSON object on stdout and nothing else there, also for errors."
+    return click.option("--json", "as_json", is_flag=True, help=text)(command)
+
+
+def quiet_option(command: _Command) -> _Command:
+    """--quiet."""
+    return click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")(command)
+
+
+def _remember_model(context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    invocation = context.find_object(Invocation)
+    if invocation is not None:
+        invocation.model = value
+    return value

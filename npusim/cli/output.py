@@ -1,0 +1,118 @@
+"""What goes to stdout and stderr besides tables: JSON objects, paragraphs, numbers, one-line errors."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+import numpy as np
+
+from npusim import __version__
+from npusim.errors import NpusimError
+from npusim.onnx_reader import ModelFile, open_model
+
+__all__ = [
+    "count",
+    "error_object",
+    "number",
+    "one_line",
+    "paragraph",
+    "print_json",
+    "result_object",
+    "terminal_width",
+]
+
+
+def terminal_width() -> int:
+    """Columns of the terminal, 80 where there is none."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+def paragraph(text: str, width: int, indent: str = "") -> str:
+    """Break a text into lines; words, names above all, are never broken."""
+    return textwrap.fill(
+        one_line(text),
+        max(width, 20),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def count(value: int, noun: str) -> str:
+    """A number and its noun.
+
+    Examples
+    --------
+    >>> count(1, "layer"), count(1200, "value")
+    ('1 layer', '1,200 values')
+    """
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
+def number(value: float) -> str:
+    """A number in full: whole ones as integers, others with the digits that tell them from all other float32 values.
+
+    Examples
+    --------
+    >>> number(3.0), number(0.25), number(float(np.float32(0.1))), number(float("nan"))
+    ('3', '0.25', '0.1', 'nan')
+    """
+    if math.isfinite(value) and value == int(value) and abs(value) < 2**53:
+        return str(int(value))
+    single = np.array(value).astype(np.float32)
+    return str(single.item() if single != value else single)
+
+
+def one_line(text: str) -> str:
+    """A text without line breaks and control characters, which names in a model may hold."""
+    return "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
+
+
+def result_object(
+    model: ModelFile, *, ok: bool, layers: Sequence[Mapping[str, Any]], totals: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The part of a JSON object that all commands share."""
+    return {
+        "npusim": __version__,
+        "model": {"path": model.path, "sha256": model.sha256},
+        "ok": ok,
+        "layers": list(layers),
+        "findings": [],
+        "totals": dict(totals),
+    }
+
+
+def error_object(model: str | None, kind: str, message: str, exit_code: int) -> dict[str, Any]:
+    """The JSON object of a command that could not do its work."""
+    shown = None if model is None else {"path": model, "sha256": _sha256(model)}
+    error = {"kind": kind, "message": message, "exit_code": exit_code}
+    return {"npusim": __version__, "model": shown, "ok": False, "error": error}
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object; NaN and infinities, which JSON does not have, as the strings "nan", "inf" and "-inf"."""
+    click.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - anything that JSON can hold
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _sha256(path: str) -> str | None:
+    try:
+        return open_model(path).sha256
+    except NpusimError:
+        return None

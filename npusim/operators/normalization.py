@@ -1,0 +1,25 @@
+"""BatchNormalization with given statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from npusim.errors import OperatorError
+from npusim.graph import Array
+from npusim.kernels.normalization import batch_normalize
+from npusim.operators.call import Call, Operator
+from npusim.operators.refusal import refusing_table
+
+__all__ = ["OPERATORS"]
+
+
+def _batch_normalization(call: Call, x: Array, scale: Array, bias: Array, mean: Array, variance: Array) -> Array:
+    # The operator says that it trains with an attribute since version 14, with more outputs since 7, and with is_test before.
+    training = call.integer("training_mode", 0) if call.opset >= 14 else call.output_count > 1
+    if training or (call.opset < 7 and not call.integer("is_test", 0)):
+        raise OperatorError("it computes batch statistics (training mode), wanted inference; export the model in eval mode")
+    return batch_normalize(x, scale, bias, mean, variance, epsilon=call.real("epsilon", 1e-5))
+
+
+OPERATORS: Final[Mapping[str, Operator]] = refusing_table({"BatchNormalization": _batch_normalization})
