@@ -118,10 +118,10 @@ def power(base: Array, exponent: Array, /) -> Array:
     >>> power(np.array([2, -2, 3], np.int8), np.array([3, 3, -1])).tolist()
     [8, -8, 0]
     """
-    if base.dtype.kind == "f" or exponent.dtype.kind == "f":
-        with np.errstate(all="ignore"):
-            return convert(np.asarray(np.power(base.astype(np.float64), exponent.astype(np.float64))), dtype=base.dtype)
-    return _integer_power(base, exponent)
+    if base.dtype.kind in "iu" and exponent.dtype.kind in "iu":
+        return _integer_power(base, exponent)
+    with np.errstate(all="ignore"):
+        return convert(np.asarray(np.power(base.astype(np.float64), exponent.astype(np.float64))), dtype=base.dtype)
 
 
 def _integer_power(base: Array, exponent: Array) -> Array:

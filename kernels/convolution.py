@@ -133,20 +133,19 @@ def convolve_transpose(
     """
     features = weight.shape[1] * group
     _check_operands(x, weight, bias, group=group, channels=weight.shape[0], features=features)
-    matrix = weight.reshape(group, weight.shape[0] // group, -1).swapaxes(1, 2)
+    taps = weight.reshape(group, weight.shape[0] // group, weight.shape[1], -1).transpose(0, 3, 2, 1)
     y = np.empty((x.shape[0], features, *output_shape), dtype=x.dtype)
-    item_bytes = 8 * max(matrix.shape[0] * matrix.shape[1] * int(np.prod(x.shape[2:])), int(np.prod(y.shape[1:])))
+    item_bytes = 8 * max(int(np.prod(x.shape[1:])), int(np.prod(y.shape[1:])))
+    kernel_shape, spatial, begins = weight.shape[2:], x.shape[2:], tuple(pads[: len(output_shape)])
+    regions = list(tap_slices(spatial, kernel_shape=kernel_shape, strides=strides, dilations=dilations))
+    reach = padded_sizes(
+        output_shape, spatial, kernel_shape=kernel_shape, strides=strides, dilations=dilations, pads=begins + (0,) * len(begins)
+    )
+    window = tuple(slice(begin, begin + size) for begin, size in zip(begins, output_shape, strict=True))
     with np.errstate(all="ignore"):
         for part in chunks(x.shape[0], item_bytes=item_bytes):
-            products = _channel_products(x[part], matrix)
-            acc = _scatter(
-                products.reshape(-1, features, *weight.shape[2:], *x.shape[2:]),
-                output_shape,
-                begins=pads[: len(output_shape)],
-                strides=strides,
-                dilations=dilations,
-            )
-            y[part] = _add_bias(acc, bias)
+            full = _scatter(x[part], taps, regions, sizes=reach)
+            y[part] = _add_bias(full[(slice(None), slice(None), *window)], bias)
     return y
 
 
@@ -188,37 +187,24 @@ def _convolve_general(
     return acc
 
 
-def _channel_products(x: Array, matrix: Array) -> Float64Array:
-    """Contract the channels of each position: (N, C, *spatial) with (group, rows, C / group) to (N, group, rows, positions)."""
-    group, _, inner = matrix.shape
-    positions = x.reshape(x.shape[0], group, inner, -1)
-    if inner == 1:
-        products: Float64Array = matrix.astype(np.float64) * positions.astype(np.float64)
-        return products
-    bits = digit_bits(inner)
-    return contract(split(matrix, axes=(2,), bits=bits), split(positions, axes=(1, 2, 3), bits=bits))
-
-
-def _scatter(
-    products: Float64Array,
-    output_shape: Sequence[int],
-    *,
-    begins: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-) -> Float64Array:
-    """Add products (N, O, *kernel_shape, *spatial) up where they land in the output."""
-    axes = len(output_shape)
-    kernel_shape, spatial = products.shape[2 : 2 + axes], products.shape[2 + axes :]
-    reach = padded_sizes(
-        output_shape, spatial, kernel_shape=kernel_shape, strides=strides, dilations=dilations, pads=(*begins, *(0,) * axes)
-    )
-    full = np.zeros((*products.shape[:2], *reach))
-    slices = tap_slices(spatial, kernel_shape=kernel_shape, strides=strides, dilations=dilations)
-    for tap, region in zip(np.ndindex(*kernel_shape), slices, strict=True):
-        full[(slice(None), slice(None), *region)] += products[(slice(None), slice(None), *tap)]
-    window = tuple(slice(begin, begin + size) for begin, size in zip(begins, output_shape, strict=True))
-    return full[(slice(None), slice(None), *window)]
+def _scatter(x: Array, taps: Array, regions: Sequence[tuple[slice, ...]], *, sizes: Sequence[int]) -> Float64Array:
+    """Add the products of each tap (group, tap, O / group, C / group) with all positions to its region of the output."""
+    samples, spatial = x.shape[0], x.shape[2:]
+    group, _, outputs, inputs = taps.shape
+    positions = x.reshape(samples, group, inputs, -1)
+    bits = digit_bits(inputs)
+    right = None if inputs == 1 else split(positions, axes=(1, 2, 3), bits=bits)
+    full = np.zeros((samples, group, outputs, *sizes))
+    for block in chunks(len(regions), item_bytes=full.itemsize * samples * group * outputs * positions.shape[3]):
+        matrix = taps[:, block].reshape(group, -1, inputs)
+        if right is None:
+            products: Float64Array = matrix.astype(np.float64) * positions.astype(np.float64)
+        else:
+            products = contract(split(matrix, axes=(2,), bits=bits), right)
+        products = products.reshape(samples, group, -1, outputs, *spatial)
+        for tap, region in enumerate(regions[block]):
+            full[(slice(None), slice(None), slice(None), *region)] += products[:, :, tap]
+    return full.reshape(samples, group * outputs, *sizes)
 
 
 def _add_bias(acc: Float64Array, bias: Array | None) -> Float64Array:

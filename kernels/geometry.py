@@ -19,6 +19,7 @@ __all__ = [
     "pad_spatial",
     "padded_sizes",
     "resolve_pads",
+    "split_pads",
     "tap_slices",
     "window_view",
 ]
@@ -93,8 +94,19 @@ def resolve_pads(
         max(0, (-(-size // stride) - 1) * stride + extent - size)
         for size, stride, extent in zip(input_sizes, strides, extents, strict=True)
     ]
+    return split_pads(totals, larger_at_end=auto_pad == "SAME_UPPER")
+
+
+def split_pads(totals: Sequence[int], *, larger_at_end: bool) -> tuple[int, ...]:
+    """Begins then ends of paddings given as one total for each axis; of an odd total one side is larger by one.
+
+    Examples
+    --------
+    >>> split_pads((3,), larger_at_end=True)
+    (1, 2)
+    """
     small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
-    return tuple(small + large if auto_pad == "SAME_UPPER" else large + small)
+    return tuple(small + large if larger_at_end else large + small)
 
 
 def output_sizes(

@@ -86,9 +86,9 @@ def mean(x: Array, /) -> Array:
     [1.5, 3.5]
     """
     total, count = sum_of(x), x.shape[1]
-    if x.dtype.kind == "f":
-        return np.asarray(np.divide(total, x.dtype.type(count)))
-    return truncated_divide(total, np.asarray(count, x.dtype))
+    if x.dtype.kind in "iu":
+        return truncated_divide(total, np.asarray(count, x.dtype))
+    return np.asarray(np.divide(total, x.dtype.type(count)))
 
 
 def product(x: Array, /) -> Array:

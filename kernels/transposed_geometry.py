@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .geometry import kernel_extents, resolve_pads
+from .geometry import kernel_extents, resolve_pads, split_pads
 
 __all__ = ["resolve_transposed"]
 
@@ -78,5 +78,4 @@ def resolve_transposed(
     totals = [max(0, size - kept) for size, kept in zip(full, wanted, strict=True)]
     if any(kept - size >= stride for size, kept, stride in zip(full, wanted, strides, strict=True)):
         raise ValueError(f"output_shape is {list(wanted)}, a stride or more larger than the full output of sizes {full}")
-    small, large = [total // 2 for total in totals], [total - total // 2 for total in totals]
-    return tuple(small + large if auto_pad == "SAME_UPPER" else large + small), wanted
+    return split_pads(totals, larger_at_end=auto_pad == "SAME_UPPER"), wanted

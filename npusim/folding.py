@@ -11,8 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
+import numpy as np
+
 from npusim.errors import ModelError, NpusimError, OperatorError, UnsupportedError
 from npusim.graph import Array, Graph, Node, TensorType
+from npusim.kernels.geometry import output_sizes, resolve_pads
 from npusim.operators import lookup
 from npusim.operators.call import Call
 
@@ -63,12 +66,14 @@ def fold(graph: Graph, infer: Inference, *, known: Mapping[str, Array], input_ty
             raise UnsupportedError(f"{node} uses an operator that npusim does not support; rewrite the layer or leave it out")
         for name, kind in zip(node.outputs, infer(node, types, constants, graph.opset), strict=True):
             if name and kind is not None:
-                types[name] = _merge(name, node, kind, graph.types.get(name))
+                rounded_up = _rounded_up(node, types, kind)
+                types[name] = rounded_up or _merge(name, node, kind, graph.types.get(name))
         check_size(node, types)
         _check_channels(node, types)
         sources = [name for name in node.inputs if name]
-        if all(name in constants for name in sources):
-            for name, value in zip(node.outputs, evaluate_node(node, constants, graph.opset), strict=False):
+        known_values = _stand_in(types[sources[0]], sources[0]) if node.op_type in ("Shape", "Size") else constants
+        if all(name in known_values for name in sources):
+            for name, value in zip(node.outputs, evaluate_node(node, known_values, graph.opset), strict=False):
                 if name:
                     value.setflags(write=False)
                     constants[name] = value
@@ -77,6 +82,11 @@ def fold(graph: Graph, infer: Inference, *, known: Mapping[str, Array], input_ty
             remaining.append(node)
     folded = frozenset(constants) - frozenset(graph.constants) - frozenset(known)
     return replace(graph, nodes=tuple(remaining), constants=constants, types=types, folded=folded)
+
+
+def _stand_in(kind: TensorType, name: str) -> dict[str, Array]:
+    """An array of a tensor's shape for operators that read nothing but the shape; it takes no memory."""
+    return {name: np.broadcast_to(np.zeros((), kind.dtype), kind.static_shape)} if kind.is_static else {}
 
 
 def evaluate_node(node: Node, values: Mapping[str, Array], opset: int) -> tuple[Array, ...]:
@@ -164,6 +174,36 @@ def _check_channels(node: Node, types: Mapping[str, TensorType]) -> None:
     bias = types.get(node.inputs[2]) if len(node.inputs) > 2 else None
     if bias is not None and bias.is_static and bias.static_shape != (outputs,):
         raise ModelError(f"{node} has a bias of shape {_show(bias.static_shape)}, wanted [{outputs}]; export the model again")
+
+
+def _rounded_up(node: Node, types: Mapping[str, TensorType], inferred: TensorType) -> TensorType | None:
+    """The type of a pool with ceil_mode: ONNX's shape inference before opset 22 counts a window that starts in the end padding.
+
+    No runtime computes such a window, so what exporters declare from that inference is not held against the model.
+    """
+    if node.op_type not in ("MaxPool", "AveragePool") or not node.integer("ceil_mode", 0):
+        return None
+    if node.text("auto_pad", "NOTSET") != "NOTSET":
+        return None
+    source = types[node.inputs[0]]
+    if source.shape is None or not TensorType(source.dtype, source.shape[2:]).is_static:
+        return None
+    sizes = TensorType(source.dtype, source.shape[2:]).static_shape
+    ones = (1,) * len(sizes)
+    kernel_shape, strides = node.integers("kernel_shape") or ones, node.integers("strides") or ones
+    dilations = node.integers("dilations") or ones
+    try:
+        pads = resolve_pads(
+            sizes,
+            kernel_shape=kernel_shape,
+            strides=strides,
+            dilations=dilations,
+            pads=node.integers("pads"),
+        )
+        result = output_sizes(sizes, kernel_shape=kernel_shape, strides=strides, dilations=dilations, pads=pads, ceil_mode=True)
+    except ValueError as error:
+        raise ModelError(f"{node} does not fit its input {_show(source.shape)}: {error}") from None
+    return TensorType(inferred.dtype, (*source.shape[:2], *result))
 
 
 def _multiply_accumulates(node: Node, types: Mapping[str, TensorType], source: int, result: int) -> int:

@@ -12,7 +12,7 @@ from npusim.lowering import lower
 from npusim.onnx_reader import infer_node
 from npusim.program import Program
 
-__all__ = ["Plan", "needs_inputs", "plan"]
+__all__ = ["Plan", "may_decide_shapes", "needs_inputs", "plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def plan(graph: Graph, feeds: Mapping[str, Array] | None = None) -> Plan:
     open_tensor = _first_open(folded)
     if open_tensor is None:
         return Plan(lower(folded), frozenset())
-    values = {name: array for name, array in given.items() if array.dtype.kind in "iub"}
+    values = {name: array for name, array in given.items() if may_decide_shapes(types[name])}
     if values:
         folded = fold(graph, infer_node, known=values, input_types=types)
         open_tensor = _first_open(folded)
@@ -67,6 +67,17 @@ def plan(graph: Graph, feeds: Mapping[str, Array] | None = None) -> Plan:
         f"the shape of tensor '{open_tensor}' is not fixed by the model{'' if feeds is None else ' or the inputs'}; "
         "export the model with fixed shapes, or give inputs that fix them"
     )
+
+
+def may_decide_shapes(kind: TensorType) -> bool:
+    """Whether an input may hold sizes rather than data: integers, or floats in at most one dimension (scales of a Resize).
+
+    Parameters
+    ----------
+    kind
+        The input's declared type.
+    """
+    return kind.dtype.kind in "iub" or (kind.shape is not None and len(kind.shape) <= 1)
 
 
 def _first_open(graph: Graph) -> str | None:

@@ -13,7 +13,7 @@ from npusim.engine.reference import run_steps
 from npusim.errors import InputError, UnsupportedError, UsageError
 from npusim.graph import Array, Dimension, TensorType
 from npusim.onnx_reader import ModelFile, open_model, read_graph
-from npusim.planning import Plan, needs_inputs, plan
+from npusim.planning import Plan, may_decide_shapes, needs_inputs, plan
 from npusim.program import Batching, Program
 from npusim.trace import Trace, unknown_tensor
 
@@ -186,7 +186,7 @@ class InferenceSession:
         try:
             return plan(self._graph)
         except UnsupportedError:
-            if any(self._graph.types[name].dtype.kind in "iub" for name in self._graph.inputs):
+            if any(may_decide_shapes(self._graph.types[name]) for name in self._graph.inputs):
                 return None
             raise
 
@@ -198,7 +198,7 @@ class InferenceSession:
             self._check_shapes(self._static.program, feeds)
             return self._static
         key = tuple(
-            (name, feeds[name].shape, feeds[name].tobytes() if feeds[name].dtype.kind in "iub" else b"")
+            (name, feeds[name].shape, feeds[name].tobytes() if may_decide_shapes(self._graph.types[name]) else b"")
             for name in self._graph.inputs
         )
         if key not in self._plans:

@@ -135,9 +135,16 @@ class GraphBuilder:
         return self.requantize(summed, (1, 1), [bias], [scale], [shift], clip)
 
     def average_pool(
-        self, source: str, kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int], bias: int, scale: int, shift: int,
+        self,
+        source: str,
+        kernel: Sequence[int],
+        strides: Sequence[int],
+        pads: Sequence[int],
+        bias: int,
+        scale: int,
+        shift: int,
         clip: tuple[int, int],
-    ) -> str:  # fmt: skip
+    ) -> str:
         pooled = self.node("AveragePool", source, kernel_shape=kernel, strides=strides, pads=pads, count_include_pad=1)
         summed = self.node("Round", self.binary("Mul", pooled, float(np.prod(kernel))))
         return self.requantize(summed, (1, 1), [bias], [scale], [shift], clip)

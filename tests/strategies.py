@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from builders import DIALECTS, GraphBuilder
 from hypothesis import strategies as st
+
+from builders import DIALECTS, GraphBuilder
 
 __all__ = ["Network", "networks"]
 

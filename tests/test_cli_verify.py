@@ -19,7 +19,7 @@ from command_line import (
     model_with_open_size,
 )
 from npusim.verify import Difference, StepComparison, Verification
-from support import ROOT
+from support import ROOT, Export
 
 W8 = ROOT / "golden" / "vibration_w8.onnx"
 W4 = ROOT / "golden" / "vibration_w4.onnx"
@@ -209,3 +209,13 @@ def test_model_with_open_sizes_cannot_be_verified(tmp_path: Path) -> None:
     model = tmp_path / "open.onnx"
     model.write_bytes(model_with_open_size())
     check_error("verify", model, code=3, kind="UnsupportedError", says="leaves sizes open")
+
+
+def test_real_exports_agree_on_generated_samples(export: Export) -> None:
+    value = checked_json("verify", call("verify", export.model, "--samples", 3, "--json"))
+    assert value["ok"] is True
+    assert value["onnxruntime"]["optimizations_agree"] is True
+    lines = call("verify", export.model, "--samples", 3).out.splitlines()
+    assert max(len(line) for line in lines) <= 80
+    rows = [line for line in lines if re.search(r"  (exact|bounded|exact given inputs) +[0-9,]+ +0 +\S+$", line)]
+    assert len(rows) == value["totals"]["layers"]

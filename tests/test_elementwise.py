@@ -88,7 +88,8 @@ def test_clip_without_bounds_limits_to_finite_numbers():
 
 
 def test_clip_takes_its_bounds_from_attributes_before_opset_11():
-    assert compute("Clip", f32(-3, 7, 300), opset=6, min=0.0, max=255.0).tolist() == [0, 7, 255]
+    for opset in (1, 6, 10):
+        assert compute("Clip", f32(-3, 7, 300), opset=opset, min=0.0, max=255.0).tolist() == [0, 7, 255]
 
 
 def test_clip_of_integers():
@@ -235,33 +236,6 @@ def test_hard_swish_is_the_input_times_its_hard_sigmoid(values: list[float]):
 def test_parametric_relu_takes_one_slope_a_channel_before_opset_7():
     x = -np.ones((1, 2, 3), np.float32)
     assert compute("PRelu", x, f32(2, 3), opset=6).tolist() == [[[-2] * 3, [-3] * 3]]
-
-
-# Comparison, logic, selection
-
-
-@given(st.lists(st.tuples(any_float, any_float), min_size=1, max_size=8))
-def test_comparisons(pairs: list[tuple[float, float]]):
-    a, b = f32(*(pair[0] for pair in pairs)), f32(*(pair[1] for pair in pairs))
-    assert compute("Equal", a, b).tolist() == [x == y for x, y in pairs]
-    assert compute("Less", a, b).tolist() == [x < y for x, y in pairs]
-    assert compute("LessOrEqual", a, b).tolist() == [x <= y for x, y in pairs]
-    assert compute("Greater", a, b).tolist() == [x > y for x, y in pairs]
-    assert compute("GreaterOrEqual", a, b).tolist() == [x >= y for x, y in pairs]
-    assert compute("IsNaN", a).tolist() == [math.isnan(x) for x, _ in pairs]
-    assert compute("IsInf", a).tolist() == [math.isinf(x) for x, _ in pairs]
-    assert compute("IsInf", a, detect_negative=0).tolist() == [x == math.inf for x, _ in pairs]
-    assert compute("IsInf", a, detect_positive=0).tolist() == [x == -math.inf for x, _ in pairs]
-    chosen = compute("Where", np.array([x < y for x, y in pairs]), a, b)
-    check_float32(chosen, [x if x < y else y for x, y in pairs])
-
-
-def test_logic():
-    a, b = np.array([False, False, True, True]), np.array([False, True, False, True])
-    assert compute("And", a, b).tolist() == [False, False, False, True]
-    assert compute("Or", a, b).tolist() == [False, True, True, True]
-    assert compute("Xor", a, b).tolist() == [False, True, True, False]
-    assert compute("Not", a).tolist() == [True, True, False, False]
 
 
 # Operands

@@ -8,13 +8,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from runtime_check import runtime_tensors
-from support import EXPORTS_FOLDER, Export, load_export, load_exports
 
 from npusim import InferenceSession
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage
 from npusim.rounding import is_free
 from npusim.verify import verify
+from runtime_check import runtime_tensors
+from support import EXPORTS_FOLDER, Export, load_export, load_exports
 
 FLOAT_LAYERS = ("mpF", "H_CONVT2")
 """Exports that keep a convolution in float, whose sums may be rounded in any order."""

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from npusim.kernels.accumulation import chunks, contract, digit_bits, rearrange, split
 from threadpoolctl import threadpool_limits
 
 from npusim.errors import OperatorError
+from npusim.kernels.accumulation import chunks, contract, digit_bits, rearrange, split
 from npusim.operators.linear import OPERATORS
 from single_operator import compute_by_onnxruntime, same_bits
 from window_cases import call_operator, integer_arrays, small_integers

@@ -1,16 +1,16 @@
-"""Recognition goes by structure and values: every dialect gives one normal form, and what is almost a layer stays as the graph says."""
+"""Recognition goes by structure and values: dialects give one normal form, what is almost a layer stays as the graph says."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnxruntime
 import pytest
-from builders import DIALECTS, GraphBuilder
-from runtime_check import compare_with_runtime
 
+from builders import DIALECTS, GraphBuilder
 from npusim import InferenceSession
 from npusim.program import Batching, Clip, LayerKind
 from npusim.verify import verify
+from runtime_check import compare_with_runtime
 
 GENERATOR = np.random.default_rng(20)
 WEIGHTS = GENERATOR.integers(-127, 128, (8, 4, 3, 1))
@@ -52,7 +52,9 @@ def test_every_dialect_gives_the_same_program() -> None:
                 if ours.requantization is not None and wanted.requantization is not None:
                     for part in ("bias", "scale", "shift"):
                         np.testing.assert_array_equal(
-                            getattr(ours.requantization, part), getattr(wanted.requantization, part), err_msg=f"{dialect} {part}"
+                            getattr(ours.requantization, part),
+                            getattr(wanted.requantization, part),
+                            err_msg=f"{dialect} {part}",
                         )
                     assert ours.requantization.clip == wanted.requantization.clip
 
@@ -266,8 +268,12 @@ def test_float_islands_do_not_become_layers() -> None:
     codes = graph.input_stage([0] * 4, [1000] * 4, [5] * 4)
     weights = graph.constant(np.random.default_rng(5).normal(0, 1, (8, 4, 3, 1)))
     island = graph.node("Relu", graph.node("Conv", codes, weights, kernel_shape=[3, 1]))
-    again = graph.clip(graph.node("Floor", graph.scale(graph.binary("Add", island, [[[[0.25]]]]), [[[[128]]]], [[[[1]]]])), 0, 255)
-    second = graph.convolution(again, np.random.default_rng(6).integers(-127, 128, (4, 8, 3, 1)), BIAS[:4], np.ones(4), SHIFT[:4], (0, 255))
+    again = graph.clip(
+        graph.node("Floor", graph.scale(graph.binary("Add", island, [[[[0.25]]]]), [[[[128]]]], [[[[1]]]])), 0, 255
+    )
+    second = graph.convolution(
+        again, np.random.default_rng(6).integers(-127, 128, (4, 8, 3, 1)), BIAS[:4], np.ones(4), SHIFT[:4], (0, 255)
+    )
     model = graph.model(second)
     program = InferenceSession(model).program
     assert [layer.kind for layer in program.layers] == ["GCONV"]
@@ -317,3 +323,17 @@ def test_many_samples_equal_single_ones(build: object, batching: Batching) -> No
     runtime = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     for i in range(5):
         np.testing.assert_allclose(single[i], runtime.run(None, {"input": x[i : i + 1]})[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pads"), [(2, 1, 2, [0, 0]), (7, 2, 2, [0, 0]), (7, 3, 2, [1, 1]), (5, 2, 3, [0, 1])]
+)
+def test_max_pools_that_round_up(size: int, kernel: int, stride: int, pads: list[int]) -> None:
+    graph = GraphBuilder((1, 4, size, 1))
+    codes = graph.input_stage([0] * 4, [1000] * 4, [5] * 4)
+    pooled = graph.node(
+        "MaxPool", codes, kernel_shape=[kernel, 1], strides=[stride, 1], pads=[pads[0], 0, pads[1], 0], ceil_mode=1
+    )
+    model = graph.model(graph.node("Flatten", pooled, axis=1))
+    assert [layer.kind for layer in InferenceSession(model).program.layers] == ["MAXPOOL"]
+    compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (4, 4, size, 1)).astype(np.float32)})

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from npusim.kernels.pooling import max_pool_indices
 from onnx import helper
 
 from npusim.errors import OperatorError
+from npusim.kernels.pooling import max_pool_indices
 from npusim.operators.pooling import OPERATORS
 from single_operator import compute_by_onnxruntime, run_by_onnxruntime, same_bits
 from window_cases import Window, call_operator, small_integers, window_cases

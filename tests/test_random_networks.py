@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
-from runtime_check import compare_with_runtime
-from strategies import Network, networks
 
 from npusim import InferenceSession
 from npusim.sampling import generate_inputs
 from npusim.verify import verify
+from runtime_check import compare_with_runtime
+from strategies import Network, networks
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])

@@ -10,6 +10,9 @@ import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from kernel_cases import additions, requantizations, weight_arrays
 from npusim.kernels import requantize as module
 from npusim.kernels.requantize import (
     codes_dtype,
@@ -19,9 +22,6 @@ from npusim.kernels.requantize import (
     shift_right_floor,
     weight_digits,
 )
-from onnx import TensorProto, helper, numpy_helper
-
-from kernel_cases import additions, requantizations, weight_arrays
 from oracle import (
     oracle_requantize,
     oracle_residual,
@@ -99,6 +99,7 @@ def onnxruntime_outputs(acc: npt.NDArray[np.int64], arguments: dict) -> tuple[np
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
+    options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return tuple(session.run(None, {"x": acc.astype(np.float32)}))
 

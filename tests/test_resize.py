@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from npusim.kernels.resize import resized_shape
 
 from npusim.errors import OperatorError
+from npusim.kernels.resize import resized_shape
 from npusim.operators.resize import OPERATORS
 from single_operator import compute_by_onnxruntime, same_bits
 from window_cases import call_operator, integer_arrays

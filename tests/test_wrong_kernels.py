@@ -8,8 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import Phase, find, settings
-from npusim.kernels.integer import accumulate_convolution, accumulate_transposed_convolution, window_maximum
-from npusim.kernels.requantize import requantize, residual, scaled_value, weight_digits
 
 from kernel_cases import (
     Case,
@@ -20,6 +18,8 @@ from kernel_cases import (
     transposed_convolutions,
     weight_arrays,
 )
+from npusim.kernels.integer import accumulate_convolution, accumulate_transposed_convolution, window_maximum
+from npusim.kernels.requantize import requantize, residual, scaled_value, weight_digits
 from oracle import (
     oracle_convolution,
     oracle_requantize,
@@ -31,8 +31,8 @@ from oracle import (
 
 
 def changed(case: Case, **arguments: Any) -> dict[str, Any]:
-    """The arguments of a case with some of them replaced, or left out where None is given."""
-    return {name: value for name, value in {**case.arguments, **arguments}.items() if value is not None}
+    """The arguments of a case with some of them replaced."""
+    return {**case.arguments, **arguments}
 
 
 def padded_convolution(case: Case, value: int) -> npt.NDArray[np.int64]:

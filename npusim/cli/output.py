@@ -33,16 +33,9 @@ def terminal_width() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
-def paragraph(text: str, width: int, indent: str = "") -> str:
+def paragraph(text: str, width: int) -> str:
     """Break a text into lines; words, names above all, are never broken."""
-    return textwrap.fill(
-        one_line(text),
-        max(width, 20),
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    return textwrap.fill(one_line(text), max(width, 20), break_long_words=False, break_on_hyphens=False)
 
 
 def count(value: int, noun: str) -> str:
@@ -57,17 +50,18 @@ def count(value: int, noun: str) -> str:
 
 
 def number(value: float) -> str:
-    """A number in full: whole ones as integers, others with the digits that tell them from all other float32 values.
+    """A number in full: whole ones as integers, float32 values with the digits that tell them from all other float32 values.
 
     Examples
     --------
     >>> number(3.0), number(0.25), number(float(np.float32(0.1))), number(float("nan"))
     ('3', '0.25', '0.1', 'nan')
     """
-    if math.isfinite(value) and value == int(value) and abs(value) < 2**53:
+    if value % 1 == 0 and abs(value) < 2**63:
         return str(int(value))
-    single = np.array(value).astype(np.float32)
-    return str(single.item() if single != value else single)
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
+    return str(single) if float(single) == value else repr(float(value))
 
 
 def one_line(text: str) -> str:

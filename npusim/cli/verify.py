@@ -40,7 +40,7 @@ EXACT_GIVEN_INPUTS = (
 )
 BOUNDED = (
     "bounded: a float32 operation on the host whose order of rounding is free; values must agree within what that order can "
-    "change, a limit proven for each element. The largest difference is then one of floats, not of codes."
+    "change, a limit computed for each element. The largest difference is then one of floats, not of codes."
 )
 BEYOND_FLOAT32 = (
     "beyond float32: inner values past 2^24, which onnxruntime can hold only rounded. There the integers are right and are not "

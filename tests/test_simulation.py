@@ -1,0 +1,70 @@
+"""Running in parts changes no result, whatever the model makes of its first axis."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from builders import GraphBuilder
+from command_line import model_with_open_size
+from npusim import InferenceSession, simulation
+from npusim.datasets import InputSpec
+from npusim.simulation import input_specs, simulate
+
+
+def integer_model(dialect: str) -> bytes:
+    graph = GraphBuilder((1, 4, 8, 1), dialect)
+    codes = graph.input_stage([0.5] * 4, [900] * 4, [4] * 4)
+    weights = np.random.default_rng(0).integers(-127, 128, (4, 4, 3, 1))
+    return graph.model(graph.convolution(codes, weights, np.arange(4), np.ones(4), np.full(4, 8), (0, 255)))
+
+
+def model_that_mixes_samples() -> bytes:
+    graph = GraphBuilder((1, 6))
+    return graph.model(graph.node("ReduceSum", graph.node("Relu", "input"), graph.constant([0], np.int64), keepdims=1))
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 9, 12])
+def test_parts_give_what_one_run_gives(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(simulation, "CHUNK", 4)
+    reports: list[tuple[int, int]] = []
+    for model in (integer_model("ts17"), integer_model("nosim"), model_that_mixes_samples()):
+        session = InferenceSession(model)
+        shape = tuple(int(size) for size in session.get_inputs()[0].shape[1:])
+        feeds = {"input": np.random.default_rng(1).normal(0, 2, (count, *shape)).astype(np.float32)}
+        reports.clear()
+        found = simulate(session, feeds, patterns=["*"], progress=lambda done, total: reports.append((done, total)))
+        assert found.samples == count
+        assert reports[-1] == (count, count)
+        (output,) = session.run(None, feeds)
+        name = session.get_outputs()[0].name
+        np.testing.assert_array_equal(found.outputs[name], output)
+        assert found.outputs[name].dtype == output.dtype
+        trace = session.trace(feeds)
+        assert set(found.arrays) == set(trace)
+        for tensor, values in found.traced.items():
+            np.testing.assert_array_equal(values, trace[tensor])
+            assert values.dtype == trace[tensor].dtype
+        assert found.steps == session.program.steps
+
+
+def test_progress_is_reported_for_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulation, "CHUNK", 4)
+    reports: list[tuple[int, int]] = []
+    session = InferenceSession(integer_model("ts17"))
+    simulate(session, {"input": np.zeros((9, 4, 8, 1), np.float32)}, progress=lambda done, total: reports.append((done, total)))
+    assert reports == [(4, 9), (8, 9), (9, 9)]
+
+
+def test_codes_are_small_integers_with_the_same_values() -> None:
+    session = InferenceSession(integer_model("ts17"))
+    feeds = {"input": np.random.default_rng(2).normal(0, 2, (5, 4, 8, 1)).astype(np.float32)}
+    (codes,) = simulate(session, feeds, codes=True).outputs.values()
+    (floats,) = simulate(session, feeds).outputs.values()
+    assert (codes.dtype, floats.dtype) == (np.uint8, np.float32)
+    np.testing.assert_array_equal(codes, floats)
+
+
+def test_input_specs_say_what_the_model_declares() -> None:
+    assert input_specs(InferenceSession(integer_model("ts17"))) == [InputSpec("input", np.dtype(np.float32), (1, 4, 8, 1))]
+    assert input_specs(InferenceSession(model_with_open_size())) == [InputSpec("x", np.dtype(np.float32), (1, "length"))]
