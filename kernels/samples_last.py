@@ -1,8 +1,11 @@
 """Fast kernels on activations whose last axis holds the samples: ``[*spatial, channels, samples]``, float32 or float64.
 
-Every weighted layer becomes matrix products with the samples as the long side, which is what BLAS is fastest at whatever
-the number of channels: for one output position, the window of the input is a matrix ``[taps * channels, samples]`` that
-already lies in memory, so nothing is copied. Pools and requantization are element-wise over contiguous memory.
+Every weighted layer becomes matrix products with the samples as the long side, which is what BLAS is fastest at whatever the
+number of channels: for one output position, the window of the input is a matrix ``[taps * channels, samples]`` that already
+lies in memory, so nothing is copied. Pools and requantization are element-wise over contiguous memory.
+
+Views are made once for a pair of arrays (`*_views`), products are run on them as often as new values lie in the arrays
+(`multiply_views`).
 
 Float BLAS is exact on integers as long as every partial sum stays below 2**24 (float32) or 2**53 (float64), in whatever
 order and with or without fused multiply-add; the caller has proven that before it chose the element type. The simple twins,
@@ -13,33 +16,60 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 __all__ = [
+    "BLOCK",
+    "Gathering",
+    "Product",
     "add_windows",
     "banded_weights",
-    "convolve_dense",
-    "convolve_depthwise",
-    "convolve_transposed",
-    "maximum_of_windows",
+    "dense_views",
+    "depthwise_views",
+    "gathered_views",
+    "maximum_of_views",
+    "maximum_views",
+    "multiply_views",
     "requantize_in_place",
     "row_weights",
+    "tap_views",
+    "transposed_views",
     "valid_range",
 ]
 
-FloatArray: TypeAlias = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+FloatArray: TypeAlias = npt.NDArray[Any]
+PerAxis: TypeAlias = Sequence[int]
+Product: TypeAlias = tuple[FloatArray, FloatArray, FloatArray, FloatArray | None]
+"""``(left, right, result, target)``: the product goes to `result`, and is added to `target` where there is one."""
+
+Gathering: TypeAlias = tuple[FloatArray, FloatArray]
+"""``(copy, view)``: `view` is copied into `copy` before the products."""
+
 
 BLOCK = 8
-"""Outputs of a depthwise row computed by one product: longer rows waste more multiplications on zeros, shorter ones more
+"""Outputs of a depthwise row computed by one product: longer blocks waste more multiplications on zeros, shorter ones more
 calls."""
 
 
+def multiply_views(products: Sequence[Product], gatherings: Sequence[Gathering] = (), /) -> None:
+    """Run products: ``result = left @ right``, then ``target += result`` where a target is given.
+
+    Usually `left` holds weights, broadcast over positions, and `right` one matrix ``[taps * channels, samples]`` for each.
+    """
+    for copy, view in gatherings:
+        np.copyto(copy, view)
+    for left, right, result, target in products:
+        np.matmul(left, right, out=result)
+        if target is not None:
+            np.add(target, result, out=target)
+
+
 def row_weights(weights: FloatArray, /) -> FloatArray:
-    """Rearrange convolution weights ``[out, in, *kernel]`` to ``[*outer kernel, out, inner kernel * in]``, C-contiguous.
+    """Rearrange convolution weights ``[out, in, *kernel]`` to ``[*outer kernel, out, inner kernel * in]``, contiguous.
 
     Examples
     --------
@@ -51,10 +81,10 @@ def row_weights(weights: FloatArray, /) -> FloatArray:
     return np.ascontiguousarray(moved.reshape(*moved.shape[: rank - 1], weights.shape[0], -1))
 
 
-def convolve_dense(
-    x: FloatArray, w: FloatArray, out: FloatArray, scratch: FloatArray, /, *, strides: Sequence[int], dilations: Sequence[int]
-) -> None:
-    """Convolution with all input channels: one matrix product for each output position and kernel row.
+def dense_views(
+    x: FloatArray, w: FloatArray, out: FloatArray, scratch: FloatArray, /, *, strides: PerAxis, dilations: PerAxis
+) -> list[Product]:
+    """Products of a convolution with all input channels: one for each kernel row, at all output positions.
 
     ``out[o] = sum over a of w[a] @ window(x, o, a)``, where a runs over the kernel's outer positions and a window is the inner
     kernel axis together with the channels: consecutive memory, hence a matrix without a copy.
@@ -62,37 +92,90 @@ def convolve_dense(
     Parameters
     ----------
     x
-        Padded input ``[*spatial, channels, samples]``; samples contiguous, channels and inner axis dense.
+        Padded input ``[*spatial, channels, samples]``, its inner spatial axis, channels and samples dense.
     w
         As from :func:`row_weights`.
     out
-        ``[*spatial, out channels, samples]``, written.
+        ``[*spatial, out channels, samples]``.
     scratch
-        Of the shape of `out`; used when there is more than one kernel row.
+        Of the shape of `out`.
     strides, dilations
         One number for each spatial axis; the inner dilation is 1.
     """
     rank = len(strides)
-    outputs, channels, samples = out.shape[:rank], x.shape[rank], x.shape[rank + 1]
-    taps = w.shape[-1] // channels
-    steps = x.strides[:rank]
-    shape = (*outputs, taps * channels, samples)
-    windows = (*(step * stride for step, stride in zip(steps, strides, strict=True)), *x.strides[rank:])
-    for number, position in enumerate(product(*(range(size) for size in w.shape[: rank - 1]))):
-        start = tuple(index * dilation for index, dilation in zip(position, dilations, strict=False))
-        view = as_strided(x[start], shape, windows)
-        if number == 0:
-            np.matmul(w[position], view, out=out)
-        else:
-            np.matmul(w[position], view, out=scratch)
-            np.add(out, scratch, out=out)
+    channels, samples = x.shape[rank:]
+    shape = (*out.shape[:rank], w.shape[-1], samples)
+    steps = (*(step * stride for step, stride in zip(x.strides, strides, strict=False)), *x.strides[rank:])
+    if w.shape[-1] % channels or x.strides[rank - 1] != channels * x.strides[rank]:
+        raise ValueError(f"weights of {w.shape[-1]} columns need {channels} channels in dense memory")
+    products: list[Product] = []
+    for position in product(*(range(size) for size in w.shape[: rank - 1])):
+        corner = tuple(index * dilation for index, dilation in zip(position, dilations, strict=False))
+        products.append(_product(w[position], as_strided(x[corner], shape, steps, writeable=False), out, scratch, products))
+    return products
+
+
+def gathered_views(
+    x: FloatArray, w: FloatArray, out: FloatArray, /, *, strides: PerAxis, dilations: PerAxis
+) -> tuple[list[Product], list[Gathering]]:
+    """Convolution of a single sample: its windows are copied to rows, so that all positions are one product.
+
+    With one sample, a matrix for each position would have one column; a product of ``[positions, taps * channels]`` with the
+    weights is worth the copy.
+
+    Parameters
+    ----------
+    x, w, out
+        As for :func:`dense_views`, with one sample.
+    strides, dilations
+        One number for each spatial axis; the inner dilation is 1.
+    """
+    rank = len(strides)
+    outer, columns = w.shape[: rank - 1], w.shape[-1]
+    rows = np.empty((*out.shape[:rank], *outer, columns), x.dtype)
+    steps = tuple(step * stride for step, stride in zip(x.strides, strides, strict=False))
+    taps = tuple(step * dilation for step, dilation in zip(x.strides, dilations[: rank - 1], strict=False))
+    view = as_strided(x, rows.shape, (*steps, *taps, x.strides[rank]), writeable=False)
+    matrix = np.ascontiguousarray(np.moveaxis(w, rank - 1, -1).reshape(-1, w.shape[rank - 1]))
+    return [(rows.reshape(*out.shape[:rank], -1), matrix, out[..., 0], None)], [(rows, view)]
+
+
+def tap_views(
+    x: FloatArray, w: FloatArray, out: FloatArray, scratch: FloatArray, /, *, strides: PerAxis, dilations: PerAxis
+) -> list[Product]:
+    """Products of a convolution tap by tap, for geometries whose windows are no matrices: inner dilation, groups.
+
+    Parameters
+    ----------
+    x
+        Padded input ``[*spatial, channels, samples]`` (of one group).
+    w
+        ``[*kernel, out channels, channels]``.
+    out, scratch
+        ``[*spatial, out channels, samples]`` (of that group).
+    strides, dilations
+        One number for each spatial axis.
+    """
+    rank = len(strides)
+    products: list[Product] = []
+    for tap in product(*(range(size) for size in w.shape[:rank])):
+        window = tuple(
+            slice(index * dilation, index * dilation + (count - 1) * stride + 1, stride)
+            for index, dilation, count, stride in zip(tap, dilations, out.shape, strides, strict=False)
+        )
+        products.append(_product(w[tap], x[window], out, scratch, products))
+    return products
+
+
+def _product(w: FloatArray, view: FloatArray, out: FloatArray, scratch: FloatArray, before: Sequence[Product]) -> Product:
+    return (w, view, scratch, out) if before else (w, view, out, None)
 
 
 def banded_weights(weights: FloatArray, /, *, stride: int, dilation: int, block: int) -> FloatArray:
     """Depthwise weights ``[channels, *kernel]`` as banded matrices ``[*outer kernel, channels, block, reach]``.
 
-    Row i of a matrix holds the inner kernel from column ``i * stride`` on, its taps `dilation` apart, so that one product
-    gives `block` neighbouring outputs.
+    Row i of a matrix holds the inner kernel from column ``i * stride`` on, its taps `dilation` apart, so that one product gives
+    `block` neighbouring outputs.
 
     Examples
     --------
@@ -100,28 +183,26 @@ def banded_weights(weights: FloatArray, /, *, stride: int, dilation: int, block:
     [[[1.0, 2.0, 0.0], [0.0, 1.0, 2.0]]]
     """
     channels, kernel = weights.shape[0], weights.shape[-1]
-    outer = weights.shape[1:-1]
-    reach = (block - 1) * stride + (kernel - 1) * dilation + 1
-    bands = np.zeros((*outer, channels, block, reach), weights.dtype)
+    span = (kernel - 1) * dilation + 1
+    bands = np.zeros((*weights.shape[1:-1], channels, block, (block - 1) * stride + span), weights.dtype)
     moved = np.moveaxis(weights, 0, -2)
     for row in range(block):
-        start = row * stride
-        bands[..., row, start : start + (kernel - 1) * dilation + 1 : dilation] = moved
+        bands[..., row, row * stride : row * stride + span : dilation] = moved
     return bands
 
 
-def convolve_depthwise(
+def depthwise_views(
     x: FloatArray,
     bands: FloatArray,
     out: FloatArray,
     scratch: FloatArray,
     /,
     *,
-    strides: Sequence[int],
-    dilations: Sequence[int],
+    strides: PerAxis,
+    dilations: PerAxis,
     start: int,
-) -> None:
-    """Depthwise convolution of a stretch of the inner axis: one product for each channel and block of outputs.
+) -> list[Product]:
+    """Products of a depthwise convolution: one for each channel and block of neighbouring outputs.
 
     Parameters
     ----------
@@ -129,53 +210,49 @@ def convolve_depthwise(
         Padded input ``[*spatial, channels, samples]``.
     bands
         As from :func:`banded_weights`.
-    out
-        ``[*outer, blocks * block, channels, samples]``: the stretch of the result that whole blocks cover, written.
-    scratch
-        Of the shape of `out`; used when the kernel has more than one outer position.
+    out, scratch
+        ``[*outer, blocks * block, channels, samples]``: the stretch of the inner axis that whole blocks cover.
     strides, dilations
         One number for each spatial axis.
     start
-        Position on the inner axis of the output at which the stretch begins.
+        Output position on the inner axis at which the stretch begins.
     """
     rank = len(strides)
     channels, block, reach = bands.shape[-3:]
     outer, blocks, samples = out.shape[: rank - 1], out.shape[rank - 1] // block, x.shape[-1]
-    inner, across = x.strides[rank - 1], x.strides[rank]
     steps = tuple(step * stride for step, stride in zip(x.strides, strides[:-1], strict=False))
-    shape = (*outer, blocks, channels, reach, samples)
-    windows = (*steps, inner * block * strides[-1], across, inner, x.strides[-1])
-    result = as_strided(out, (*outer, blocks, channels, block, samples), _blocked(out, rank, block))
-    spare = as_strided(scratch, result.shape, _blocked(scratch, rank, block))
-    for number, position in enumerate(product(*(range(size) for size in bands.shape[: rank - 1]))):
+    inner, across, sample = x.strides[rank - 1 :]
+    windows = (*steps, inner * block * strides[-1], across, inner, sample)
+    result, spare = (_in_blocks(array, rank, block, blocks) for array in (out, scratch))
+    products: list[Product] = []
+    for position in product(*(range(size) for size in bands.shape[: rank - 1])):
         corner = (*(index * dilation for index, dilation in zip(position, dilations, strict=False)), start * strides[-1])
-        view = as_strided(x[corner], shape, windows)
-        if number == 0:
-            np.matmul(bands[position], view, out=result)
-        else:
-            np.matmul(bands[position], view, out=spare)
-            np.add(out, scratch, out=out)
+        view = as_strided(x[corner], (*outer, blocks, channels, reach, samples), windows, writeable=False)
+        products.append(_product(bands[position], view, result, spare, products))
+    return products
 
 
-def _blocked(array: FloatArray, rank: int, block: int) -> tuple[int, ...]:
+def _in_blocks(array: FloatArray, rank: int, block: int, blocks: int) -> FloatArray:
+    """View ``[*outer, blocks * block, channels, samples]`` as ``[*outer, blocks, channels, block, samples]``."""
     inner, across, sample = array.strides[rank - 1 :]
-    return (*array.strides[: rank - 1], inner * block, across, inner, sample)
+    shape = (*array.shape[: rank - 1], blocks, array.shape[rank], block, array.shape[-1])
+    return as_strided(array, shape, (*array.strides[: rank - 1], inner * block, across, inner, sample))
 
 
-def convolve_transposed(
+def transposed_views(
     x: FloatArray,
     w: FloatArray,
     out: FloatArray,
     scratch: FloatArray,
     /,
     *,
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    pads: Sequence[int],
-) -> None:
-    """Transposed convolution: the product of each kernel tap with all inputs, added where that tap lands.
+    strides: PerAxis,
+    dilations: PerAxis,
+    pads: PerAxis,
+) -> list[Product]:
+    """Products of a transposed convolution: each kernel tap with all inputs, added where that tap lands.
 
-    ``out[i * stride + k * dilation - begin] += w[k] @ x[i]``.
+    ``out[i * stride + k * dilation - begin] += w[k] @ x[i]``; `out` has to be zero before.
 
     Parameters
     ----------
@@ -184,7 +261,7 @@ def convolve_transposed(
     w
         ``[*kernel, out channels, channels]``.
     out
-        ``[*spatial, out channels, samples]``, written.
+        ``[*spatial, out channels, samples]``.
     scratch
         ``[*spatial of x, out channels, samples]``.
     strides, dilations
@@ -193,90 +270,81 @@ def convolve_transposed(
         Begins of all axes (the ends follow from the size of `out`).
     """
     rank = len(strides)
-    out[...] = 0
+    products: list[Product] = []
     for tap in product(*(range(size) for size in w.shape[:rank])):
-        sources, targets = [], []
-        for axis in range(rank):
-            offset = tap[axis] * dilations[axis] - pads[axis]
-            first, last = valid_range(x.shape[axis], out.shape[axis], strides[axis], offset)
-            sources.append(slice(first, last))
-            targets.append(
-                slice(first * strides[axis] + offset, max((last - 1) * strides[axis] + offset + 1, 0), strides[axis])
-            )
+        sources, targets = _landing(tap, x.shape, out.shape, strides, dilations, pads)
         if all(part.start < part.stop for part in sources):
-            part = scratch[tuple(sources)]
-            np.matmul(w[tap], x[tuple(sources)], out=part)
-            target = out[tuple(targets)]
-            np.add(target, part, out=target)
+            products.append((w[tap], x[sources], scratch[sources], out[targets]))
+    return products
 
 
 def valid_range(count: int, size: int, stride: int, offset: int) -> tuple[int, int]:
-    """Indices i in ``0 .. count - 1`` for which ``0 <= i * stride + offset < size``, as (first, one past the last).
+    """Indices i of ``0 .. count - 1`` for which ``0 <= i * stride + offset < size``, as (first, one past the last).
 
     Examples
     --------
     >>> valid_range(4, 7, 2, -1)
     (1, 4)
     """
-    first = max(0, -(offset // stride))
+    first = min(max(0, -(offset // stride)), count)
     last = min(count, (size - 1 - offset) // stride + 1)
-    return min(first, count), max(last, min(first, count))
+    return first, max(first, last)
 
 
-def maximum_of_windows(
-    x: FloatArray,
-    out: FloatArray,
-    /,
-    *,
-    kernel_shape: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    pads: Sequence[int],
-) -> None:
-    """Max pooling, padding never wins: the running maximum over the taps, each where it falls on data.
+def _landing(
+    tap: PerAxis, counts: PerAxis, sizes: PerAxis, strides: PerAxis, dilations: PerAxis, pads: PerAxis
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Which windows meet data under a tap (or inputs land inside), and the positions they meet."""
+    windows, positions = [], []
+    for index, count, size, stride, dilation, pad in zip(tap, counts, sizes, strides, dilations, pads, strict=False):
+        offset = index * dilation - pad
+        first, last = valid_range(count, size, stride, offset)
+        windows.append(slice(first, last))
+        positions.append(slice(first * stride + offset, max((last - 1) * stride + offset + 1, 0), stride))
+    return tuple(windows), tuple(positions)
+
+
+def maximum_views(
+    x: FloatArray, out: FloatArray, /, *, kernel_shape: PerAxis, strides: PerAxis, dilations: PerAxis, pads: PerAxis
+) -> tuple[FloatArray | None, list[tuple[FloatArray, FloatArray]]]:
+    """Views for max pooling in which padding never wins: the running maximum over the taps, each where it falls on data.
 
     Parameters
     ----------
     x
         Input ``[*spatial, channels, samples]``, not padded.
     out
-        ``[*spatial, channels, samples]``, written.
+        ``[*spatial, channels, samples]``.
     kernel_shape, strides, dilations
         One number for each spatial axis.
     pads
         Begins of all axes.
+
+    Returns
+    -------
+    (whole, pairs)
+        A tap that falls on data for every output, None if there is none; and for each other tap the outputs it reaches with the
+        inputs it reads there.
     """
-    whole = [slice(0, size) for size in out.shape[: len(strides)]]
-    taps = []
-    for tap in product(*(range(size) for size in kernel_shape)):
-        sources, targets = _tap_slices(tap, x, out, strides, dilations, pads)
-        taps.append((targets != whole, tuple(sources), tuple(targets)))
-    taps.sort(key=lambda entry: entry[0])
-    if taps[0][0]:
-        out[...] = -np.inf
+    rank = len(strides)
+    everywhere = tuple(slice(0, size) for size in out.shape[:rank])
+    taps = [_landing(tap, out.shape, x.shape, strides, dilations, pads) for tap in product(*(range(k) for k in kernel_shape))]
+    whole = next((source for target, source in taps if target == everywhere), None)
+    return None if whole is None else x[whole], [(out[target], x[source]) for target, source in taps if source != whole]
+
+
+def maximum_of_views(out: FloatArray, whole: FloatArray | None, pairs: Sequence[tuple[FloatArray, FloatArray]], /) -> None:
+    """Max pooling on the views of :func:`maximum_views`."""
+    if whole is not None and pairs and pairs[0][0].shape == out.shape:
+        np.maximum(whole, pairs[0][1], out=out)
+        pairs = pairs[1:]
     else:
-        _, sources_of_first, _ = taps.pop(0)
-        np.copyto(out, x[sources_of_first])
-    for _, source, target in taps:
-        part = out[target]
-        np.maximum(part, x[source], out=part)
+        out[...] = -np.inf if whole is None else whole
+    for part, view in pairs:
+        np.maximum(part, view, out=part)
 
 
-def _tap_slices(
-    tap: Sequence[int], x: FloatArray, out: FloatArray, strides: Sequence[int], dilations: Sequence[int], pads: Sequence[int]
-) -> tuple[list[slice], list[slice]]:
-    sources, targets = [], []
-    for axis, stride in enumerate(strides):
-        offset = tap[axis] * dilations[axis] - pads[axis]
-        first, last = valid_range(out.shape[axis], x.shape[axis], stride, offset)
-        targets.append(slice(first, last))
-        sources.append(slice(first * stride + offset, max((last - 1) * stride + offset + 1, 0), stride))
-    return sources, targets
-
-
-def add_windows(
-    x: FloatArray, out: FloatArray, /, *, kernel_shape: Sequence[int], strides: Sequence[int], pads: Sequence[int]
-) -> None:
+def add_windows(x: FloatArray, out: FloatArray, /, *, kernel_shape: PerAxis, strides: PerAxis, pads: PerAxis) -> None:
     """Sum over each window, zeros outside of the input: the accumulator of average pooling.
 
     Parameters
@@ -296,13 +364,20 @@ def add_windows(
         return
     out[...] = 0
     for tap in product(*(range(size) for size in kernel_shape)):
-        sources, targets = _tap_slices(tap, x, out, strides, (1,) * rank, pads)
-        part = out[tuple(targets)]
-        np.add(part, x[tuple(sources)], out=part)
+        target, source = _landing(tap, out.shape, x.shape, strides, (1,) * rank, pads)
+        part = out[target]
+        np.add(part, x[source], out=part)
 
 
 def requantize_in_place(
-    y: FloatArray, /, *, bias: FloatArray | None, multiplier: FloatArray | None, floor: bool, lower: float, upper: float
+    y: FloatArray,
+    /,
+    *,
+    bias: FloatArray | None,
+    multiplier: FloatArray | None,
+    floor: bool,
+    lower: FloatArray,
+    upper: FloatArray,
 ) -> None:
     """``y = clip(floor((y + bias) * multiplier), lower, upper)`` in place; None leaves an operation out.
 
@@ -315,7 +390,7 @@ def requantize_in_place(
     floor
         False where all values are integers anyway.
     lower, upper
-        Ends of the codes.
+        Ends of the codes, arrays without axes in the element type of `y` (plain numbers would be converted at every call).
     """
     if bias is not None:
         np.add(y, bias, out=y)
@@ -323,4 +398,4 @@ def requantize_in_place(
         np.multiply(y, multiplier, out=y)
     if floor:
         np.floor(y, out=y)
-    np.clip(y, lower, upper, out=y)
+    y.clip(lower, upper, out=y)

@@ -9,7 +9,8 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from npusim.engine.reference import run_steps
+from npusim.engine.fast import make_plan
+from npusim.engine.runner import ChunkRunner, Progress, ReferenceRunner, available_threads, run_chunked
 from npusim.errors import InputError, UnsupportedError, UsageError
 from npusim.graph import Array, Dimension, TensorType
 from npusim.onnx_reader import ModelFile, open_model, read_graph
@@ -19,11 +20,11 @@ from npusim.trace import Trace, unknown_tensor
 
 __all__ = ["ENGINES", "InferenceSession", "NodeArg"]
 
-ENGINES = ("reference",)
+ENGINES = ("fast", "reference")
 """Names of the engines; all give the same results on every input."""
 
 CHUNK = 64
-"""Samples run at once: bounds the memory, changes no result."""
+"""Samples the reference engine runs at once: bounds the memory, changes no result."""
 
 _TYPE_NAMES = {"float32": "float", "float64": "double"}
 
@@ -55,7 +56,9 @@ class InferenceSession:
     model
         Path of an ``.onnx`` file, or its content as bytes.
     engine
-        ``"reference"``: plain int64 arithmetic.
+        ``"fast"``: float BLAS wherever a bound proves it exact; ``"reference"``: plain int64 arithmetic. Same results.
+    threads
+        Chunks of samples computed at the same time; by default as many as there are processors.
     check_finite
         Refuse NaN and infinity in inputs. Off is for pure float models only.
 
@@ -74,16 +77,29 @@ class InferenceSession:
     >>> (y,) = session.run(None, {"input": x})  # doctest: +SKIP
     """
 
-    def __init__(self, model: str | os.PathLike[str] | bytes, *, engine: str = "reference", check_finite: bool = True) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        engine: str = "fast",
+        threads: int | None = None,
+        check_finite: bool = True,
+    ) -> None:
         if engine not in ENGINES:
             raise UsageError(f"there is no engine '{engine}'; the engines are {', '.join(ENGINES)}")
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads is {threads}, wanted at least 1")
+        self._threads = available_threads() if threads is None else threads
         self._model = open_model(model)
         self._engine = engine
         self._check_finite = check_finite
         self._graph = read_graph(self._model)
         self._open_input = needs_inputs(self._graph)
         self._plans: dict[tuple[object, ...], Plan] = {}
+        self._runners: dict[int, ChunkRunner] = {}
         self._static = None if self._open_input else self._plan_static()
+        if self._static is not None:
+            self._runner(self._static)
 
     @property
     def model(self) -> ModelFile:
@@ -119,7 +135,9 @@ class InferenceSession:
         """The outputs in declared order."""
         return [self._argument(name) for name in self._graph.outputs]
 
-    def run(self, output_names: Sequence[str] | None, feeds: Mapping[str, Array]) -> list[Array]:
+    def run(
+        self, output_names: Sequence[str] | None, feeds: Mapping[str, Array], *, progress: Progress | None = None
+    ) -> list[Array]:
         """Compute outputs.
 
         Parameters
@@ -128,6 +146,9 @@ class InferenceSession:
             Names of outputs, or of any other tensor; None for all outputs.
         feeds
             Input arrays by name, in the declared element type; any number of samples on the first axis of a model with batch 1.
+            Memory-mapped arrays are read chunk by chunk.
+        progress
+            Called with the number of samples done and the number of all, after each chunk.
 
         Returns
         -------
@@ -143,7 +164,7 @@ class InferenceSession:
         """
         chosen = self._plan_for(feeds)
         names = list(self._graph.outputs if output_names is None else output_names)
-        arrays = self._execute(chosen, feeds, names)
+        arrays = self._execute(chosen, feeds, names, progress)
         return [arrays[name].astype(self._declared_dtype(chosen, name), copy=False) for name in names]
 
     def trace(self, feeds: Mapping[str, Array], tensors: str | Sequence[str] = "*") -> Trace:
@@ -170,7 +191,7 @@ class InferenceSession:
             if not matches:
                 raise unknown_tensor(pattern, known)
             names.extend(matches)
-        return Trace(chosen.program, self._execute(chosen, feeds, list(dict.fromkeys(names))))
+        return Trace(chosen.program, self._execute(chosen, feeds, list(dict.fromkeys(names)), None))
 
     def _argument(self, name: str) -> NodeArg:
         kind = self._graph.types.get(name)
@@ -223,12 +244,15 @@ class InferenceSession:
             raise InputError(
                 f"input '{name}' has element type {array.dtype}, wanted {wanted}; convert it yourself, npusim never casts"
             )
-        must_be_finite = self._check_finite or (self._static is not None and bool(self._static.program.layers))
-        if must_be_finite and array.dtype.kind == "f" and not np.isfinite(array).all():
-            position = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
-            raise InputError(
-                f"input '{name}' holds {array[position]} at index {list(position)}; finite numbers are wanted, clean the data"
-            )
+
+    def _check_finite_chunk(self, feeds: Mapping[str, Array], start: int) -> None:
+        for name, array in feeds.items():
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
+                shown = [place[0] + start, *place[1:]] if place else []
+                raise InputError(
+                    f"input '{name}' holds {array[place]} at index {shown}; finite numbers are wanted, clean the data"
+                )
 
     def _check_shapes(self, program: Program, feeds: Mapping[str, Array]) -> None:
         counts = {}
@@ -248,7 +272,9 @@ class InferenceSession:
         tensor = chosen.program.tensors.get(name)
         return tensor.dtype if tensor is not None else chosen.program.constants[name].dtype
 
-    def _execute(self, chosen: Plan, feeds: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
+    def _execute(
+        self, chosen: Plan, feeds: Mapping[str, Array], names: Sequence[str], progress: Progress | None
+    ) -> dict[str, Array]:
         program = chosen.program
         resolved = {}
         for name in names:
@@ -256,22 +282,23 @@ class InferenceSession:
             if target not in program.tensors and target not in program.constants:
                 raise unknown_tensor(name, program.tensors)
             resolved[name] = target
-        targets = set(resolved.values())
-        free = {name: feeds[name] for name in program.inputs}
-        count = 1 if program.batching is Batching.FIXED else next(iter(free.values())).shape[0]
-        size = {Batching.FIXED: count, Batching.SINGLE: 1, Batching.STACKED: CHUNK}[program.batching]
-        parts = []
-        for start in range(0, count, size):
-            whole = count <= size
-            chunk = free if whole else {name: array[start : start + size] for name, array in free.items()}
-            parts.append(run_steps(program, chunk, targets))
-        merged = (
-            parts[0] if len(parts) == 1 else {name: _join([part[name] for part in parts], name, program) for name in targets}
+        arrays = run_chunked(
+            program,
+            self._runner(chosen),
+            feeds,
+            resolved.values(),
+            threads=self._threads,
+            check=self._check_finite_chunk if self._check_finite or program.layers else None,
+            progress=progress,
         )
-        return {name: merged[target] for name, target in resolved.items()}
+        return {name: arrays[target] for name, target in resolved.items()}
 
-
-def _join(parts: Sequence[Array], name: str, program: Program) -> Array:
-    if name in program.constants:
-        return parts[0]
-    return np.stack(parts) if parts[0].ndim == 0 else np.concatenate(parts)
+    def _runner(self, chosen: Plan) -> ChunkRunner:
+        key = id(chosen)
+        if key not in self._runners:
+            program = chosen.program
+            if self._engine == "fast" and program.batching is Batching.STACKED and program.layers:
+                self._runners[key] = make_plan(program)
+            else:
+                self._runners[key] = ReferenceRunner(program, 1 if program.batching is Batching.SINGLE else CHUNK)
+        return self._runners[key]

@@ -10,47 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import assert_never
 
 import numpy as np
-import numpy.typing as npt
 
+from npusim.bounds.host_intervals import host_intervals, permutes_elements, stage_interval
+from npusim.bounds.interval import Interval, declared_interval
 from npusim.engine.reference import accumulate, maximum_of_windows
-from npusim.folding import evaluate_node
-from npusim.graph import Array
 from npusim.program import HostOperation, IntegerArray, IntegerLayer, LayerKind, Program, QuantizeStage, Requantization
 
-__all__ = ["Interval", "LayerBounds", "RangeAnalysis", "accumulator_interval", "analyse"]
-
-_SAME_DIRECTION: Final = frozenset(
-    "Reshape Flatten Squeeze Unsqueeze Transpose Concat Split Slice Gather GatherND Expand Tile Pad MaxPool GlobalMaxPool "
-    "ReduceMax ReduceMin Add Sum Relu Clip Floor Ceil Round Min Max Cast DepthToSpace SpaceToDepth".split()
-)
-"""Operators that never fall when an operand rises; moving data is one way not to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """Closed intervals, element by element.
-
-    Attributes
-    ----------
-    lower, upper
-        Arrays of one shape, the batch axis of one sample included; infinite where nothing is known.
-    """
-
-    lower: npt.NDArray[Any]
-    upper: npt.NDArray[Any]
-
-    @property
-    def hull(self) -> tuple[float, float]:
-        """The smallest interval around all elements."""
-        return float(self.lower.min()), float(self.upper.max())
-
-    def by_channel(self, axis: int) -> Interval:
-        """The smallest interval of each channel, int64 or float64 [channels]."""
-        others = tuple(position for position in range(self.lower.ndim) if position != axis)
-        return Interval(self.lower.min(axis=others), self.upper.max(axis=others))
+__all__ = [
+    "Interval",
+    "LayerBounds",
+    "RangeAnalysis",
+    "accumulator_interval",
+    "analyse",
+    "including_zero",
+    "layer_bounds",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +48,9 @@ class LayerBounds:
         After the bias, after the scale, after the shift (before the clip).
     output
         The codes.
+    attained
+        True when the intervals are exact: every end, and every combination of ends of the inputs, occurs for some model
+        input. Otherwise they are bounds, which may be wider than what occurs.
     """
 
     layer: IntegerLayer
@@ -81,6 +61,7 @@ class LayerBounds:
     scaled: Interval
     floored: Interval
     output: Interval
+    attained: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,35 +93,70 @@ def analyse(program: Program) -> RangeAnalysis:
     RangeAnalysis
         No value that the program can compute lies outside of its interval.
     """
-    tensors = {name: _declared(program, name) for name in program.inputs}
+    tensors = {name: declared_interval(program.tensors[name]) for name in program.inputs}
+    origins = {name: name for name in program.inputs}
     layers = {}
     for step in program.steps:
         if isinstance(step, IntegerLayer):
             inputs = tuple(tensors[name] for name in step.inputs)
             if step.requantization is None:
-                tensors[step.output] = Interval(
-                    maximum_of_windows(step, inputs[0].lower.astype(np.int64)),
-                    maximum_of_windows(step, inputs[0].upper.astype(np.int64)),
-                )
+                tensors[step.output] = _maxima(step, inputs[0])
             else:
-                layers[step.name] = layer_bounds(step, step.requantization, inputs)
+                layers[step.name] = layer_bounds(step, step.requantization, inputs, attained=_is_free(step, origins))
                 tensors[step.output] = layers[step.name].output
         elif isinstance(step, QuantizeStage):
-            tensors[step.output] = _quantize(program, step, tensors[step.input])
+            found = stage_interval(program, step, tensors[step.input])
+            tensors[step.output] = declared_interval(program.tensors[step.output]) if found is None else found
+            if found is not None and program.tensors[step.input].shape == program.tensors[step.output].shape:
+                _inherit(origins, step.input, step.output)
         elif isinstance(step, HostOperation):
-            tensors.update(_host(program, step, tensors))
+            tensors.update(host_intervals(program, step, tensors))
+            if permutes_elements(program, step):
+                _inherit(origins, step.node.inputs[0], step.tensors[0])
         else:
             assert_never(step)
     return RangeAnalysis(tensors, layers)
 
 
-def layer_bounds(layer: IntegerLayer, requantization: Requantization, inputs: tuple[Interval, ...]) -> LayerBounds:
-    """The intervals inside a layer whose inputs lie in a box."""
+def _is_free(layer: IntegerLayer, origins: Mapping[str, str]) -> bool:
+    """True when a layer's inputs take every combination of their interval ends.
+
+    So they do where each element comes from another element of the model's inputs, which can be chosen without regard to the
+    others.
+    """
+    sources = [origins.get(name) for name in layer.inputs]
+    return None not in sources and len(set(sources)) == len(sources)
+
+
+def _inherit(origins: dict[str, str], source: str, result: str) -> None:
+    if source in origins:
+        origins[result] = origins[source]
+
+
+def _maxima(layer: IntegerLayer, codes: Interval) -> Interval:
+    return Interval(
+        maximum_of_windows(layer, codes.lower.astype(np.int64)), maximum_of_windows(layer, codes.upper.astype(np.int64))
+    )
+
+
+def layer_bounds(
+    layer: IntegerLayer, requantization: Requantization, inputs: tuple[Interval, ...], *, attained: bool = False
+) -> LayerBounds:
+    """The intervals inside a layer whose inputs lie in a box.
+
+    Parameters
+    ----------
+    layer, requantization
+        The layer, and what turns its accumulator into codes.
+    inputs
+        Codes of its inputs.
+    attained
+        Whether its inputs take every combination of their ends.
+    """
     codes = tuple(Interval(part.lower.astype(np.int64), part.upper.astype(np.int64)) for part in inputs)
     accumulator = accumulator_interval(layer, codes, layer.weights)
-    with_zero = tuple(Interval(np.minimum(part.lower, 0), np.maximum(part.upper, 0)) for part in codes)
-    widened = any(bool((part.lower > 0).any() or (part.upper < 0).any()) for part in codes)
-    partial = accumulator_interval(layer, with_zero, layer.weights) if widened else accumulator
+    with_zero = including_zero(codes)
+    partial = accumulator if with_zero is codes else accumulator_interval(layer, with_zero, layer.weights)
     bias, scale, shift = (
         values.reshape(-1, *(1,) * (accumulator.lower.ndim - 1 - layer.channel_axis))
         for values in (requantization.bias, requantization.scale, requantization.shift)
@@ -151,16 +167,8 @@ def layer_bounds(layer: IntegerLayer, requantization: Requantization, inputs: tu
     floored = Interval(scaled.lower >> shift, scaled.upper >> shift)
     output = _saturate(floored, layer, requantization, codes)
     shape = layer.output_shape
-    return LayerBounds(
-        layer,
-        codes,
-        accumulator,
-        partial,
-        biased,
-        scaled,
-        floored,
-        Interval(output.lower.reshape(shape), output.upper.reshape(shape)),
-    )
+    codes_interval = Interval(output.lower.reshape(shape), output.upper.reshape(shape))
+    return LayerBounds(layer, codes, accumulator, partial, biased, scaled, floored, codes_interval, attained)
 
 
 def accumulator_interval(layer: IntegerLayer, inputs: tuple[Interval, ...], weights: IntegerArray | None) -> Interval:
@@ -180,6 +188,16 @@ def accumulator_interval(layer: IntegerLayer, inputs: tuple[Interval, ...], weig
     )
 
 
+def including_zero(inputs: tuple[Interval, ...]) -> tuple[Interval, ...]:
+    """The inputs' intervals with 0 in each: a partial sum is a sum in which the missing products are 0.
+
+    Returns `inputs` itself where 0 is in all of them.
+    """
+    if all(bool((part.lower <= 0).all() and (part.upper >= 0).all()) for part in inputs):
+        return inputs
+    return tuple(Interval(np.minimum(part.lower, 0), np.maximum(part.upper, 0)) for part in inputs)
+
+
 def _saturate(floored: Interval, layer: IntegerLayer, requantization: Requantization, codes: tuple[Interval, ...]) -> Interval:
     clip = requantization.clip
     if layer.kind is not LayerKind.PWCONVRES or layer.inner_clip is None:
@@ -188,70 +206,3 @@ def _saturate(floored: Interval, layer: IntegerLayer, requantization: Requantiza
     lower = np.clip(floored.lower, inner.lower, inner.upper) + residual.lower
     upper = np.clip(floored.upper, inner.lower, inner.upper) + residual.upper
     return Interval(np.clip(lower, clip.lower, clip.upper), np.clip(upper, clip.lower, clip.upper))
-
-
-def _declared(program: Program, name: str) -> Interval:
-    tensor = program.tensors[name]
-    kind = np.int64 if tensor.is_integer else np.float64
-    return Interval(np.full(tensor.shape, tensor.lower, kind), np.full(tensor.shape, tensor.upper, kind))
-
-
-def _quantize(program: Program, stage: QuantizeStage, source: Interval) -> Interval:
-    """Evaluate the stage itself at both ends of its input: each of its operations is monotonic, in float32 as well."""
-    largest = np.finfo(np.float32).max
-    ends = []
-    for end in (source.lower, source.upper):
-        values = {stage.input: np.clip(end, -largest, largest).astype(program.tensors[stage.input].dtype)}
-        for node in stage.nodes:
-            values.update({name: program.constants[name] for name in node.inputs if name in program.constants})
-            with np.errstate(over="ignore", invalid="ignore"):
-                (values[node.outputs[0]],) = evaluate_node(node, values, program.opset)
-        ends.append(values[stage.output])
-    if any(np.isnan(end).any() for end in ends):
-        return _declared(program, stage.output)
-    return Interval(np.minimum(*ends).astype(np.int64), np.maximum(*ends).astype(np.int64))
-
-
-def _host(program: Program, step: HostOperation, tensors: Mapping[str, Interval]) -> dict[str, Interval]:
-    declared = {name: _declared(program, name) for name in step.tensors}
-    operands = [
-        Interval(program.constants[name], program.constants[name]) if name in program.constants else tensors[name]
-        for name in step.node.inputs
-        if name
-    ]
-    if any(not np.isfinite(np.asarray(part, np.float64)).all() for one in operands for part in (one.lower, one.upper)):
-        return declared
-    ends = _candidates(step.node.op_type, operands)
-    if ends is None:
-        return declared
-    results = [_evaluate(program, step, list(values)) for values in ends]
-    found = {}
-    for position, name in enumerate(step.tensors):
-        stacked = np.stack([result[position].astype(np.float64) for result in results])
-        if np.isnan(stacked).any():
-            return declared
-        lower, upper = stacked.min(axis=0), stacked.max(axis=0)
-        exact = program.tensors[name].is_integer
-        found[name] = Interval(lower.astype(np.int64), upper.astype(np.int64)) if exact else Interval(lower, upper)
-    return found
-
-
-def _candidates(operator: str, operands: list[Interval]) -> list[tuple[Array, ...]] | None:
-    """Operand values among which an operator takes its smallest and largest result, element by element."""
-    if operator in _SAME_DIRECTION or (operator == "Resize"):
-        return [tuple(part.lower for part in operands), tuple(part.upper for part in operands)]
-    if operator in ("Sub", "Mul") and len(operands) == 2:
-        first, second = operands
-        return [(a, b) for a in (first.lower, first.upper) for b in (second.lower, second.upper)]
-    if operator == "Neg":
-        return [(operands[0].lower,), (operands[0].upper,)]
-    return None
-
-
-def _evaluate(program: Program, step: HostOperation, operands: list[Array]) -> tuple[Array, ...]:
-    names = [name for name in step.node.inputs if name]
-    values = {}
-    for name, operand in zip(names, operands, strict=True):
-        dtype = program.constants[name].dtype if name in program.constants else program.tensors[name].dtype
-        values[name] = operand.astype(dtype)
-    return evaluate_node(step.node, values, program.opset)

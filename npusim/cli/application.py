@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from npusim import __version__
+from npusim.cli.bounds import bounds_command
 from npusim.cli.inspect import inspect_command
 from npusim.cli.options import Invocation
 from npusim.cli.output import error_object, one_line, print_json
@@ -40,6 +41,7 @@ def application() -> None:
     """What TI's microcontroller NPU will output for a quantized ONNX model, to the bit."""
 
 
+application.add_command(bounds_command)
 application.add_command(inspect_command)
 application.add_command(run_command)
 application.add_command(verify_command)

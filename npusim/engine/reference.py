@@ -33,7 +33,7 @@ from npusim.program import (
     Window,
 )
 
-__all__ = ["accumulate", "maximum_of_windows", "run_layer", "run_step", "run_steps"]
+__all__ = ["accumulate", "finish_layer", "maximum_of_windows", "run_layer", "run_step", "run_steps"]
 
 
 def run_steps(program: Program, feeds: Mapping[str, Array], wanted: Iterable[str]) -> dict[str, Array]:
@@ -99,7 +99,29 @@ def run_layer(layer: IntegerLayer, inputs: list[Array], targets: set[str], progr
     if layer.requantization is None:
         result = maximum_of_windows(layer, codes[0])
         return {layer.output: result.astype(program.tensors[layer.output].stored)}
-    accumulator = accumulate(layer, codes)
+    return finish_layer(layer, accumulate(layer, codes), codes, targets, program)
+
+
+def finish_layer(
+    layer: IntegerLayer, accumulator: IntegerArray, codes: Sequence[IntegerArray], targets: set[str], program: Program
+) -> dict[str, Array]:
+    """Compute a layer's codes and wanted inner tensors from its accumulator.
+
+    Parameters
+    ----------
+    layer
+        A layer that requantizes.
+    accumulator
+        int64, samples on the first axis.
+    codes
+        Its inputs; the residual is read from them.
+    targets
+        Names of wanted inner tensors.
+    program
+        Gives the element types the results are held in.
+    """
+    if layer.requantization is None:
+        raise InternalMismatchError(f"layer '{layer.name}' does not requantize; please report this")
     output = _requantized(layer, layer.requantization, accumulator)
     residual = None
     if layer.kind is LayerKind.PWCONVRES:

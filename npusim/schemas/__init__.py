@@ -1,4 +1,4 @@
-"""JSON Schemas (draft 2020-12) of what commands print with ``--json``, one file for each command."""
+"""JSON Schemas (draft 2020-12) of what commands print with ``--json``, and of the JSON files that npusim writes."""
 
 from __future__ import annotations
 
@@ -8,31 +8,35 @@ from typing import Any, Final
 
 from npusim.errors import UsageError
 
-__all__ = ["COMMANDS", "load_schema"]
+__all__ = ["COMMANDS", "FILES", "load_schema"]
 
-COMMANDS: Final = ("inspect", "run", "verify")
+COMMANDS: Final = ("bounds", "inspect", "run", "verify")
 """Commands that have a schema."""
+
+FILES: Final = ("certificate",)
+"""JSON files that have a schema."""
 
 
 def load_schema(command: str) -> dict[str, Any]:
-    """The schema of a command's JSON object.
+    """The schema of a command's JSON object, or of a JSON file.
 
     Parameters
     ----------
     command
-        Name of the command, for example ``"verify"``.
+        Name of the command, for example ``"verify"``, or ``"certificate"`` for the file that ``npusim bounds -o`` writes.
 
     Raises
     ------
     UsageError
-        If there is no such command.
+        If there is no such schema.
 
     Examples
     --------
     >>> load_schema("verify")["title"]
     'npusim verify --json'
     """
-    if command not in COMMANDS:
-        raise UsageError(f"there is no schema for '{command}'; there are schemas for {', '.join(COMMANDS)}")
+    known = (*COMMANDS, *FILES)
+    if command not in known:
+        raise UsageError(f"there is no schema for '{command}'; there are schemas for {', '.join(known)}")
     schema: dict[str, Any] = json.loads((files(__name__) / f"{command}.json").read_text(encoding="utf-8"))
     return schema

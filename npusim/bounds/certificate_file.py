@@ -1,0 +1,242 @@
+"""Certificates as JSON files: written whole or not at all, and proven again from the model they speak of."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from npusim import __version__
+from npusim.array_files import check_readable, replacing
+from npusim.bounds.certificate import Certificate, StepCertificate
+from npusim.bounds.interval import Interval
+from npusim.bounds.verdicts import Judgement, Property, Verdict
+from npusim.errors import InputError
+
+__all__ = [
+    "FORMAT",
+    "Comparison",
+    "Deviation",
+    "certificate_object",
+    "compare_certificate",
+    "hull_of",
+    "judgements_object",
+    "read_certificate",
+    "write_certificate",
+]
+
+FORMAT: Final = 1
+"""Version of the file format."""
+
+MAXIMUM_BYTES: Final = 64 * 2**20
+"""A certificate has a few hundred bytes for each layer; a larger file is some other thing."""
+
+_STATEMENTS: Final = (Property.ONNXRUNTIME_EXACT, Property.SOFT_INT32, Property.DIGIT_18BIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """A place where a certificate says something else than what was proven again.
+
+    Attributes
+    ----------
+    layer
+        Name of the layer; None where it is about the model or the file.
+    place
+        What differs, for example ``verdicts.soft_int32``.
+    certified, proven
+        What the certificate says, and what is found now.
+    """
+
+    layer: str | None
+    place: str
+    certified: Any
+    proven: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A certificate held against what is found now; true when every statement of it was found again.
+
+    Attributes
+    ----------
+    other_model
+        True when the certificate is of another model; nothing else was compared then.
+    version
+        The version of npusim that wrote it.
+    deviations
+        Where it differs; empty for another model.
+    """
+
+    other_model: bool
+    version: str
+    deviations: tuple[Deviation, ...]
+
+    def __bool__(self) -> bool:
+        return not self.other_model and not self.deviations
+
+
+def certificate_object(certificate: Certificate, sha256: str) -> dict[str, Any]:
+    """A certificate as a JSON object.
+
+    Parameters
+    ----------
+    certificate
+        The certificate.
+    sha256
+        SHA-256 of the model file, 64 hexadecimal digits.
+    """
+    return {
+        "certificate": FORMAT,
+        "npusim": __version__,
+        "model": {"sha256": sha256},
+        **judgements_object(certificate.model),
+        "layers": [_step_object(step) for step in certificate.steps],
+    }
+
+
+def judgements_object(judgements: Mapping[Property, Judgement]) -> dict[str, Any]:
+    """Verdicts and reasons as JSON; the statement about optimizers, which is about onnxruntime alone, stands beside."""
+    optimized = judgements[Property.ONNXRUNTIME_OPTIMIZED]
+    return {
+        "verdicts": {str(statement): str(judgements[statement].verdict) for statement in _STATEMENTS},
+        "reasons": {str(statement): judgements[statement].reason for statement in _STATEMENTS},
+        "onnxruntime_optimized": {"verdict": str(optimized.verdict), "reason": optimized.reason},
+    }
+
+
+def hull_of(*intervals: Interval) -> list[int] | None:
+    """``[lower, upper]`` around intervals; None around none."""
+    if not intervals:
+        return None
+    return [int(min(np.min(one.lower) for one in intervals)), int(max(np.max(one.upper) for one in intervals))]
+
+
+def write_certificate(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
+    """Write a certificate's JSON object to a file that appears whole or not at all.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be written.
+    """
+    with replacing(Path(path)) as stream:
+        stream.write((json.dumps(value, indent=1) + "\n").encode())
+
+
+def read_certificate(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a certificate's JSON object.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or damaged: no JSON, or not what `write_certificate` writes.
+    """
+    path = Path(path)
+    check_readable(path)
+    try:
+        if path.stat().st_size > MAXIMUM_BYTES:
+            raise InputError(f"{path}: is no certificate, it has more than {MAXIMUM_BYTES} bytes; name the right file")
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot be read as a certificate: {cause}; write it again with 'npusim bounds -o'") from error
+    for what, is_right in _requirements(value):
+        if not is_right:
+            raise InputError(f"{path}: is no certificate or a damaged one: {what}; write it again with 'npusim bounds -o'")
+    found: dict[str, Any] = value
+    return found
+
+
+def compare_certificate(certified: Mapping[str, Any], certificate: Certificate, sha256: str) -> Comparison:
+    """Hold a certificate that was read against what is found now.
+
+    Parameters
+    ----------
+    certified
+        The object that :func:`read_certificate` gives.
+    certificate, sha256
+        The certificate computed anew, and the hash of the model it was computed from.
+    """
+    version = str(certified["npusim"])
+    if certified["model"]["sha256"] != sha256:
+        return Comparison(True, version, ())
+    now = json.loads(json.dumps(certificate_object(certificate, sha256)))
+    known = {**certified, "npusim": __version__}
+    return Comparison(False, version, tuple(_deviations(known, now)))
+
+
+def _step_object(step: StepCertificate) -> dict[str, Any]:
+    bounds = step.bounds
+    return {
+        "name": step.name,
+        "tensor": step.tensor,
+        "kind": step.kind,
+        "attained": None if bounds is None else bounds.attained,
+        "accumulator": None if bounds is None else hull_of(bounds.accumulator),
+        "partial_sums": None if bounds is None else hull_of(bounds.partial),
+        "biased": None if bounds is None else hull_of(bounds.biased),
+        "scaled": None if bounds is None else hull_of(bounds.scaled),
+        "floored": None if bounds is None else hull_of(bounds.floored),
+        "digit_accumulator": None if bounds is None else hull_of(*(bounds.digits or ())),
+        **judgements_object(step.judgements),
+    }
+
+
+def _requirements(value: Any) -> Iterator[tuple[str, bool]]:  # noqa: ANN401 - whatever a JSON file may hold
+    """What a file has to be, piece by piece, so that everything behind may rely on it."""
+    yield "it holds no JSON object", isinstance(value, dict)
+    yield "'certificate' is not 1, the format that this npusim reads", value.get("certificate") == FORMAT
+    yield "'npusim' is no version", isinstance(value.get("npusim"), str)
+    model = value.get("model")
+    yield "'model' names no SHA-256", isinstance(model, dict) and _is_hash(model.get("sha256"))
+    yield from _judged("the model", value)
+    layers = value.get("layers")
+    yield "'layers' is no list", isinstance(layers, list)
+    for index, layer in enumerate(layers):
+        yield f"layer {index} is no object with a name", isinstance(layer, dict) and isinstance(layer.get("name"), str)
+        yield from _judged(f"layer {index}", layer)
+
+
+def _judged(what: str, value: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    verdicts, optimized = value.get("verdicts"), value.get("onnxruntime_optimized")
+    names = {str(statement) for statement in _STATEMENTS}
+    yield f"{what} has not the verdicts {', '.join(sorted(names))}", isinstance(verdicts, dict) and set(verdicts) == names
+    known = {str(verdict) for verdict in Verdict}
+    given = [*verdicts.values(), optimized.get("verdict") if isinstance(optimized, dict) else None] if verdicts else []
+    yield f"a verdict on {what} is not proven, violated or unknown", all(isinstance(one, str) and one in known for one in given)
+    yield f"{what} has no reasons", isinstance(value.get("reasons"), dict)
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
+def _deviations(certified: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Deviation]:
+    old, new = certified["layers"], now["layers"]
+    names = [layer["name"] for layer in old]
+    if names != [layer["name"] for layer in new]:
+        yield Deviation(None, "layers", names, [layer["name"] for layer in new])
+        return
+    pairs = [(None, _without_layers(certified), _without_layers(now))]
+    pairs += [(name, mine, theirs) for name, mine, theirs in zip(names, old, new, strict=True)]
+    for name, mine, theirs in pairs:
+        for key in sorted({*mine, *theirs}):
+            yield from _differences(name, key, mine.get(key), theirs.get(key))
+
+
+def _differences(layer: str | None, place: str, certified: Any, now: Any) -> Iterator[Deviation]:  # noqa: ANN401
+    if isinstance(certified, dict) and isinstance(now, dict):
+        for key in sorted({*certified, *now}):
+            yield from _differences(layer, f"{place}.{key}", certified.get(key), now.get(key))
+    elif json.dumps(certified) != json.dumps(now):  # 1, 1.0 and true are equal in Python, not in JSON
+        yield Deviation(layer, place, certified, now)
+
+
+def _without_layers(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: item for key, item in value.items() if key != "layers"}

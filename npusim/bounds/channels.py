@@ -1,0 +1,115 @@
+"""The intervals inside a layer, channel by channel: the form in which limits are held against them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from npusim.bounds.interval import Interval
+from npusim.bounds.intervals import LayerBounds, accumulator_interval, including_zero
+from npusim.kernels.requantize import weight_digits
+from npusim.program import IntegerArray, IntegerLayer, LayerKind
+
+__all__ = ["ChannelBounds", "channel_bounds", "digits_of", "furthest"]
+
+_WIDTHS = (2, 4, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelBounds:
+    """Reachable intervals inside one layer, int64 [channels] each.
+
+    Attributes
+    ----------
+    layer
+        The layer.
+    accumulator, partial
+        The sum of products, and every partial sum of it in whatever order the products are added.
+    biased, scaled, floored
+        After the bias, after the scale, after the shift (before the first clip).
+    residual
+        For PWCONVRES: what is added behind the inner clip.
+    digits, digit_partials
+        Accumulator and partial sums of each 2-bit weight digit, least significant first; empty for kinds without digits; None
+        where weights leave their declared bits, so that they cannot be split.
+    attained
+        True when the ends occur for some model input; see :class:`~npusim.bounds.intervals.LayerBounds`.
+    """
+
+    layer: IntegerLayer
+    accumulator: Interval
+    partial: Interval
+    biased: Interval
+    scaled: Interval
+    floored: Interval
+    residual: Interval | None
+    digits: tuple[Interval, ...] | None
+    digit_partials: tuple[Interval, ...] | None
+    attained: bool
+
+
+def channel_bounds(bounds: LayerBounds) -> ChannelBounds:
+    """Join the intervals of a layer by channel, and find those of its digits.
+
+    Parameters
+    ----------
+    bounds
+        The intervals of a layer, element by element.
+    """
+    layer = bounds.layer
+    axis = layer.channel_axis
+    digits, digit_partials = _digit_intervals(bounds)
+    return ChannelBounds(
+        layer=layer,
+        accumulator=bounds.accumulator.by_channel(axis),
+        partial=bounds.partial.by_channel(axis),
+        biased=bounds.biased.by_channel(axis),
+        scaled=bounds.scaled.by_channel(axis),
+        floored=bounds.floored.by_channel(axis),
+        residual=bounds.inputs[1].by_channel(1) if layer.kind is LayerKind.PWCONVRES else None,
+        digits=digits,
+        digit_partials=digit_partials,
+        attained=bounds.attained,
+    )
+
+
+def digits_of(layer: IntegerLayer) -> IntegerArray | None:
+    """The 2-bit digits of a layer's weights, ``[bits / 2, *weights.shape]``; None where there are no weights to split.
+
+    That is a layer without weights, or one whose weights leave their declared bits.
+    """
+    weights, bits = layer.weights, layer.weight_bits
+    if weights is None or bits not in _WIDTHS:
+        return None
+    if weights.size and not (-(1 << (bits - 1)) <= weights.min() and weights.max() < 1 << (bits - 1)):
+        return None
+    return weight_digits(weights, bits=bits)
+
+
+def furthest(interval: Interval) -> tuple[int, int]:
+    """The channel that holds the value furthest from 0, and that value.
+
+    Examples
+    --------
+    >>> furthest(Interval(np.array([-3, -9]), np.array([5, 2])))
+    (1, -9)
+    """
+    lowest, highest = int(interval.lower.argmin()), int(interval.upper.argmax())
+    lower, upper = int(interval.lower[lowest]), int(interval.upper[highest])
+    return (lowest, lower) if -lower > upper else (highest, upper)
+
+
+def _digit_intervals(bounds: LayerBounds) -> tuple[tuple[Interval, ...] | None, tuple[Interval, ...] | None]:
+    layer, axis = bounds.layer, bounds.layer.channel_axis
+    if layer.kind is LayerKind.AVGPOOL:
+        return (bounds.accumulator.by_channel(axis),), (bounds.partial.by_channel(axis),)
+    if layer.weights is None:
+        return (), ()
+    digits = digits_of(layer)
+    if digits is None:
+        return None, None
+    accumulators = tuple(accumulator_interval(layer, bounds.inputs, digit).by_channel(axis) for digit in digits)
+    with_zero = including_zero(bounds.inputs)
+    if with_zero is bounds.inputs:
+        return accumulators, accumulators
+    partials = tuple(accumulator_interval(layer, with_zero, digit).by_channel(axis) for digit in digits)
+    return accumulators, partials

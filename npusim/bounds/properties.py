@@ -1,0 +1,193 @@
+"""What can be stated of one layer for every input: whether floats carry it exactly, whether a device's integers overflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from npusim.bounds.channels import ChannelBounds, furthest
+from npusim.bounds.interval import Interval
+from npusim.bounds.requantization import Decision, Disagreement, decide, float_path
+from npusim.bounds.verdicts import Judgement, proven, unknown, violated
+from npusim.kernels.requantize import requantize
+from npusim.program import IntegerArray, IntegerLayer, Program, Requantization
+
+__all__ = ["DIGIT_LIMITS", "INT32_LIMITS", "judge_digits", "judge_onnxruntime", "judge_optimized", "judge_soft_library"]
+
+INT32_LIMITS: Final = (-(2**31), 2**31 - 1)
+"""What the soft library's int32 holds."""
+
+DIGIT_LIMITS: Final = (-(2**17), 2**17 - 1)
+"""What an accumulator of a 2-bit weight digit holds as it is read out: 18 bits, signed."""
+
+_NOT_ATTAINED: Final = "whether an input goes that far is not known, because earlier layers tie its codes to each other"
+
+
+def judge_onnxruntime(program: Program, bounds: ChannelBounds) -> Judgement:
+    """Whether onnxruntime, running the graph as written, gives the layer's codes for every input of the layer.
+
+    Every partial sum of the accumulator, in whatever order the products are added, has to be an integer that the graph's
+    floats hold; then the sum is exact however it is computed. What the graph makes of the accumulator is decided for each
+    integer it can take.
+    """
+    layer = bounds.layer
+    dtype = _element_type(program, layer)
+    if dtype is None:
+        return unknown("the graph does not compute it in float32 or float64, whose rounding is what is examined")
+    limit = _largest_exact(dtype)
+    channel, value = furthest(_sums(bounds))
+    if abs(value) > limit:
+        text = f"partial sums of channel {channel} can reach {value:,}, past {_power(limit)}, where {dtype} rounds them"
+        return unknown(f"{text} in an order that nothing fixes", {"channel": channel, "partial_sum": value})
+    decision = decide(float_path(layer, dtype), bounds.accumulator.lower, bounds.accumulator.upper)
+    if decision is None:
+        return unknown("its codes are too many to decide each")
+    if not decision:
+        return _disagreeing(bounds, decision)
+    if bounds.residual is not None and _largest_sum(layer, bounds.residual) > limit:
+        return unknown(f"its sum with the residual can pass {_power(limit)}")
+    return proven(f"each of {decision.values:,} accumulator values gives the same code, and no partial sum passes {value:,}")
+
+
+def judge_optimized(program: Program, bounds: ChannelBounds, as_written: Judgement) -> Judgement:
+    """Whether an optimizer may fold bias, scale and power of two into the weights without changing a code.
+
+    The products then are multiples of a power of two, scaled, and so is every partial sum: they are exact while the multiples
+    stay integers that the floats hold. Common factors of two of scale and power do not count.
+    """
+    layer, part = bounds.layer, bounds.layer.requantization
+    dtype = _element_type(program, layer)
+    if not as_written.holds or layer.weights is None or part is None or dtype is None:
+        return as_written
+    odd = part.scale // np.maximum(part.scale & -part.scale, 1)
+    lower = bounds.partial.lower + np.minimum(part.bias, 0)
+    upper = bounds.partial.upper + np.maximum(part.bias, 0)
+    folded = Interval(np.minimum(lower * odd, upper * odd), np.maximum(lower * odd, upper * odd))
+    channel, value = furthest(folded)
+    limit = _largest_exact(dtype)
+    if abs(value) <= limit:
+        return proven(f"no partial sum of products with folded weights passes {value:,} units")
+    return unknown(
+        f"with the scale folded into the weights, partial sums of channel {channel} can reach {value:,} units, past "
+        f"{_power(limit)}, where {dtype} rounds them in an order that nothing fixes",
+        {"channel": channel, "partial_sum": value},
+    )
+
+
+def judge_soft_library(bounds: ChannelBounds) -> Judgement:
+    """Whether ``(accumulator + bias) * scale`` stays within int32.
+
+    Sums wrap around modulo 2**32 and so does the product: it is right exactly when its true value is an int32, whatever
+    happened on the way.
+    """
+    lower, upper = INT32_LIMITS
+    channel, value = furthest(bounds.scaled)
+    if lower <= value <= upper:
+        return proven(f"(accumulator + bias) * scale stays within {_span(bounds.scaled)}")
+    text = f"(accumulator + bias) * scale of channel {channel} can reach {value:,}, past int32"
+    part = bounds.layer.requantization
+    evidence = {"channel": channel, "scaled": value}
+    if not bounds.attained or part is None:
+        return unknown(f"{text}; {_NOT_ATTAINED}", evidence)
+    codes = [_code(bounds.layer, part, channel, product) for product in (value, (value + 2**31) % 2**32 - 2**31)]
+    text = f"{text}, for an input that exists: it wraps around, and the code is {codes[1]} instead of {codes[0]}"
+    return violated(text, {**evidence, "code": codes[0], "wrapped_code": codes[1]})
+
+
+def judge_digits(bounds: ChannelBounds) -> Judgement:
+    """Whether the accumulator of each 2-bit weight digit, and every partial sum of it, stays within 18 bits."""
+    layer = bounds.layer
+    if bounds.digits is None or bounds.digit_partials is None:
+        weights = layer.weights if layer.weights is not None else np.zeros(1, np.int64)
+        return unknown(
+            f"its weights reach from {weights.min()} to {weights.max()}, which {layer.weight_bits} bits do not hold: how a "
+            "device splits them into digits is not known"
+        )
+    if not bounds.digits:
+        return proven("it has no accumulator of weight digits")
+    for digit, channel, value in _passing(bounds.digits if bounds.attained else ()):
+        text = f"the accumulator of digit {digit} of channel {channel} reaches {value:,}, past 18 bits"
+        return violated(f"{text}, for an input that exists", {"channel": channel, "digit": digit, "value": value})
+    for digit, channel, value in _passing(bounds.digit_partials):
+        text = f"a partial sum of digit {digit} of channel {channel} can reach {value:,}, past 18 bits"
+        why = "whether it does depends on the order of adding" if bounds.attained else _NOT_ATTAINED
+        return unknown(f"{text}; {why}", {"channel": channel, "digit": digit, "value": value})
+    reach = Interval(
+        np.minimum.reduce([part.lower for part in bounds.digit_partials]),
+        np.maximum.reduce([part.upper for part in bounds.digit_partials]),
+    )
+    return proven(f"accumulators of its weight digits stay within {_span(reach)}")
+
+
+def _element_type(program: Program, layer: IntegerLayer) -> np.dtype[Any] | None:
+    """The one float type that a layer's tensors have in the graph; None for any other."""
+    kinds = {program.tensors[name].dtype for name in (*layer.inputs, *layer.tensors)}
+    found = next(iter(kinds))
+    return found if len(kinds) == 1 and found in (np.dtype(np.float32), np.dtype(np.float64)) else None
+
+
+def _largest_exact(dtype: np.dtype[Any]) -> int:
+    """Every integer up to this magnitude is a number of the type: 2**24 for float32."""
+    return int(2 ** (np.finfo(dtype.str).nmant + 1))
+
+
+def _sums(bounds: ChannelBounds) -> Interval:
+    """Partial sums with the bias that the accumulating node itself adds, at whatever point it does."""
+    inner = bounds.layer.taps[0].bias
+    return Interval(bounds.partial.lower + np.minimum(inner, 0), bounds.partial.upper + np.maximum(inner, 0))
+
+
+def _largest_sum(layer: IntegerLayer, residual: Interval) -> int:
+    clip = layer.inner_clip
+    own = 0 if clip is None else max(abs(clip.lower), abs(clip.upper))
+    return own + abs(furthest(residual)[1])
+
+
+def _disagreeing(bounds: ChannelBounds, decision: Decision) -> Judgement:
+    ends = [place for place in decision.disagreements if _is_end(place, bounds.accumulator)]
+    if ends and bounds.attained:
+        text = f"{_different(ends[0])}, and an input that exists gives this accumulator"
+        return violated(text, _evidence(ends[0]))
+    first = decision.disagreements[0]
+    return unknown(f"{_different(first)}; whether an input gives this accumulator is not known", _evidence(first))
+
+
+def _is_end(place: Disagreement, interval: Interval) -> bool:
+    return place.accumulator in (int(interval.lower[place.channel]), int(interval.upper[place.channel]))
+
+
+def _different(place: Disagreement) -> str:
+    return (
+        f"an accumulator of {place.accumulator:,} in channel {place.channel} gives code {place.integer_code} in integers and "
+        f"{place.float_code:g} in floats"
+    )
+
+
+def _evidence(place: Disagreement) -> Mapping[str, int]:
+    known = {"channel": place.channel, "accumulator": place.accumulator, "npusim": place.integer_code}
+    return {**known, "onnxruntime": int(place.float_code)} if np.isfinite(place.float_code) else known
+
+
+def _code(layer: IntegerLayer, part: Requantization, channel: int, scaled: int) -> int:
+    """The code that a product becomes, whether it is the true one or has wrapped around."""
+    clip = part.clip if layer.inner_clip is None else layer.inner_clip
+    nothing, one = np.zeros((), np.int64), np.ones((), np.int64)
+    product: IntegerArray = np.array(scaled, np.int64)
+    shift = part.shift[channel].reshape(())
+    return int(requantize(product, bias=nothing, scale=one, shift=shift, lower=clip.lower, upper=clip.upper))
+
+
+def _passing(digits: tuple[Interval, ...]) -> list[tuple[int, int, int]]:
+    """Digit, channel and value where an interval leaves 18 bits, for each digit that does."""
+    found = [(digit, *furthest(interval)) for digit, interval in enumerate(digits)]
+    return [place for place in found if not DIGIT_LIMITS[0] <= place[2] <= DIGIT_LIMITS[1]]
+
+
+def _span(interval: Interval) -> str:
+    return f"{int(interval.lower.min()):,}..{int(interval.upper.max()):,}"
+
+
+def _power(limit: int) -> str:
+    return f"2^{limit.bit_length() - 1}"

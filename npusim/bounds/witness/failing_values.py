@@ -1,0 +1,176 @@
+"""Which values of an accumulator break a statement: runs of integers, row by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from npusim.bounds.channels import ChannelBounds
+from npusim.bounds.interval import Interval
+from npusim.bounds.properties import DIGIT_LIMITS, INT32_LIMITS
+from npusim.bounds.requantization import FloatPath, float_path
+from npusim.program import IntegerArray, Requantization
+
+__all__ = ["FailingValues", "failing_digits", "failing_in_floats", "failing_in_int32"]
+
+MAXIMUM_RUNS: Final = 2**22
+"""Runs of one code that are examined at once; more have only layers of thousands of channels with wide codes."""
+
+LARGEST_SPAN: Final = 2**61
+"""Keys of all rows have to fit int64."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailingValues:
+    """Closed runs of failing integers, sorted by row, then by value.
+
+    A row is an output channel; for weight digits it is ``digit * channels + channel``.
+
+    Attributes
+    ----------
+    rows
+        int64 [k], the row of each run.
+    lower, upper
+        int64 [k], its ends.
+    """
+
+    rows: IntegerArray
+    lower: IntegerArray
+    upper: IntegerArray
+
+    def __len__(self) -> int:
+        return int(self.rows.size)
+
+    @property
+    def present(self) -> IntegerArray:
+        """The rows that have any run, sorted."""
+        return np.unique(self.rows)
+
+    def select(self, chosen: IntegerArray) -> FailingValues:
+        """The runs at these positions."""
+        return FailingValues(self.rows[chosen], self.lower[chosen], self.upper[chosen])
+
+    def nearest(self, values: IntegerArray) -> tuple[IntegerArray, IntegerArray]:
+        """How far values are from the nearest run of their row, and which run that is.
+
+        Parameters
+        ----------
+        values
+            int64 [n, rows, positions] of the rows in :attr:`present`, in that order.
+
+        Returns
+        -------
+        (distance, run)
+            int64 in the shape of `values`: 0 inside of a run; positive when the value has to rise, negative when it has to
+            fall.
+        """
+        order = np.searchsorted(self.present, self.rows)
+        reach = max(int(np.abs(part).max(initial=0)) for part in (values, self.lower, self.upper)) + 1
+        stride = 4 * reach
+        offsets = np.arange(self.present.size)[:, None] * stride
+        keys = values + offsets
+        starts = self.lower + order * stride
+        after = np.searchsorted(starts, keys, side="right")
+        before = np.maximum(after - 1, 0)
+        following = np.minimum(after, len(self) - 1)
+        rise = np.where(after < len(self), starts[following] - keys, stride)
+        fall = np.where(after > 0, np.maximum(keys - (self.upper + order * stride)[before], 0), stride)
+        rises = np.abs(rise) < fall
+        return np.where(rises, rise, -fall), np.where(rises, following, before)
+
+
+def failing_in_floats(bounds: ChannelBounds, dtype: np.dtype[Any]) -> FailingValues | None:
+    """Accumulators that the graph's floats turn into another code than integers do; None where there are too many codes.
+
+    Both ways are monotonic, so the codes in integers are constant on runs, and on each run those accumulators whose float code
+    is off form a piece at its start and one at its end. Bisection finds where these pieces stop.
+    """
+    path = float_path(bounds.layer, dtype)
+    runs = _runs(path, bounds.accumulator)
+    if runs is None:
+        return None
+    first, last = runs
+    head, tail = _off_until(path, first, last, 1), _off_until(path, last, first, -1)
+    rows = np.broadcast_to(np.arange(first.shape[0])[:, None], first.shape)
+    run = first <= last
+    # a piece at the start that takes the whole run is also the one at the end
+    pieces = [(first, np.minimum(head, last)), (np.maximum(tail, head + 1), last)]
+    return _joined([(rows[run], lower[run], upper[run]) for lower, upper in pieces])
+
+
+def failing_in_int32(bounds: ChannelBounds, requantization: Requantization) -> FailingValues:
+    """Accumulators whose ``(accumulator + bias) * scale`` leaves int32."""
+    lower, upper = INT32_LIMITS
+    size = np.maximum(np.abs(requantization.scale), 1)
+    rises = requantization.scale > 0
+    above = np.where(rises, upper // size, -lower // size) + 1 - requantization.bias
+    below = np.where(rises, -(-lower // size), -(upper // size)) - 1 - requantization.bias
+    dead = requantization.scale == 0
+    largest = LARGEST_SPAN
+    return _beyond(bounds.accumulator, np.where(dead, -largest, below), np.where(dead, largest, above), 0)
+
+
+def failing_digits(bounds: ChannelBounds) -> FailingValues:
+    """Accumulators of 2-bit weight digits that leave 18 bits."""
+    lower, upper = DIGIT_LIMITS
+    digits = bounds.digits or ()
+    found = [
+        _beyond(interval, np.full(interval.lower.size, lower - 1), np.full(interval.lower.size, upper + 1), position)
+        for position, interval in enumerate(digits)
+    ]
+    return _joined([(part.rows, part.lower, part.upper) for part in found])
+
+
+def _beyond(interval: Interval, below: IntegerArray, above: IntegerArray, block: int) -> FailingValues:
+    """What of intervals lies at or below one limit and at or above another."""
+    rows = np.arange(below.size) + block * below.size
+    parts = [(rows, interval.lower, np.minimum(below, interval.upper)), (rows, np.maximum(above, interval.lower), interval.upper)]
+    return _joined(parts)
+
+
+_Rows = tuple[IntegerArray, IntegerArray, IntegerArray]
+
+
+def _joined(parts: list[_Rows]) -> FailingValues:
+    """One table of all parts; empty runs, whose ends are crossed, are left out."""
+    empty = np.zeros(0, np.int64)
+    rows, lower, upper = (np.concatenate([empty, *(part[item].reshape(-1) for part in parts)]) for item in range(3))
+    kept = np.flatnonzero(lower <= upper)
+    order = kept[np.lexsort((lower[kept], rows[kept]))]
+    return FailingValues(rows[order], lower[order], upper[order])
+
+
+def _runs(path: FloatPath, interval: Interval) -> tuple[IntegerArray, IntegerArray] | None:
+    """First and last accumulator of each run of one code, int64 [channels, n]; crossed where a channel has fewer runs."""
+    part = path.requantization
+    lower, upper = interval.lower[:, None], interval.upper[:, None]
+    codes = path.integer_codes(np.concatenate([lower, upper], axis=1))
+    lowest, highest = int(codes.min()), int(codes.max())
+    if (highest - lowest + 1) * part.bias.size > MAXIMUM_RUNS:
+        return None
+    bias, scale, shift = part.bias[:, None], part.scale[:, None], part.shift[:, None]
+    goals = np.arange(lowest + 1, highest + 1)[None, :] << shift
+    size = np.maximum(np.abs(scale), 1)
+    breaks = np.where(scale >= 0, -(-goals // size), -goals // size + 1) - bias
+    inside = np.sort(np.clip(breaks, lower, upper + 1), axis=1)
+    return np.concatenate([lower, inside], axis=1), np.concatenate([inside - 1, upper], axis=1)
+
+
+def _off_until(path: FloatPath, start: IntegerArray, stop: IntegerArray, direction: int) -> IntegerArray:
+    """Last accumulator from `start` to `stop` whose float code is off as the one of `start` is; the one before `start` if none."""
+    codes = path.integer_codes(start)
+    side = _side(path, start, codes)
+    known, excluded = np.zeros_like(start), np.abs(stop - start) + 1
+    while (excluded - known > 1).any():
+        middle = (known + excluded) // 2
+        same = _side(path, start + direction * middle, codes) == side
+        known, excluded = np.where(same, middle, known), np.where(same, excluded, middle)
+    return np.where(side == 0, start - direction, start + direction * known)
+
+
+def _side(path: FloatPath, values: IntegerArray, codes: IntegerArray) -> IntegerArray:
+    """Whether float codes are above (1) or below (-1) a run's code in integers, or equal it (0); NaN counts as above."""
+    floats = path.float_codes(values)
+    return np.where(np.isnan(floats), 1, np.sign(floats - codes)).astype(np.int64)

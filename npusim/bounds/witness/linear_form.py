@@ -1,0 +1,120 @@
+"""One element of an accumulator as a weighted sum of the layer's input codes: which codes it reads, and how often."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from npusim.program import IntegerArray, IntegerLayer, LayerKind, Window
+
+__all__ = ["LinearForm", "linear_form"]
+
+
+@dataclass(frozen=True, slots=True)
+class LinearForm:
+    """``accumulator[index] = sum(weights * codes[places])``.
+
+    Attributes
+    ----------
+    inputs
+        For each product the number of the layer input that it reads.
+    places
+        For each product the position in that input, flattened.
+    weights
+        For each product its weight.
+    """
+
+    inputs: IntegerArray
+    places: IntegerArray
+    weights: IntegerArray
+
+
+def linear_form(layer: IntegerLayer, index: Sequence[int], weights: IntegerArray | None = None) -> LinearForm:
+    """The linear form of one accumulator element.
+
+    Parameters
+    ----------
+    layer
+        A layer that requantizes.
+    index
+        Position in the accumulator of one sample, the batch axis left out.
+    weights
+        Used instead of the layer's own (one digit of them, for example).
+    """
+    weights = layer.weights if weights is None else weights
+    if layer.kind is LayerKind.ADD:
+        place = int(np.ravel_multi_index(tuple(index), layer.accumulator_shape[1:]))
+        return LinearForm(np.array([0, 1]), np.array([place, place]), np.array([1, 1]))
+    if layer.window is not None and (weights is None or layer.kind is LayerKind.AVGPOOL):
+        return _pooled(layer, layer.window, index)
+    if weights is None:
+        raise ValueError(f"layer '{layer.name}' has neither weights nor a window")
+    if layer.window is None:
+        return _fully_connected(layer, index, weights)
+    if layer.kind is LayerKind.TCONV:
+        return _transposed(layer, layer.window, index, weights)
+    group_channels = weights.shape[1]
+    first = index[0] // (weights.shape[0] // layer.group) * group_channels
+    positions, taps = _window(layer.window, index[1:], layer.input_shape[2:])
+    places = _places(layer, range(first, first + group_channels), positions)
+    return _from_parts(places, weights[index[0]].reshape(group_channels, -1)[:, taps])
+
+
+def _from_parts(places: IntegerArray, weights: IntegerArray) -> LinearForm:
+    return LinearForm(np.zeros(places.size, np.int64), places.reshape(-1), weights.reshape(-1))
+
+
+def _places(layer: IntegerLayer, channels: range, positions: IntegerArray) -> IntegerArray:
+    """Flattened places [channels, positions] in a channels-first input."""
+    area = math.prod(layer.input_shape[2:])
+    return np.asarray(channels)[:, None] * area + positions[None, :]
+
+
+def _fully_connected(layer: IntegerLayer, index: Sequence[int], weights: IntegerArray) -> LinearForm:
+    features = weights.shape[0]
+    row = int(np.ravel_multi_index(tuple(index[:-1]), layer.accumulator_shape[1:-1])) if len(index) > 1 else 0
+    return _from_parts(row * features + np.arange(features), weights[:, index[-1]])
+
+
+def _pooled(layer: IntegerLayer, window: Window, index: Sequence[int]) -> LinearForm:
+    """The graph may have dropped the axes that were summed up, so that only the flat position tells the window."""
+    rank = len(window.kernel_shape)
+    sizes = layer.input_shape[2:]
+    extents = [size + begin + end for size, begin, end in zip(sizes, window.pads[:rank], window.pads[rank:], strict=True)]
+    counts = [
+        (extent - size) // stride + 1 for extent, size, stride in zip(extents, window.kernel_shape, window.strides, strict=True)
+    ]
+    flat = int(np.ravel_multi_index(tuple(index), layer.accumulator_shape[1:]))
+    channel, *position = (int(item) for item in np.unravel_index(flat, (layer.input_shape[1], *counts)))
+    positions, _ = _window(window, position, sizes)
+    places = _places(layer, range(channel, channel + 1), positions)
+    return _from_parts(places, np.ones_like(places))
+
+
+def _window(window: Window, position: Sequence[int], sizes: Sequence[int]) -> tuple[IntegerArray, IntegerArray]:
+    """Flattened input positions that a window meets, and the flattened taps that meet them; padding is left out."""
+    rank = len(window.kernel_shape)
+    taps = np.indices(window.kernel_shape).reshape(rank, -1)
+    origin = np.asarray(position) * np.asarray(window.strides) - np.asarray(window.pads[:rank])
+    dilations = np.asarray(window.dilations or (1,) * rank)
+    places = origin[:, None] + taps * dilations[:, None]
+    inside = ((places >= 0) & (places < np.asarray(sizes)[:, None])).all(axis=0)
+    return np.ravel_multi_index(tuple(places[:, inside]), tuple(sizes)), np.flatnonzero(inside)
+
+
+def _transposed(layer: IntegerLayer, window: Window, index: Sequence[int], weights: IntegerArray) -> LinearForm:
+    """An input at i meets the output at o through tap k where ``i * stride + k * dilation - begin == o``."""
+    rank, sizes = len(window.kernel_shape), layer.input_shape[2:]
+    taps = np.indices(window.kernel_shape).reshape(rank, -1)
+    strides, begins, dilations = (np.asarray(part)[:, None] for part in (window.strides, window.pads[:rank], window.dilations))
+    distance = np.asarray(index[1:])[:, None] + begins - taps * dilations
+    places = distance // strides
+    met = ((distance % strides == 0) & (places >= 0) & (places < np.asarray(sizes)[:, None])).all(axis=0)
+    outputs, inputs = weights.shape[1], layer.input_shape[1] // layer.group
+    first = index[0] // outputs * inputs
+    positions = np.ravel_multi_index(tuple(places[:, met]), tuple(sizes))
+    chosen = weights[first : first + inputs, index[0] % outputs].reshape(inputs, -1)[:, np.flatnonzero(met)]
+    return _from_parts(_places(layer, range(first, first + inputs), positions), chosen)

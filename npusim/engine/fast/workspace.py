@@ -1,0 +1,126 @@
+"""Memory of one run over a fixed number of samples: every tensor with its samples on the last axis, padded for its readers.
+
+Buffers are float32 and live as long as the workspace; their padding is written once and stays zero, so that a convolution
+reads its padded input where the step before has put its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.graph import Array
+from npusim.program import Program
+
+__all__ = ["Buffer", "Padding", "Workspace", "from_samples_last", "to_samples_last"]
+
+FloatArray = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """Zeros before and after each spatial axis of a tensor, the most that any of its readers wants."""
+
+    begins: tuple[int, ...]
+    ends: tuple[int, ...]
+
+    def merged(self, other: Padding) -> Padding:
+        """The larger of both on every side."""
+        return Padding(
+            tuple(max(pair) for pair in zip(self.begins, other.begins, strict=True)),
+            tuple(max(pair) for pair in zip(self.ends, other.ends, strict=True)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A tensor ``[*spatial, channels, samples]`` inside of its padding.
+
+    Attributes
+    ----------
+    whole
+        With the padding.
+    inner
+        Without: a view.
+    padding
+        What lies around it.
+    """
+
+    whole: FloatArray
+    inner: FloatArray
+    padding: Padding
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], padding: Padding, samples: int) -> Buffer:
+        """Allocate the buffer of a tensor whose ONNX shape for one sample is `shape`, rank 2 or more."""
+        spatial = shape[2:]
+        sizes = [size + begin + end for size, begin, end in zip(spatial, padding.begins, padding.ends, strict=True)]
+        whole = np.zeros((*sizes, shape[1], samples), np.float32)
+        inner = tuple(slice(begin, begin + size) for begin, size in zip(padding.begins, spatial, strict=True))
+        return cls(whole, whole[inner], padding)
+
+    def padded(self, begins: tuple[int, ...], ends: tuple[int, ...]) -> FloatArray:
+        """The tensor within the padding that one reader wants."""
+        sides = zip(self.padding.begins, self.padding.ends, begins, ends, self.whole.shape, strict=False)
+        return self.whole[tuple(slice(b - mine, size - (e - yours)) for b, e, mine, yours, size in sides)]
+
+
+@dataclass(slots=True)
+class Workspace:
+    """Buffers of all tensors, for a fixed number of samples.
+
+    Attributes
+    ----------
+    samples
+        Number of samples.
+    buffers
+        By tensor name, for tensors that fast steps read or write.
+    standard
+        Values in ONNX layout as the reference engine stores them: inputs, and tensors of steps that run as the reference does.
+    fresh
+        Names whose buffer holds the current value.
+    """
+
+    program: Program
+    samples: int
+    buffers: Mapping[str, Buffer]
+    standard: dict[str, Array] = field(default_factory=dict)
+    fresh: set[str] = field(default_factory=set)
+
+    def reset(self, inputs: Mapping[str, Array]) -> None:
+        """Start a run with new inputs in ONNX layout."""
+        self.standard = dict(inputs)
+        self.fresh = set()
+
+    def stored(self, name: str) -> Array:
+        """A tensor in ONNX layout and the element type the reference engine stores it in."""
+        if name not in self.standard:
+            values = from_samples_last(self.buffers[name].inner)
+            self.standard[name] = values.astype(self.program.tensors[name].stored)
+        return self.standard[name]
+
+    def load(self, name: str) -> None:
+        """Bring a tensor that exists in ONNX layout only into its buffer."""
+        if name not in self.fresh:
+            np.copyto(self.buffers[name].inner, to_samples_last(self.standard[name]), casting="unsafe")
+            self.fresh.add(name)
+
+
+def to_samples_last(values: Array) -> Array:
+    """View ``[samples, channels, *spatial]`` as ``[*spatial, channels, samples]``.
+
+    Examples
+    --------
+    >>> to_samples_last(np.zeros((5, 2, 7, 1))).shape
+    (7, 1, 2, 5)
+    """
+    return values.transpose(*range(2, values.ndim), 1, 0)
+
+
+def from_samples_last(values: Array) -> Array:
+    """View ``[*spatial, channels, samples]`` as ``[samples, channels, *spatial]``."""
+    return values.transpose(values.ndim - 1, values.ndim - 2, *range(values.ndim - 2))
