@@ -14,6 +14,7 @@ which tests compare with, are in :mod:`npusim.kernels.integer`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from typing import Any, TypeAlias
@@ -28,6 +29,7 @@ __all__ = [
     "Product",
     "add_windows",
     "banded_weights",
+    "copied_views",
     "dense_views",
     "depthwise_views",
     "gathered_views",
@@ -53,6 +55,10 @@ Gathering: TypeAlias = tuple[FloatArray, FloatArray]
 BLOCK = 8
 """Outputs of a depthwise row computed by one product: longer blocks waste more multiplications on zeros, shorter ones more
 calls."""
+
+
+COPIED_BYTES = 2**18
+"""Size of the copies made at a time: a part of the second-level cache."""
 
 
 def multiply_views(products: Sequence[Product], gatherings: Sequence[Gathering] = (), /) -> None:
@@ -138,6 +144,43 @@ def gathered_views(
     view = as_strided(x, rows.shape, (*steps, *taps, x.strides[rank]), writeable=False)
     matrix = np.ascontiguousarray(np.moveaxis(w, rank - 1, -1).reshape(-1, w.shape[rank - 1]))
     return [(rows.reshape(*out.shape[:rank], -1), matrix, out[..., 0], None)], [(rows, view)]
+
+
+def copied_views(
+    x: FloatArray, w: FloatArray, out: FloatArray, /, *, strides: PerAxis, dilations: PerAxis
+) -> list[tuple[list[Product], list[Gathering]]]:
+    """Convolution with few channels: windows are copied so that all kernel rows are one product, a few output rows at a time.
+
+    One kernel row of few channels is a matrix with few columns, for which a product of its own is not worth the call. The
+    copies of a few rows stay in the cache.
+
+    Parameters
+    ----------
+    x, w, out
+        As for :func:`dense_views`.
+    strides, dilations
+        One number for each spatial axis; the inner dilation is 1.
+
+    Returns
+    -------
+    list of (products, gatherings)
+        To be run one after the other.
+    """
+    rank = len(strides)
+    outer, columns, samples = w.shape[: rank - 1], w.shape[-1], out.shape[-1]
+    matrix = np.ascontiguousarray(np.moveaxis(w, rank - 1, 0).reshape(w.shape[rank - 1], -1))
+    taps = tuple(step * dilation for step, dilation in zip(x.strides, dilations[: rank - 1], strict=False))
+    steps = tuple(step * stride for step, stride in zip(x.strides, strides, strict=False))
+    row_bytes = math.prod(out.shape[1:rank]) * matrix.shape[1] * samples * x.itemsize
+    rows = max(1, min(out.shape[0], COPIED_BYTES // row_bytes))
+    copies = np.empty((rows, *out.shape[1:rank], *outer, columns, samples), x.dtype)
+    stages: list[tuple[list[Product], list[Gathering]]] = []
+    for start in range(0, out.shape[0], rows):
+        copy = copies[: out.shape[0] - start]
+        view = as_strided(x[start * strides[0] :], copy.shape, (*steps, *taps, *x.strides[rank:]), writeable=False)
+        windows = copy.reshape(*copy.shape[:rank], -1, samples)
+        stages.append(([(matrix, windows, out[start : start + rows], None)], [(copy, view)]))
+    return stages
 
 
 def tap_views(

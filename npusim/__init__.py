@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
 from npusim.errors import InputError, ModelError, NpusimError, UnsupportedError, UsageError
-from npusim.program import Program
-from npusim.session import InferenceSession
-from npusim.trace import Trace
+
+if TYPE_CHECKING:
+    from npusim.program import Program
+    from npusim.session import InferenceSession
+    from npusim.trace import Trace
 
 __all__ = [
     "InferenceSession",
@@ -20,3 +27,22 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_MODULES: Final[Mapping[str, str]] = MappingProxyType(
+    {"InferenceSession": "npusim.session", "Program": "npusim.program", "Trace": "npusim.trace"}
+)
+"""Where the names live that are imported when they are first used: importing npusim loads neither NumPy nor onnx."""
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name at its first use."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'npusim' has no attribute '{name}'")
+    value: object = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """All public names, those not yet imported included."""
+    return sorted(__all__)

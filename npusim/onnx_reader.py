@@ -20,7 +20,7 @@ from onnx import helper, numpy_helper
 from npusim.errors import ModelError, UnsupportedError
 from npusim.graph import Array, Attribute, Dimension, Graph, Node, TensorType, sort_topologically
 
-__all__ = ["ModelFile", "expose_tensors", "infer_node", "open_model", "read_graph"]
+__all__ = ["ModelFile", "expose_tensors", "extract", "infer_node", "open_model", "read_graph"]
 
 MAXIMUM_FILE_BYTES = 256 * 2**20
 """A network for a microcontroller is far below 1 MB; a larger file is some other thing and would only fill the memory."""
@@ -192,6 +192,48 @@ def expose_tensors(model: ModelFile, names: Iterable[str]) -> bytes:
     return bytes(proto.SerializeToString())
 
 
+def extract(model: ModelFile, inputs: Mapping[str, TensorType], outputs: Iterable[str]) -> ModelFile:
+    """The part of a model that computes some tensors from others, as a model of its own.
+
+    Parameters
+    ----------
+    model
+        The whole model.
+    inputs
+        Tensors to start from and their types; those that the outputs do not depend on are left out.
+    outputs
+        Tensors to end with.
+
+    Raises
+    ------
+    ModelError
+        If the outputs depend on inputs of the model that are not among `inputs`.
+    """
+    proto = _parse(model)
+    graph = proto.graph
+    producers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    initial = {tensor.name for tensor in graph.initializer}
+    names = list(outputs)
+    kept, reached, waiting = set(), set(), list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in reached:
+            continue
+        reached.add(name)
+        if name not in inputs and name in producers:
+            kept.add(producers[name])
+            waiting.extend(item for item in graph.node[producers[name]].input if item)
+        elif name not in inputs and name not in initial:
+            raise ModelError(f"tensor '{name}' of {model.label} is needed for '{names[0]}', but is no input of the part")
+    part = onnx.GraphProto(name=graph.name)
+    part.node.extend(node for index, node in enumerate(graph.node) if index in kept)
+    part.initializer.extend(tensor for tensor in graph.initializer if tensor.name in reached - set(inputs))
+    part.input.extend(_value_info(name, kind) for name, kind in inputs.items() if name in reached)
+    part.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    proto.graph.CopyFrom(part)
+    return ModelFile(model.path, bytes(proto.SerializeToString()))
+
+
 def _parse(model: ModelFile) -> onnx.ModelProto:
     if not model.content:
         raise ModelError(f"{model.label} is empty, wanted an ONNX model")
@@ -338,6 +380,10 @@ def _dimension(dim: onnx.TensorShapeProto.Dimension) -> Dimension:
     if dim.HasField("dim_value"):
         return int(dim.dim_value)
     return dim.dim_param if dim.HasField("dim_param") and dim.dim_param else None
+
+
+def _value_info(name: str, kind: TensorType) -> onnx.ValueInfoProto:
+    return onnx.ValueInfoProto(name=name, type=_type_proto(kind))
 
 
 def _type_proto(tensor: TensorType) -> onnx.TypeProto:

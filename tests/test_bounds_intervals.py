@@ -5,11 +5,8 @@ from __future__ import annotations
 from itertools import chain, combinations, product
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
 
 from builders import GraphBuilder
 from npusim import InferenceSession

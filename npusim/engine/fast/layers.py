@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from npusim.kernels.samples_last import (
     Product,
     add_windows,
     banded_weights,
+    copied_views,
     dense_views,
     depthwise_views,
     gathered_views,
@@ -35,6 +36,10 @@ from npusim.layer import IntegerLayer, LayerKind, Requantization, Window
 __all__ = ["LayerArithmetic", "arrange", "bind_accumulator", "bind_layer", "bind_maximum", "working_set"]
 
 FloatArray = npt.NDArray[Any]
+Stage: TypeAlias = tuple[Sequence[Product], Sequence[Gathering]]
+
+FEW_COLUMNS: Final = 12
+"""Columns of one kernel row (inner taps times channels) up to which windows are copied rather than multiplied row by row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ def bind_accumulator(arithmetic: LayerArithmetic, out: FloatArray, workspace: Wo
         return lambda: np.copyto(out, np.add(buffers[0].inner, buffers[1].inner, dtype=out.dtype))
     if layer.kind is LayerKind.FC and arithmetic.weights is not None:
         matrix = np.ascontiguousarray(arithmetic.weights.T)
-        return _converted(arithmetic, buffers[0].inner, lambda x: _run(([(matrix, x, out, None)], [])))
+        return _converted(arithmetic, buffers[0].inner, lambda x: _run([([(matrix, x, out, None)], [])]))
     window = _window_of(layer)
     rank = len(window.kernel_shape)
     begins, ends = window.pads[:rank], window.pads[rank:]
@@ -186,14 +191,15 @@ def _over_samples(values: FloatArray | None, samples: int) -> FloatArray | None:
     return None if values is None else np.repeat(values, samples, axis=1)
 
 
-def _run(views: tuple[Sequence[Product], Sequence[Gathering]]) -> Callable[[], None]:
-    products, gatherings = views
-    return lambda: multiply_views(products, gatherings)
+def _run(stages: Sequence[Stage]) -> Callable[[], None]:
+    def run() -> None:
+        for products, gatherings in stages:
+            multiply_views(products, gatherings)
+
+    return run
 
 
-def _convolution(
-    arithmetic: LayerArithmetic, window: Window, x: FloatArray, out: FloatArray
-) -> tuple[list[Product], list[Gathering]]:
+def _convolution(arithmetic: LayerArithmetic, window: Window, x: FloatArray, out: FloatArray) -> Sequence[Stage]:
     layer, weights = arithmetic.layer, arithmetic.weights
     if weights is None:
         raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no weights; please report this")
@@ -202,12 +208,14 @@ def _convolution(
     channels = x.shape[-2]
     if layer.group == channels and channels > 1:
         if out.shape[-1] == 1:
-            return gathered_views(x, row_weights(_dense(weights, channels)), out, strides=strides, dilations=dilations)
-        return _depthwise_products(x, weights, out, scratch, strides, dilations), []
+            return [gathered_views(x, row_weights(_dense(weights, channels)), out, strides=strides, dilations=dilations)]
+        return [(_depthwise_products(x, weights, out, scratch, strides, dilations), [])]
     if layer.group == 1 and (dilations[-1] == 1 or weights.shape[-1] == 1):
         if out.shape[-1] == 1:
-            return gathered_views(x, row_weights(weights), out, strides=strides, dilations=dilations)
-        return dense_views(x, row_weights(weights), out, scratch, strides=strides, dilations=dilations), []
+            return [gathered_views(x, row_weights(weights), out, strides=strides, dilations=dilations)]
+        if weights.shape[1] * weights.shape[-1] <= FEW_COLUMNS and weights.ndim > 3 and weights.shape[2] > 1:
+            return copied_views(x, row_weights(weights), out, strides=strides, dilations=dilations)
+        return [(dense_views(x, row_weights(weights), out, scratch, strides=strides, dilations=dilations), [])]
     taps = np.moveaxis(weights, [0, 1], [-2, -1])
     inputs, outputs = weights.shape[1], weights.shape[0] // layer.group
     products = []
@@ -217,7 +225,7 @@ def _convolution(
         products += tap_views(
             x[..., columns, :], own, out[..., rows, :], scratch[..., rows, :], strides=strides, dilations=dilations
         )
-    return products, []
+    return [(products, [])]
 
 
 def _dense(weights: FloatArray, channels: int) -> FloatArray:

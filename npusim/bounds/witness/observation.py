@@ -1,0 +1,104 @@
+"""What is watched while inputs are searched: a layer's accumulators, or those of its weight digits, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from npusim.bounds.channels import digits_of
+from npusim.bounds.verdicts import Property
+from npusim.engine.reference import accumulate
+from npusim.graph import Array
+from npusim.program import IntegerArray, IntegerLayer, LayerKind, Tap, TapSource
+
+__all__ = ["Observation", "Place", "observation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One element of an accumulator.
+
+    Attributes
+    ----------
+    channel
+        Output channel.
+    index
+        Position in the accumulator of one sample, the batch axis left out.
+    digit
+        Number of the weight digit whose accumulator is meant; None for the whole one.
+    """
+
+    channel: int
+    index: tuple[int, ...]
+    digit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """How to get the watched values from a trace.
+
+    Attributes
+    ----------
+    layer
+        The layer.
+    tensors
+        Names of the tensors that a trace has to keep.
+    tap
+        Inner tensor that holds the accumulator plus its bias; None where it is computed from the layer's inputs.
+    digits
+        The weight digits ``[digits, *weights.shape]`` whose accumulators are watched; None for the whole accumulator.
+    """
+
+    layer: IntegerLayer
+    tensors: tuple[str, ...]
+    tap: Tap | None
+    digits: IntegerArray | None
+
+    def values(self, tensors: Mapping[str, Array]) -> IntegerArray:
+        """The watched values, int64 [samples, rows, positions]."""
+        if self.tap is not None:
+            trailing = len(self.layer.accumulator_shape) - 1 - self.layer.channel_axis
+            shape = (-1, *self.layer.accumulator_shape[1:])
+            whole = tensors[self.tap.tensor].astype(np.int64).reshape(shape) - self.tap.bias.reshape(-1, *(1,) * trailing)
+            return self._by_row(whole)
+        codes = [tensors[name].astype(np.int64) for name in self.layer.inputs]
+        if self.digits is None:
+            return self._by_row(accumulate(self.layer, codes))
+        return np.concatenate([self._by_row(accumulate(self.layer, codes, digit)) for digit in self.digits], axis=1)
+
+    def place(self, row: int, position: int) -> Place:
+        """The element that a row and a position stand for."""
+        axis = self.layer.channel_axis - 1
+        shape = self.layer.accumulator_shape[1:]
+        digit, channel = divmod(row, shape[axis])
+        others = np.unravel_index(position, (*shape[:axis], *shape[axis + 1 :]))
+        index = (*(int(item) for item in others[:axis]), channel, *(int(item) for item in others[axis:]))
+        return Place(channel, index, None if self.digits is None else digit)
+
+    def weights(self, digit: int | None) -> IntegerArray | None:
+        """The weights that make an accumulator: the layer's own, or one digit of them."""
+        return self.layer.weights if digit is None or self.digits is None else self.digits[digit]
+
+    def _by_row(self, values: IntegerArray) -> IntegerArray:
+        moved = np.moveaxis(values, self.layer.channel_axis, 1)
+        return moved.reshape(*moved.shape[:2], -1)
+
+
+def observation(layer: IntegerLayer, statement: Property) -> Observation:
+    """What to watch of a layer to see a statement fail."""
+    if statement is Property.DIGIT_18BIT and layer.kind is not LayerKind.AVGPOOL:
+        return Observation(layer, layer.inputs, None, digits_of(layer))
+    tap = next((tap for tap in layer.taps if _is_plain(tap)), None)
+    return Observation(layer, layer.inputs if tap is None else (tap.tensor,), tap, None)
+
+
+def _is_plain(tap: Tap) -> bool:
+    return (
+        tap.source is TapSource.ACCUMULATOR
+        and tap.clip is None
+        and not tap.floored
+        and not tap.shift.any()
+        and bool((tap.scale == 1).all())
+    )

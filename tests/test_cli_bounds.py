@@ -1,0 +1,363 @@
+"""``npusim bounds``: tables, the object, exit codes, and certificates that are written, checked, edited and damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from builders import GraphBuilder
+from command_line import (
+    call,
+    check_error,
+    checked_json,
+    model_beyond_float32,
+    model_with_float_layer,
+    model_with_open_size,
+    spawn,
+)
+from npusim.bounds import certify
+from npusim.schemas import load_schema
+from npusim.session import InferenceSession
+from support import ROOT, Export
+
+W8 = ROOT / "golden" / "vibration_w8.onnx"
+W4 = ROOT / "golden" / "vibration_w4.onnx"
+STATEMENTS = ("onnxruntime_exact", "soft_int32", "digit_18bit")
+PROVEN = dict.fromkeys(STATEMENTS, "proven")
+
+
+@pytest.fixture(name="violated")
+def violated_model(tmp_path: Path) -> Path:
+    """A first layer whose digit accumulators, and whose bias, need more bits than there are."""
+    graph = GraphBuilder((1, 600), "dyn18v")
+    codes = graph.input_stage(np.zeros(600), np.ones(600), np.zeros(600))
+    weights = np.stack([np.full(600, -2), np.full(600, 1)], axis=1)
+    path = tmp_path / "violated.onnx"
+    path.write_bytes(graph.model(graph.fully_connected(codes, weights, np.array([0, 40000]), [200] * 2, [16] * 2, (-128, 127))))
+    return path
+
+
+def bounds(*arguments: object) -> dict[str, Any]:
+    return checked_json("bounds", call("bounds", *arguments, "--json"))
+
+
+def test_object_holds_the_numbers_of_every_layer() -> None:
+    value = bounds(W4)
+    assert [layer["kind"] for layer in value["layers"]] == ["QUANTIZE", "GCONV", "MAXPOOL", "DWCONV", "PWCONV", "AVGPOOL", "FC"]
+    assert [layer["verdicts"] for layer in value["layers"]] == [PROVEN] * 7
+    assert value["verdicts"] == PROVEN
+    assert value["onnxruntime_optimized"]["verdict"] == "proven"
+    assert value["totals"] == {
+        "layers": 7, "integer_layers": 6, "proven": 21, "violated": 0, "unknown": 0, "errors": 0, "warnings": 0,
+    }  # fmt: skip
+    assert value["findings"] == []
+    assert value["certificate"] is None
+    weights = InferenceSession(str(W4)).program.layers[0].weights
+    assert weights is not None
+    rising, falling = (np.where(sign * weights > 0, weights, 0).sum(axis=(1, 2, 3)) for sign in (1, -1))
+    convolution = value["layers"][1]
+    assert convolution["accumulator"] == [
+        int((-128 * rising + 127 * falling).min()),
+        int((127 * rising - 128 * falling).max()),
+    ]
+    assert convolution["attained"] is True
+    assert value["layers"][3]["attained"] is False
+    stage = value["layers"][0]
+    assert {stage[key] for key in ("accumulator", "biased", "scaled", "floored", "digit_accumulator", "room")} == {None}
+    average = value["layers"][5]
+    assert average["accumulator"] == average["digit_accumulator"] == [0, 32 * 255]
+
+
+def test_room_is_what_the_intervals_leave() -> None:
+    for layer in bounds(W8)["layers"]:
+        if layer["accumulator"] is None:
+            continue
+        lower, upper = layer["scaled"]
+        room = layer["room"]["int32"]
+        assert -(2 ** (31 - room)) <= lower <= upper < 2 ** (31 - room)
+        assert not (-(2 ** (30 - room)) <= lower <= upper < 2 ** (30 - room))
+        lower, upper = layer["biased"]
+        room = layer["room"]["float32_biased"]
+        assert 2 ** (23 - room) < max(-lower, upper) <= 2 ** (24 - room)
+        lower, upper = layer["digit_accumulator"]
+        assert upper < 2 ** (17 - layer["room"]["digit_18bit"])
+        assert layer["room"]["scale"] == 0
+
+
+def test_channels_are_listed_when_asked_for() -> None:
+    assert {str(layer["channels"]) for layer in bounds(W4)["layers"]} == {"None"}
+    for layer in bounds(W4, "--channels")["layers"]:
+        channels = layer["channels"]
+        if layer["accumulator"] is None:
+            assert channels is None
+            continue
+        for name in ("accumulator", "biased", "scaled", "floored"):
+            assert [min(pair[0] for pair in channels[name]), max(pair[1] for pair in channels[name])] == layer[name]
+        digits = [pair for digit in channels["digit_accumulators"] for pair in digit]
+        assert [min(pair[0] for pair in digits), max(pair[1] for pair in digits)] == layer["digit_accumulator"]
+        assert len(channels["digit_accumulators"]) == (1 if layer["kind"] == "AVGPOOL" else 2)
+    text = call("bounds", W4, "--channels").out
+    assert "7 FC '/classifier/Gemm_output_0'" in text
+    assert text.count("channel  ") >= 5
+
+
+@pytest.mark.parametrize("model", [W8, W4], ids=["w8", "w4"])
+def test_text_fits_80_columns_and_ends_with_the_verdicts(model: Path) -> None:
+    done = call("bounds", model)
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert "!!" not in done.out
+    assert lines[1].split()[:3] == ["1", "QUANTIZE", "/input_stage/Add"]
+    assert [line.split()[0] for line in lines[-4:]] == ["proven"] * 4
+    assert "Intervals of layer 2 are exact" in done.out
+
+
+def test_what_is_violated_stands_out_and_decides_the_exit_code(violated: Path) -> None:
+    value = bounds(violated)
+    assert value["ok"] is False
+    assert value["verdicts"] == {**PROVEN, "digit_18bit": "violated"}
+    assert [(finding["rule"], finding["severity"]) for finding in value["findings"]] == [
+        ("digit_18bit", "error"),
+        ("bias_width", "error"),
+    ]
+    digits, bias = value["findings"]
+    assert digits["evidence"] == {"channel": 0, "digit": 0, "value": 2 * 128 * 600}
+    assert value["layers"][1]["evidence"]["digit_18bit"] == digits["evidence"]
+    assert bias["evidence"]["bias"] == 40000
+    assert (value["layers"][1]["room"]["digit_18bit"], value["layers"][1]["room"]["bias"]) == (-1, -1)
+    done = call("bounds", violated)
+    assert done.code == 1
+    assert [line.split()[1] for line in done.out.splitlines() if line.startswith("!!")] == ["2"]
+    assert "error (digit_18bit)" in done.out
+    assert "VIOLATED  no accumulator of a weight digit" in done.out
+
+
+def test_unknown_is_a_failure_only_when_strict(tmp_path: Path) -> None:
+    model = tmp_path / "beyond.onnx"
+    model.write_bytes(model_beyond_float32())
+    value = bounds(model)
+    assert value["ok"] is True
+    assert value["verdicts"] == {**PROVEN, "onnxruntime_exact": "unknown"}
+    assert [(finding["rule"], finding["severity"]) for finding in value["findings"]] == [("onnxruntime_exact", "warning")]
+    strict = bounds(model, "--strict")
+    assert strict["ok"] is False
+    assert [finding["severity"] for finding in strict["findings"]] == ["error"]
+    assert call("bounds", model, "--strict").code == 1
+    assert bounds(W8, "--strict")["ok"] is True
+
+
+def test_float_layers_leave_the_model_unknown(tmp_path: Path) -> None:
+    model = tmp_path / "float.onnx"
+    model.write_bytes(model_with_float_layer())
+    value = bounds(model)
+    assert {layer["kind"]: layer["verdicts"]["onnxruntime_exact"] for layer in value["layers"]} == {
+        "QUANTIZE": "proven",
+        "HOST": "unknown",
+        "PWCONV": "proven",
+    }
+    assert value["verdicts"]["onnxruntime_exact"] == "unknown"
+    assert "npusim verify" in value["findings"][0]["remedy"]
+
+
+def test_many_findings_are_cut_in_the_text_only(tmp_path: Path) -> None:
+    graph = GraphBuilder((1, 2))
+    codes = graph.input_stage([0, 0], [1, 1], [0, 0])
+    for _ in range(12):
+        codes = graph.fully_connected(codes, np.full((2, 2), 100), np.array([2**23, 0]), [1, 1], [8, 8], (-128, 127))
+    model = tmp_path / "wide.onnx"
+    model.write_bytes(graph.model(codes))
+    assert len(bounds(model)["findings"]) == 12
+    text = call("bounds", model).out
+    assert text.count("error (bias_width)") == 10
+    assert "... and 2 more; --json lists all." in text
+
+
+def written(model: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "certificate.json"
+    value = bounds(model, "-o", path)
+    assert value["certificate"] == {"path": str(path), "checked": False, "reproduced": None}
+    return path
+
+
+def test_certificate_is_written_whole_and_proven_again(tmp_path: Path) -> None:
+    path = written(W8, tmp_path)
+    assert [item.name for item in tmp_path.iterdir()] == ["certificate.json"]
+    content = json.loads(path.read_text())
+    jsonschema.Draft202012Validator(load_schema("certificate")).validate(content)
+    assert content["verdicts"] == PROVEN
+    assert content["model"]["sha256"] == bounds(W8)["model"]["sha256"]
+    value = bounds("--check", path, W8)
+    assert value["ok"] is True
+    assert value["certificate"] == {"path": str(path), "checked": True, "reproduced": True}
+    done = call("bounds", "--check", path, W8)
+    assert done.code == 0
+    assert "every statement is found again" in " ".join(done.out.split())
+    first = path.read_bytes()
+    assert "certificate written" in call("bounds", W8, "-o", path).out
+    assert path.read_bytes() == first
+
+
+def test_certificate_of_violated_statements_is_written_and_found_again(violated: Path, tmp_path: Path) -> None:
+    path = tmp_path / "certificate.json"
+    assert call("bounds", violated, "-o", path).code == 1
+    assert json.loads(path.read_text())["verdicts"]["digit_18bit"] == "violated"
+    assert call("bounds", violated, "--check", path).code == 0
+    assert call("bounds", violated, "--check", path, "--strict").code == 1
+
+
+def test_certificate_of_another_model_is_told_apart(tmp_path: Path) -> None:
+    value = bounds("--check", written(W8, tmp_path), W4)
+    assert value["ok"] is False
+    assert [finding["rule"] for finding in value["findings"]] == ["other_model"]
+    assert value["certificate"]["reproduced"] is False
+    assert "OF ANOTHER MODEL" in call("bounds", "--check", tmp_path / "certificate.json", W4).out
+
+
+def set_verdict(content: dict[str, Any]) -> None:
+    content["layers"][3]["verdicts"]["digit_18bit"] = "violated"
+
+
+def set_model_verdict(content: dict[str, Any]) -> None:
+    content["verdicts"]["soft_int32"] = "unknown"
+
+
+def set_interval(content: dict[str, Any]) -> None:
+    content["layers"][1]["accumulator"][1] -= 1
+
+
+def set_float(content: dict[str, Any]) -> None:
+    content["layers"][1]["accumulator"][1] = float(content["layers"][1]["accumulator"][1])
+
+
+def add_something(content: dict[str, Any]) -> None:
+    content["layers"][1]["note"] = "checked by hand"
+
+
+def drop_layer(content: dict[str, Any]) -> None:
+    del content["layers"][2]
+
+
+@pytest.mark.parametrize(
+    ("edit", "rule", "place"),
+    [
+        (set_verdict, "changed_verdict", "verdicts.digit_18bit"),
+        (set_model_verdict, "changed_verdict", "verdicts.soft_int32"),
+        (set_interval, "changed_evidence", "accumulator"),
+        (set_float, "changed_evidence", "accumulator"),
+        (add_something, "changed_evidence", "note"),
+        (drop_layer, "changed_evidence", "layers"),
+    ],
+)
+def test_edited_certificate_is_not_found_again(
+    edit: Callable[[dict[str, Any]], None], rule: str, place: str, tmp_path: Path
+) -> None:
+    path = written(W8, tmp_path)
+    content = json.loads(path.read_text())
+    edit(content)
+    path.write_text(json.dumps(content))
+    value = bounds("--check", path, W8)
+    assert value["ok"] is False
+    (finding,) = value["findings"]
+    assert (finding["rule"], finding["severity"]) == (rule, "error")
+    assert f"the certificate says {place} is " in finding["message"]
+    assert "npusim 0." in finding["remedy"]
+    text = call("bounds", "--check", path, W8).out
+    assert "NOT FOUND AGAIN: differs in 1 place from" in " ".join(text.split())
+
+
+def test_version_that_wrote_a_certificate_is_no_difference(tmp_path: Path) -> None:
+    path = written(W8, tmp_path)
+    path.write_text(path.read_text().replace('"npusim": "', '"npusim": "9.'))
+    assert bounds("--check", path, W8)["ok"] is True
+
+
+def broken(path: Path) -> list[tuple[bytes, str]]:
+    """What can happen to a file, and what is said of it."""
+    whole = path.read_bytes()
+    content = json.loads(whole)
+    damages: list[tuple[bytes, str]] = [
+        (b"", "cannot be read as a certificate"),
+        (whole[: len(whole) // 2], "cannot be read as a certificate"),
+        (b"\xff\xfe\x00", "cannot be read as a certificate"),
+        (b"[" * 100_000, "cannot be read as a certificate"),
+        (b"[]", "no JSON object"),
+        (b"{}", "'certificate' is not 1"),
+    ]
+    for key, value, says in (
+        ("certificate", 2, "'certificate' is not 1"),
+        ("npusim", None, "'npusim' is no version"),
+        ("model", {"sha256": "abc"}, "'model' names no SHA-256"),
+        ("model", [], "'model' names no SHA-256"),
+        ("verdicts", {"soft_int32": "proven"}, "the model has not the verdicts"),
+        ("verdicts", dict.fromkeys(STATEMENTS, "maybe"), "a verdict on the model is not proven, violated or unknown"),
+        ("verdicts", dict.fromkeys(STATEMENTS, []), "a verdict on the model is not proven, violated or unknown"),
+        ("onnxruntime_optimized", None, "a verdict on the model is not proven, violated or unknown"),
+        ("reasons", None, "the model has no reasons"),
+        ("layers", None, "'layers' is no list"),
+        ("layers", [7], "layer 0 is no object with a name"),
+        ("layers", [{"name": "x"}], "layer 0 has not the verdicts"),
+    ):
+        damages.append((json.dumps({**content, key: value}).encode(), says))
+    return damages
+
+
+def test_damaged_certificate_is_an_error_of_its_own(tmp_path: Path) -> None:
+    path = written(W8, tmp_path)
+    for damaged, says in broken(path):
+        path.write_bytes(damaged)
+        check_error("bounds", "--check", path, W8, code=2, kind="InputError", says=says)
+    path.unlink()
+    check_error("bounds", "--check", path, W8, code=2, kind="InputError", says="no such file")
+    check_error("bounds", "--check", tmp_path, W8, code=2, kind="InputError", says="is a directory")
+
+
+def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(W8.read_bytes())
+    check_error("bounds", model, "-o", model, code=2, kind="UsageError", says="is the model, and would be overwritten")
+    check_error("bounds", model, "-o", tmp_path, code=2, kind="UsageError", says="is a folder")
+    check_error("bounds", model, "-o", tmp_path / "no" / "c.json", code=2, kind="UsageError", says="there is no folder")
+    check_error("bounds", model, "-o", "a", "--check", "b", code=2, kind="UsageError", says="give one of them")
+    assert model.read_bytes() == W8.read_bytes()
+
+
+def test_models_without_a_program(tmp_path: Path) -> None:
+    model = tmp_path / "open.onnx"
+    model.write_bytes(model_with_open_size())
+    check_error("bounds", model, code=3, kind="UnsupportedError", says="leaves sizes open")
+    check_error("bounds", tmp_path / "none.onnx", code=2, kind="ModelError", says="does not exist")
+
+
+def test_names_with_line_breaks_do_not_break_the_tables(tmp_path: Path) -> None:
+    graph = GraphBuilder((1, 8))
+    codes = graph.input_stage([0] * 8, [1] * 8, [0] * 8)
+    dense = graph.fully_connected(codes, np.full((8, 2), 9), np.zeros(2), [1, 1], [3, 3], (-128, 127))
+    next(node for node in graph.nodes if node.op_type == "Gemm").name = "evil\n\x1b[31mname"
+    model, path = tmp_path / "evil.onnx", tmp_path / "c.json"
+    model.write_bytes(graph.model(dense))
+    done = call("bounds", model, "--channels", "-o", path)
+    assert done.code == 0
+    assert "\x1b" not in done.out
+    assert call("bounds", model, "--check", path).code == 0
+
+
+def test_json_is_alone_on_stdout_of_a_process() -> None:
+    done = spawn("bounds", W8, "--json", cwd=ROOT)
+    assert (done.code, done.err) == (0, "")
+    checked_json("bounds", done)
+
+
+def test_exports_are_judged_as_by_the_library(export: Export) -> None:
+    value = bounds(export.model)
+    certificate = certify(InferenceSession(str(export.model)).program)
+    assert list(value["verdicts"].values()) == [str(certificate.model[key].verdict) for key in certificate.model][:3]
+    assert [layer["name"] for layer in value["layers"]] == [step.name for step in certificate.steps]
+    assert value["ok"] is (export.name != "H_BIGACC__qat_w4a8_oi__ts17")
+    assert max(len(line) for line in call("bounds", export.model).out.splitlines()) <= 81
