@@ -12,8 +12,8 @@ __all__ = ["prefer_wide_kernels"]
 def prefer_wide_kernels() -> None:
     """Let OpenBLAS use its AVX-512 kernels where the processor has them and the user has chosen none.
 
-    OpenBLAS takes its AVX2 kernels on AMD processors that have AVX-512, which halves the speed of matrix products. Exact results
-    cannot change. It has to be set before NumPy is first imported.
+    OpenBLAS takes its AVX2 kernels on AMD processors that have AVX-512, which halves the speed of matrix products. Exact
+    results cannot change. It has to be set before NumPy is first imported.
     """
     if "numpy" in sys.modules or "OPENBLAS_CORETYPE" in os.environ:
         return

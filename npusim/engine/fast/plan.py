@@ -133,41 +133,47 @@ def _paddings(program: Program, native: frozenset[int]) -> dict[str, Padding]:
 _UNPADDED: Final = (LayerKind.AVGPOOL, LayerKind.MAXPOOL, LayerKind.TCONV)
 
 
+@dataclass(frozen=True, slots=True)
+class _BoundStep:
+    """A step with everything that is the same in every run."""
+
+    step: Step
+    native: bool
+    call: Callable[[], None]
+    loads: tuple[str, ...]
+    inner: frozenset[str]
+
+
 @dataclass(slots=True)
 class _Bound:
     """A plan bound to the memory for a fixed number of samples."""
 
     plan: FastPlan
     workspace: Workspace
-    calls: list[Callable[[], None]]
+    steps: tuple[_BoundStep, ...]
     accumulators: dict[str, tuple[Array, Callable[[], None]]] = field(default_factory=dict)
 
     def run(self, feeds: Mapping[str, Array], targets: set[str]) -> dict[str, Array]:
+        """Compute tensors for exactly the number of samples that the memory is for."""
         program, workspace = self.plan.program, self.workspace
         workspace.reset(feeds)
         results = {name: program.constants[name] for name in targets if name in program.constants}
-        for index, (step, call) in enumerate(zip(program.steps, self.calls, strict=True)):
-            if index in self.plan.native:
-                if not isinstance(step, QuantizeStage):
-                    for name in program.inputs_of(step):
-                        workspace.load(name)
-                call()
-                workspace.fresh.add(step.tensors[-1])
-            else:
-                call()
-            inner = targets.intersection(step.tensors[:-1])
-            if inner:
-                results.update(self._inner(index, step, inner))
+        for bound in self.steps:
+            for name in bound.loads:
+                workspace.load(name)
+            bound.call()
+            if not targets.isdisjoint(bound.inner):
+                results.update(self._inner(bound.step, bound.native, targets & bound.inner))
         for name in targets - results.keys():
             stored = workspace.stored(name)
             results[name] = stored.copy() if name in feeds else stored
         return results
 
-    def _inner(self, index: int, step: Step, targets: set[str]) -> dict[str, Array]:
+    def _inner(self, step: Step, native: bool, targets: set[str]) -> dict[str, Array]:
         """Inner tensors of a step, as the reference engine computes them."""
         program, workspace = self.plan.program, self.workspace
         values = {name: workspace.stored(name) for name in program.inputs_of(step)}
-        if index in self.plan.native and isinstance(step, IntegerLayer):
+        if native and isinstance(step, IntegerLayer):
             codes = [values[name].astype(np.int64) for name in step.inputs]
             produced = finish_layer(step, self._accumulator(step), codes, targets, program)
         else:
@@ -193,7 +199,15 @@ def _bind(plan: FastPlan, samples: int) -> _Bound:
     program = plan.program
     buffers = {name: Buffer.of(program.tensors[name].shape, padding, samples) for name, padding in plan.paddings.items()}
     workspace = Workspace(program, samples, buffers)
-    return _Bound(plan, workspace, [_call(plan, index, step, workspace) for index, step in enumerate(program.steps)])
+    steps, ready = [], set[str]()
+    for index, step in enumerate(program.steps):
+        native = index in plan.native
+        # what no native step has computed is brought into its buffer before its first native reader
+        wanted = program.inputs_of(step) if native and not isinstance(step, QuantizeStage) else ()
+        loads = tuple(name for name in dict.fromkeys(wanted) if name not in ready)
+        ready.update(loads, step.tensors[-1:] if native else ())
+        steps.append(_BoundStep(step, native, _call(plan, index, step, workspace), loads, frozenset(step.tensors[:-1])))
+    return _Bound(plan, workspace, tuple(steps))
 
 
 def _call(plan: FastPlan, index: int, step: Step, workspace: Workspace) -> Callable[[], None]:

@@ -81,20 +81,16 @@ class Workspace:
         By tensor name, for tensors that fast steps read or write.
     standard
         Values in ONNX layout as the reference engine stores them: inputs, and tensors of steps that run as the reference does.
-    fresh
-        Names whose buffer holds the current value.
     """
 
     program: Program
     samples: int
     buffers: Mapping[str, Buffer]
     standard: dict[str, Array] = field(default_factory=dict)
-    fresh: set[str] = field(default_factory=set)
 
     def reset(self, inputs: Mapping[str, Array]) -> None:
         """Start a run with new inputs in ONNX layout."""
         self.standard = dict(inputs)
-        self.fresh = set()
 
     def stored(self, name: str) -> Array:
         """A tensor in ONNX layout and the element type the reference engine stores it in."""
@@ -105,9 +101,7 @@ class Workspace:
 
     def load(self, name: str) -> None:
         """Bring a tensor that exists in ONNX layout only into its buffer."""
-        if name not in self.fresh:
-            np.copyto(self.buffers[name].inner, to_samples_last(self.standard[name]), casting="unsafe")
-            self.fresh.add(name)
+        np.copyto(self.buffers[name].inner, to_samples_last(self.standard[name]), casting="unsafe")
 
 
 def to_samples_last(values: Array) -> Array:
