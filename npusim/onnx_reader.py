@@ -6,11 +6,8 @@ its outputs look like; `expose_tensors` makes the copy of a model whose every te
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -19,26 +16,12 @@ from onnx import helper, numpy_helper
 
 from npusim.errors import ModelError, UnsupportedError
 from npusim.graph import Array, Attribute, Dimension, Graph, Node, TensorType, sort_topologically
+from npusim.model_file import ModelFile, guess_format
 
-__all__ = ["ModelFile", "expose_tensors", "extract", "infer_node", "open_model", "read_graph"]
-
-MAXIMUM_FILE_BYTES = 256 * 2**20
-"""A network for a microcontroller is far below 1 MB; a larger file is some other thing and would only fill the memory."""
+__all__ = ["expose_tensors", "extract", "infer_node", "read_graph"]
 
 MAXIMUM_INFERENCE_CONSTANT = 4096
 """Constants up to this many elements are shown to ONNX's shape inference (shapes, axes, pads); weights are not needed there."""
-
-_FOREIGN_STARTS: tuple[tuple[bytes, str], ...] = (
-    (b"gAAAAA", "an encrypted file (a Fernet token): decrypt it first, or ask whoever encrypted it for the plain .onnx"),
-    (b"PK\x03\x04", "a zip archive (a PyTorch checkpoint, perhaps): export the model to ONNX first"),
-    (b"version https://git-lfs", "a Git LFS pointer: fetch the real file with 'git lfs pull'"),
-    (b"\x89HDF", "an HDF5 file (a Keras model, perhaps): convert the model to ONNX first"),
-    (b"\x80\x02", "a Python pickle (a PyTorch checkpoint, perhaps): export the model to ONNX first"),
-    (b"\x80\x04", "a Python pickle: export the model to ONNX first"),
-    (b"<", "a text or HTML document"),
-    (b"{", "a JSON document"),
-)
-
 
 _LIBRARY_ERRORS = (
     onnx.defs.SchemaError,
@@ -48,65 +31,6 @@ _LIBRARY_ERRORS = (
     TypeError,
     RuntimeError,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """The bytes of a model and where they came from.
-
-    Attributes
-    ----------
-    path
-        The file's path as given; None when the model was passed as bytes.
-    content
-        The serialized ModelProto.
-    """
-
-    path: str | None
-    content: bytes
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the content as 64 hexadecimal digits."""
-        return hashlib.sha256(self.content).hexdigest()
-
-    @property
-    def label(self) -> str:
-        """How messages name the model."""
-        return self.path if self.path is not None else "the model given as bytes"
-
-
-def open_model(source: str | os.PathLike[str] | bytes) -> ModelFile:
-    """Read a model's bytes.
-
-    Parameters
-    ----------
-    source
-        Path of an ``.onnx`` file, or its content.
-
-    Raises
-    ------
-    ModelError
-        If there is no such file, it cannot be read, is empty or is larger than 256 MiB.
-    """
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return ModelFile(None, bytes(source))
-    path = os.fspath(source)
-    try:
-        size = os.stat(path).st_size
-        if os.path.isdir(path):
-            raise ModelError(f"{path} is a directory, wanted an .onnx file")
-        if size > MAXIMUM_FILE_BYTES:
-            raise ModelError(
-                f"{path} has {size} bytes, more than the {MAXIMUM_FILE_BYTES} that npusim reads; "
-                "networks for a microcontroller are far smaller, so check that this is the right file"
-            )
-        return ModelFile(path, Path(path).read_bytes())
-    except FileNotFoundError:
-        raise ModelError(f"{path} does not exist; check the path of the model") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise ModelError(f"{path} cannot be read: {reason}") from None
 
 
 def read_graph(model: ModelFile) -> Graph:
@@ -241,22 +165,13 @@ def _parse(model: ModelFile) -> onnx.ModelProto:
     try:
         proto.ParseFromString(model.content)
     except (DecodeError, RuntimeError, ValueError):
-        raise ModelError(f"{model.label} is not an ONNX model{_foreign(model.content)}") from None
+        raise ModelError(f"{model.label} is not an ONNX model{guess_format(model.content)}") from None
     if not proto.HasField("graph") or not proto.opset_import:
-        raise ModelError(f"{model.label} is not a complete ONNX model{_foreign(model.content)}")
+        raise ModelError(f"{model.label} is not a complete ONNX model{guess_format(model.content)}")
     _load_external_data(proto, model)
     if proto.functions:
         proto = _inline_functions(proto, model)
     return proto
-
-
-def _foreign(content: bytes) -> str:
-    for start, meaning in _FOREIGN_STARTS:
-        if content.startswith(start):
-            return f"; it looks like {meaning}"
-    if content[4:8] == b"TFL3":
-        return "; it looks like a TensorFlow Lite model: export to ONNX instead"
-    return "; it may be truncated or of another format: export or copy it again"
 
 
 def _load_external_data(proto: onnx.ModelProto, model: ModelFile) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from npusim.errors import InputError, UnsupportedError
 from npusim.folding import fold
@@ -12,15 +12,7 @@ from npusim.lowering import lower
 from npusim.onnx_reader import infer_node
 from npusim.program import Program
 
-__all__ = ["Plan", "may_decide_shapes", "needs_inputs", "plan"]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A program, and the input values that were fixed for it because shapes depend on them."""
-
-    program: Program
-    bound: frozenset[str]
+__all__ = ["may_decide_shapes", "needs_inputs", "plan"]
 
 
 def needs_inputs(graph: Graph) -> str | None:
@@ -35,7 +27,7 @@ def needs_inputs(graph: Graph) -> str | None:
     return None
 
 
-def plan(graph: Graph, feeds: Mapping[str, Array] | None = None) -> Plan:
+def plan(graph: Graph, feeds: Mapping[str, Array] | None = None) -> Program:
     """Plan a program for a graph.
 
     Parameters
@@ -43,7 +35,8 @@ def plan(graph: Graph, feeds: Mapping[str, Array] | None = None) -> Plan:
     graph
         A graph as read.
     feeds
-        Inputs of one run; they fix open sizes, and where shapes depend on the values of integer inputs, those values.
+        Inputs of one run; they fix open sizes, and where shapes depend on the values of inputs, those values: such inputs are
+        constants of the program.
 
     Raises
     ------
@@ -55,14 +48,14 @@ def plan(graph: Graph, feeds: Mapping[str, Array] | None = None) -> Plan:
     folded = fold(graph, infer_node, known={}, input_types=types)
     open_tensor = _first_open(folded)
     if open_tensor is None:
-        return Plan(lower(folded), frozenset())
+        return lower(folded)
     values = {name: array for name, array in given.items() if may_decide_shapes(types[name])}
     if values:
         folded = fold(graph, infer_node, known=values, input_types=types)
         open_tensor = _first_open(folded)
         if open_tensor is None:
             remaining = tuple(name for name in graph.inputs if name not in values)
-            return Plan(lower(replace(folded, inputs=remaining)), frozenset(values))
+            return lower(replace(folded, inputs=remaining))
     raise UnsupportedError(
         f"the shape of tensor '{open_tensor}' is not fixed by the model{'' if feeds is None else ' or the inputs'}; "
         "export the model with fixed shapes, or give inputs that fix them"

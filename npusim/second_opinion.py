@@ -12,7 +12,8 @@ import numpy as np
 
 from npusim.errors import ModelError
 from npusim.graph import Array
-from npusim.onnx_reader import ModelFile, expose_tensors
+from npusim.model_file import ModelFile
+from npusim.onnx_reader import expose_tensors
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 
-from npusim.engine.fast import make_plan
-from npusim.engine.runner import ChunkRunner, Progress, ReferenceRunner, available_threads, run_chunked
-from npusim.errors import InputError, UnsupportedError, UsageError
+from npusim.engine.runner import ChunkRunner, Progress, available_threads, run_chunked
+from npusim.engine.selection import ENGINES, make_runner
+from npusim.errors import UnsupportedError, UsageError
 from npusim.graph import Array, Dimension, TensorType
-from npusim.onnx_reader import ModelFile, open_model, read_graph
-from npusim.planning import Plan, may_decide_shapes, needs_inputs, plan
+from npusim.input_checks import check_finite, check_names_and_types, check_shapes
+from npusim.model_file import ModelFile, open_model
+from npusim.onnx_reader import read_graph
+from npusim.planning import may_decide_shapes, needs_inputs, plan
 from npusim.program import Batching, Program
-from npusim.trace import Trace, unknown_tensor
+from npusim.trace import Trace, matching_names, unknown_tensor
 
-__all__ = ["ENGINES", "InferenceSession", "NodeArg"]
+__all__ = ["InferenceSession", "NodeArg"]
 
-ENGINES = ("fast", "reference")
-"""Names of the engines; all give the same results on every input."""
-
-CHUNK = 64
-"""Samples the reference engine runs at once: bounds the memory, changes no result."""
+KEPT_PLANS = 8
+"""Programs kept of a model whose inputs fix its shapes: one for each of the last shapes seen."""
 
 _TYPE_NAMES = {"float32": "float", "float64": "double"}
 
@@ -46,6 +44,14 @@ class NodeArg:
     name: str
     shape: list[Dimension]
     type: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A program and what runs it."""
+
+    program: Program
+    runner: ChunkRunner
 
 
 class InferenceSession:
@@ -95,11 +101,8 @@ class InferenceSession:
         self._check_finite = check_finite
         self._graph = read_graph(self._model)
         self._open_input = needs_inputs(self._graph)
-        self._plans: dict[tuple[object, ...], Plan] = {}
-        self._runners: dict[int, ChunkRunner] = {}
+        self._plans: dict[tuple[object, ...], _Prepared] = {}
         self._static = None if self._open_input else self._plan_static()
-        if self._static is not None:
-            self._runner(self._static)
 
     @property
     def model(self) -> ModelFile:
@@ -162,12 +165,49 @@ class InferenceSession:
         UnknownTensorError
             If there is no tensor of a name.
         """
-        chosen = self._plan_for(feeds)
-        names = list(self._graph.outputs if output_names is None else output_names)
-        arrays = self._execute(chosen, feeds, names, progress)
-        return [arrays[name].astype(self._declared_dtype(chosen, name), copy=False) for name in names]
+        return self._outputs(self._plan_for(feeds), feeds, output_names, 0, progress)
 
-    def trace(self, feeds: Mapping[str, Array], tensors: str | Sequence[str] = "*") -> Trace:
+    def run_chunks(
+        self, chunks: Iterable[Mapping[str, Array]], output_names: Sequence[str] | None = None
+    ) -> Iterator[list[Array]]:
+        """Compute outputs for more samples than memory holds: each chunk is run when its results are taken, then forgotten.
+
+        No result depends on how the samples are cut; some hundred in a chunk keep all threads busy.
+
+        Parameters
+        ----------
+        chunks
+            Feeds as for :meth:`run`, each with any number of samples; taken one at a time.
+        output_names
+            As for :meth:`run`.
+
+        Yields
+        ------
+        list of arrays
+            What :meth:`run` gives for each chunk.
+
+        Raises
+        ------
+        InputError, UnknownTensorError
+            As :meth:`run`, when such a chunk is reached; samples in messages are counted over all chunks.
+
+        Examples
+        --------
+        >>> samples = np.load("many.npy", mmap_mode="r")  # doctest: +SKIP
+        >>> chunks = ({"input": samples[i : i + 1000]} for i in range(0, len(samples), 1000))  # doctest: +SKIP
+        >>> for (y,) in session.run_chunks(chunks):  # doctest: +SKIP
+        ...     print(y.argmax(axis=1))
+        """
+        first = 0
+        for feeds in chunks:
+            chosen = self._plan_for(feeds)
+            yield self._outputs(chosen, feeds, output_names, first, None)
+            if chosen.program.batching is not Batching.FIXED:
+                first += len(feeds[chosen.program.inputs[0]])
+
+    def trace(
+        self, feeds: Mapping[str, Array], tensors: str | Sequence[str] = "*", *, progress: Progress | None = None
+    ) -> Trace:
         """Run and keep inner tensors.
 
         Parameters
@@ -176,6 +216,8 @@ class InferenceSession:
             As for :meth:`run`.
         tensors
             Names or patterns with ``*``, ``?`` and ``[...]`` of what to keep; everything by default.
+        progress
+            As for :meth:`run`.
 
         Raises
         ------
@@ -183,15 +225,8 @@ class InferenceSession:
             If a pattern matches no tensor.
         """
         chosen = self._plan_for(feeds)
-        known = chosen.program.tensors
-        patterns = [tensors] if isinstance(tensors, str) else list(tensors)
-        names: list[str] = []
-        for pattern in patterns:
-            matches = [pattern] if pattern in known else [name for name in known if fnmatchcase(name, pattern)]
-            if not matches:
-                raise unknown_tensor(pattern, known)
-            names.extend(matches)
-        return Trace(chosen.program, self._execute(chosen, feeds, list(dict.fromkeys(names)), None))
+        names = matching_names([tensors] if isinstance(tensors, str) else tensors, chosen.program.tensors)
+        return Trace(chosen.program, self._execute(chosen, feeds, names, 0, progress))
 
     def _argument(self, name: str) -> NodeArg:
         kind = self._graph.types.get(name)
@@ -203,78 +238,54 @@ class InferenceSession:
         label = _TYPE_NAMES.get(kind.dtype.name, kind.dtype.name)
         return NodeArg(name, list(kind.shape or ()), f"tensor({label})")
 
-    def _plan_static(self) -> Plan | None:
+    def _plan_static(self) -> _Prepared | None:
         try:
-            return plan(self._graph)
+            return self._prepare(None)
         except UnsupportedError:
             if any(may_decide_shapes(self._graph.types[name]) for name in self._graph.inputs):
                 return None
             raise
 
-    def _plan_for(self, feeds: Mapping[str, Array]) -> Plan:
-        self._check_names(feeds)
-        for name in self._graph.inputs:
-            self._check_array(name, feeds[name])
+    def _plan_for(self, feeds: Mapping[str, Array]) -> _Prepared:
+        check_names_and_types(self._graph, feeds)
         if self._static is not None:
-            self._check_shapes(self._static.program, feeds)
+            check_shapes(self._static.program, feeds)
             return self._static
         key = tuple(
             (name, feeds[name].shape, feeds[name].tobytes() if may_decide_shapes(self._graph.types[name]) else b"")
             for name in self._graph.inputs
         )
         if key not in self._plans:
-            self._plans[key] = plan(self._graph, feeds)
-        self._check_shapes(self._plans[key].program, feeds)
+            if len(self._plans) == KEPT_PLANS:
+                self._plans.pop(next(iter(self._plans)))
+            self._plans[key] = self._prepare(feeds)
+        check_shapes(self._plans[key].program, feeds)
         return self._plans[key]
 
-    def _check_names(self, feeds: Mapping[str, Array]) -> None:
-        wanted = ", ".join(f"'{name}'" for name in self._graph.inputs)
-        for name in feeds:
-            if name not in self._graph.inputs:
-                raise InputError(f"the model has no input '{name}'; its inputs are {wanted}")
-        for name in self._graph.inputs:
-            if name not in feeds:
-                raise InputError(f"input '{name}' is missing; the model's inputs are {wanted}")
+    def _prepare(self, feeds: Mapping[str, Array] | None) -> _Prepared:
+        program = plan(self._graph, feeds)
+        return _Prepared(program, make_runner(program, self._engine))
 
-    def _check_array(self, name: str, array: object) -> None:
-        wanted = self._graph.types[name].dtype
-        if not isinstance(array, np.ndarray):
-            raise InputError(f"input '{name}' is a {type(array).__name__}, wanted a NumPy array of {wanted}")
-        if array.dtype != wanted:
-            raise InputError(
-                f"input '{name}' has element type {array.dtype}, wanted {wanted}; convert it yourself, npusim never casts"
-            )
-
-    def _check_finite_chunk(self, feeds: Mapping[str, Array], start: int) -> None:
-        for name, array in feeds.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
-                shown = [place[0] + start, *place[1:]] if place else []
-                raise InputError(
-                    f"input '{name}' holds {array[place]} at index {shown}; finite numbers are wanted, clean the data"
-                )
-
-    def _check_shapes(self, program: Program, feeds: Mapping[str, Array]) -> None:
-        counts = {}
-        for name in program.inputs:
-            shape, wanted = feeds[name].shape, program.tensors[name].shape
-            free = 0 if program.batching is Batching.FIXED else 1
-            if len(shape) != len(wanted) or shape[free:] != wanted[free:]:
-                shown = [*(["N"] if free else []), *wanted[free:]]
-                raise InputError(f"input '{name}' has shape {list(shape)}, wanted [{', '.join(str(size) for size in shown)}]")
-            if free:
-                counts[name] = shape[0]
-        if counts and (len(set(counts.values())) > 1 or 0 in counts.values()):
-            shown_counts = ", ".join(f"'{name}' has {count}" for name, count in counts.items())
-            raise InputError(f"the inputs need one common number of samples, at least 1, on their first axis: {shown_counts}")
-
-    def _declared_dtype(self, chosen: Plan, name: str) -> np.dtype[np.generic]:
+    def _declared_dtype(self, chosen: _Prepared, name: str) -> np.dtype[np.generic]:
         tensor = chosen.program.tensors.get(name)
         return tensor.dtype if tensor is not None else chosen.program.constants[name].dtype
 
+    def _outputs(
+        self,
+        chosen: _Prepared,
+        feeds: Mapping[str, Array],
+        output_names: Sequence[str] | None,
+        first: int,
+        progress: Progress | None,
+    ) -> list[Array]:
+        names = list(self._graph.outputs if output_names is None else output_names)
+        arrays = self._execute(chosen, feeds, names, first, progress)
+        return [arrays[name].astype(self._declared_dtype(chosen, name), copy=False) for name in names]
+
     def _execute(
-        self, chosen: Plan, feeds: Mapping[str, Array], names: Sequence[str], progress: Progress | None
+        self, chosen: _Prepared, feeds: Mapping[str, Array], names: Sequence[str], first: int, progress: Progress | None
     ) -> dict[str, Array]:
+        """Compute tensors; `first` is the number of the first sample, for messages."""
         program = chosen.program
         resolved = {}
         for name in names:
@@ -282,23 +293,17 @@ class InferenceSession:
             if target not in program.tensors and target not in program.constants:
                 raise unknown_tensor(name, program.tensors)
             resolved[name] = target
+
+        def check(chunk: Mapping[str, Array], start: int) -> None:
+            check_finite(chunk, first + start)
+
         arrays = run_chunked(
             program,
-            self._runner(chosen),
+            chosen.runner,
             feeds,
             resolved.values(),
             threads=self._threads,
-            check=self._check_finite_chunk if self._check_finite or program.layers else None,
+            check=check if self._check_finite or program.layers else None,
             progress=progress,
         )
         return {name: arrays[target] for name, target in resolved.items()}
-
-    def _runner(self, chosen: Plan) -> ChunkRunner:
-        key = id(chosen)
-        if key not in self._runners:
-            program = chosen.program
-            if self._engine == "fast" and program.batching is Batching.STACKED and program.layers:
-                self._runners[key] = make_plan(program)
-            else:
-                self._runners[key] = ReferenceRunner(program, 1 if program.batching is Batching.SINGLE else CHUNK)
-        return self._runners[key]

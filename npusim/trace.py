@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 
 from npusim.errors import UnknownTensorError
 from npusim.graph import Array
 from npusim.program import IntegerLayer, Program, Step
 
-__all__ = ["LayerTrace", "Trace", "unknown_tensor"]
+__all__ = ["LayerTrace", "Trace", "matching_names", "step_kind", "unknown_tensor"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,28 @@ def step_kind(step: Step) -> str:
     if isinstance(step, IntegerLayer):
         return str(step.kind)
     return "HOST" if hasattr(step, "operator") else "QUANTIZE"
+
+
+def matching_names(patterns: Iterable[str], known: Mapping[str, object]) -> list[str]:
+    """The names that patterns with ``*``, ``?`` and ``[...]`` match, each once; a name that exists stands for itself only.
+
+    Raises
+    ------
+    UnknownTensorError
+        If a pattern matches nothing.
+
+    Examples
+    --------
+    >>> matching_names(["/b*", "a[0]"], {"/a": 0, "/b": 0, "/bc": 0, "a[0]": 0})
+    ['/b', '/bc', 'a[0]']
+    """
+    names: list[str] = []
+    for pattern in patterns:
+        matches = [pattern] if pattern in known else [name for name in known if fnmatchcase(name, pattern)]
+        if not matches:
+            raise unknown_tensor(pattern, known)
+        names.extend(matches)
+    return list(dict.fromkeys(names))
 
 
 def unknown_tensor(name: str, known: Mapping[str, object]) -> UnknownTensorError:

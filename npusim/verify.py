@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from npusim.engine.reference import run_step
-from npusim.errors import InputError
+from npusim.errors import InternalMismatchError
 from npusim.graph import Array
 from npusim.lowering.values import EXACT_FLOAT32
 from npusim.program import Batching, HostOperation, IntegerLayer, Program, Step, TapSource
@@ -60,7 +60,7 @@ class StepComparison:
     comparison
         ``exact``: all values equal is demanded. ``exact_given_inputs``: demanded with ONNX Runtime's own inputs, because a
         float sum before may be rounded in another order. ``bounded``: a float operation whose rounding order is free;
-        within the proven limit is demanded.
+        within the limit computed from its operands is demanded.
     elements
         Values compared, inner tensors included.
     mismatches
@@ -95,7 +95,9 @@ class StepComparison:
     ) -> None:
         """Compare one tensor of some samples; `start` is the number of the first."""
         if ours.shape != theirs.shape:
-            raise InputError(f"tensor '{tensor}' has shape {list(ours.shape)} here and {list(theirs.shape)} in onnxruntime")
+            raise InternalMismatchError(
+                f"tensor '{tensor}' has shape {list(ours.shape)} here and {list(theirs.shape)} in onnxruntime"
+            )
         difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
         same = (ours == theirs) | (np.isnan(ours) & np.isnan(theirs) if ours.dtype.kind == "f" else False)
         if beyond is not None:
@@ -182,6 +184,8 @@ def verify(
         If ONNX Runtime refuses the model.
     InputError
         If the inputs do not fit the model.
+    InternalMismatchError
+        If a tensor has another shape here than in ONNX Runtime.
     """
     program = session.program
     known = [name for name in program.tensors if name not in program.inputs]

@@ -40,7 +40,7 @@ def test_overview_lists_the_commands_and_the_exit_codes() -> None:
     assert done.code == 0
     for command in COMMANDS:
         assert f"\n  {command}  " in done.out
-    assert "Exit codes: 0 as expected; 1 a mismatch; 2 wrong usage" in done.out
+    assert "Exit codes: 0 as expected; 1 a mismatch or a finding; 2 wrong usage" in done.out
     assert call("--version").out == f"npusim {__version__}\n"
 
 

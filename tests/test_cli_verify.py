@@ -75,7 +75,8 @@ def test_text_names_every_layer_and_ends_with_a_verdict() -> None:
     assert max(len(line) for line in lines) <= 80
     assert "!!" not in done.out
     verdict = " ".join(" ".join(lines[9:]).split())
-    assert re.fullmatch(r"equal: 7 layers, 185,408 values, 16 samples; onnxruntime [0-9.]+ with optimizations agrees", verdict)
+    runtime = r"onnxruntime [0-9.]+ with optimizations agrees"
+    assert re.fullmatch(rf"equal: 7 layers, 185,408 values, 16 samples; {runtime}; proven equal for every input", verdict)
 
 
 def test_the_model_is_one_that_float32_gets_wrong() -> None:
@@ -120,6 +121,41 @@ def test_mismatch_stands_out_in_the_table(differing: tuple[Path, Path]) -> None:
     assert "beyond float32: " in text
 
 
+def test_what_is_proven_beyond_the_samples_is_told(differing: tuple[Path, Path], tmp_path: Path) -> None:
+    proven = checked_json("verify", call("verify", W8, "--samples", 7, "--json"))["every_input"]
+    every_layer = {"verdict": "proven", "reason": "it holds in each of 7 layers"}
+    assert proven == {**every_layer, "onnxruntime_optimized": every_layer}
+    # agreement on samples is no proof: without the third one nothing differs
+    model, inputs = differing
+    np.savez(inputs, input=np.zeros((2, 4), np.float32))
+    value = checked_json("verify", call("verify", model, inputs, "--json"))
+    assert value["ok"] is True
+    assert value["every_input"]["verdict"] == "unknown"
+    text = " ".join(call("verify", model, inputs).out.split())
+    assert f"; not proven for every input: layer '{value['layers'][1]['name']}': an accumulator of 21 in channel 0" in text
+    # at the end of an interval the input is known to exist
+    graph = GraphBuilder((1, 1))
+    dense = graph.fully_connected(graph.input_stage([0], [1], [0]), np.array([[7]]), [81721 - 889], [247], [17], (0, 255))
+    end = tmp_path / "end.onnx"
+    end.write_bytes(graph.model(dense))
+    np.savez(inputs, input=np.zeros((2, 1), np.float32))
+    assert "; NOT equal for every input: layer " in " ".join(call("verify", end, inputs).out.split())
+
+
+def test_what_is_proven_only_without_optimizations_is_told(tmp_path: Path) -> None:
+    graph = GraphBuilder((1, 600))
+    codes = graph.input_stage([0] * 600, [1] * 600, [0] * 600)
+    dense = graph.fully_connected(codes, np.full((600, 1), 7), np.zeros(1), [201], [16], (-128, 127))
+    model, inputs = tmp_path / "wide.onnx", tmp_path / "wide.npz"
+    model.write_bytes(graph.model(dense))
+    np.savez(inputs, input=np.zeros((2, 600), np.float32))
+    value = checked_json("verify", call("verify", model, inputs, "--json"))
+    assert value["every_input"]["verdict"] == "proven"
+    assert value["every_input"]["onnxruntime_optimized"]["verdict"] == "unknown"
+    text = " ".join(call("verify", model, inputs).out.split())
+    assert text.endswith("; proven equal for every input, without optimizations")
+
+
 def test_float_layers_are_compared_within_their_proven_limit(tmp_path: Path) -> None:
     model = tmp_path / "float.onnx"
     model.write_bytes(model_with_float_layer())
@@ -153,7 +189,7 @@ def test_onnxruntime_that_disagrees_with_itself_is_told_but_is_no_mismatch(monke
         "optimized_mismatches": 3,
     }
     text = " ".join(call("verify", W8).out.split())
-    assert text.endswith("onnxruntime 1.2.3 with optimizations differs from itself without in 3 of 8 output values")
+    assert "onnxruntime 1.2.3 with optimizations differs from itself without in 3 of 8 output values; proven" in text
 
 
 def test_comparison_of_nothing_fails(monkeypatch: pytest.MonkeyPatch) -> None:

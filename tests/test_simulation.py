@@ -7,7 +7,7 @@ import pytest
 
 from builders import GraphBuilder
 from command_line import model_with_open_size
-from npusim import InferenceSession, simulation
+from npusim import InferenceSession
 from npusim.datasets import InputSpec
 from npusim.simulation import input_specs, simulate
 
@@ -24,9 +24,8 @@ def model_that_mixes_samples() -> bytes:
     return graph.model(graph.node("ReduceSum", graph.node("Relu", "input"), graph.constant([0], np.int64), keepdims=1))
 
 
-@pytest.mark.parametrize("count", [1, 3, 4, 9, 12])
-def test_parts_give_what_one_run_gives(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr(simulation, "CHUNK", 4)
+@pytest.mark.parametrize("count", [1, 3, 65, 130, 200])
+def test_parts_give_what_one_run_gives(count: int) -> None:
     reports: list[tuple[int, int]] = []
     for model in (integer_model("ts17"), integer_model("nosim"), model_that_mixes_samples()):
         session = InferenceSession(model)
@@ -48,12 +47,16 @@ def test_parts_give_what_one_run_gives(monkeypatch: pytest.MonkeyPatch, count: i
         assert found.steps == session.program.steps
 
 
-def test_progress_is_reported_for_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulation, "CHUNK", 4)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_progress_is_reported_for_every_part(threads: int) -> None:
     reports: list[tuple[int, int]] = []
-    session = InferenceSession(integer_model("ts17"))
-    simulate(session, {"input": np.zeros((9, 4, 8, 1), np.float32)}, progress=lambda done, total: reports.append((done, total)))
-    assert reports == [(4, 9), (8, 9), (9, 9)]
+    session = InferenceSession(integer_model("ts17"), threads=threads)
+    feeds = {"input": np.zeros((1000, 4, 8, 1), np.float32)}
+    simulate(session, feeds, progress=lambda done, total: reports.append((done, total)))
+    assert len(reports) >= 4
+    assert [done for done, _ in reports] == sorted({done for done, _ in reports})
+    assert reports[-1] == (1000, 1000)
+    assert {total for _, total in reports} == {1000}
 
 
 def test_codes_are_small_integers_with_the_same_values() -> None:

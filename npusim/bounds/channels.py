@@ -90,6 +90,7 @@ def furthest(interval: Interval) -> tuple[int, int]:
 
     Examples
     --------
+    >>> import numpy as np
     >>> furthest(Interval(np.array([-3, -9]), np.array([5, 2])))
     (1, -9)
     """

@@ -31,8 +31,8 @@ EPILOG = """\b
 Example: npusim verify model.onnx
 
 \b
-Exit codes: 0 as expected; 1 a mismatch; 2 wrong usage, or a file that
-cannot be read; 3 a model that cannot be simulated exactly."""
+Exit codes: 0 as expected; 1 a mismatch or a finding; 2 wrong usage, or a
+file that cannot be read; 3 a model that cannot be simulated exactly."""
 
 
 @click.group(name="npusim", context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)

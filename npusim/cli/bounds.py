@@ -29,7 +29,7 @@ from npusim.cli.bounds_text import print_bounds, print_comparison
 from npusim.cli.options import json_option, model_argument
 from npusim.cli.output import print_json, result_object, terminal_width
 from npusim.errors import UsageError
-from npusim.onnx_reader import ModelFile
+from npusim.model_file import ModelFile
 from npusim.session import InferenceSession
 
 __all__ = ["bounds_command"]

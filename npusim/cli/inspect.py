@@ -11,7 +11,7 @@ from npusim.cli.options import json_option, model_argument
 from npusim.cli.output import count, number, one_line, paragraph, print_json, result_object, terminal_width
 from npusim.cli.tables import Column, Row, render_table
 from npusim.inspection import Codes, Inspection, LayerSummary, TensorSummary, inspect_program
-from npusim.onnx_reader import ModelFile
+from npusim.model_file import ModelFile
 from npusim.program import Clip
 from npusim.session import InferenceSession
 

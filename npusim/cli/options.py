@@ -8,7 +8,17 @@ from typing import Any, Final, TypeVar
 
 import click
 
-__all__ = ["INPUT_FILES", "Invocation", "json_option", "model_argument", "quiet_option"]
+from npusim.engine.selection import ENGINES
+
+__all__ = [
+    "INPUT_FILES",
+    "Invocation",
+    "engine_option",
+    "json_option",
+    "model_argument",
+    "quiet_option",
+    "threads_option",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -45,6 +55,20 @@ def json_option(command: _Command) -> _Command:
 def quiet_option(command: _Command) -> _Command:
     """--quiet."""
     return click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")(command)
+
+
+def threads_option(command: _Command) -> _Command:
+    """--threads."""
+    text = "Compute on N threads; no result depends on it.  [default: one for each processor]"
+    return click.option("--threads", type=click.IntRange(min=1), metavar="N", help=text)(command)
+
+
+def engine_option(command: _Command) -> _Command:
+    """--engine."""
+    text = (
+        "How to compute: fast uses float matrix products where they are proven exact, reference int64 throughout. Same results."
+    )
+    return click.option("--engine", type=click.Choice(ENGINES), default=ENGINES[0], show_default=True, help=text)(command)
 
 
 def _remember_model(context: click.Context, _parameter: click.Parameter, value: str) -> str:

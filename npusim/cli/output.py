@@ -14,7 +14,7 @@ import numpy as np
 
 from npusim import __version__
 from npusim.errors import NpusimError
-from npusim.onnx_reader import ModelFile, open_model
+from npusim.model_file import ModelFile, open_model
 
 __all__ = [
     "count",

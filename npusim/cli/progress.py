@@ -25,25 +25,30 @@ class SparseLines:
         Where lines go.
     clock
         Gives seconds.
+    unit
+        What is counted.
     """
 
-    def __init__(self, label: str, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, label: str, stream: TextIO, clock: Callable[[], float] = time.monotonic, *, unit: str = "samples"
+    ) -> None:
         self._label = label
         self._stream = stream
+        self._unit = unit
         self._clock = clock
         self._due = clock() + INTERVAL
 
     def __call__(self, done: int, total: int) -> None:
-        """Report that `done` of `total` samples are done."""
+        """Report that `done` of `total` are done."""
         if self._clock() >= self._due:
             self._due = self._clock() + INTERVAL
-            self._stream.write(f"npusim: {self._label}: {done:,} of {total:,} samples\n")
+            self._stream.write(f"npusim: {self._label}: {done:,} of {total:,} {self._unit}\n")
             self._stream.flush()
 
 
 @contextmanager
-def progress(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Give a function that is to be called with the number of samples done and of all; None when nothing is to be shown.
+def progress(label: str, *, quiet: bool, unit: str = "samples") -> Iterator[Callable[[int, int], None] | None]:
+    """Give a function that is to be called with what is done and what there is to do; None when nothing is to be shown.
 
     Parameters
     ----------
@@ -51,6 +56,8 @@ def progress(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] 
         What is being done.
     quiet
         Show nothing.
+    unit
+        What is counted.
     """
     if quiet:
         yield None
@@ -58,7 +65,7 @@ def progress(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] 
         with _bar(label) as report:
             yield report
     else:
-        yield SparseLines(label, sys.stderr)
+        yield SparseLines(label, sys.stderr, unit=unit)
 
 
 @contextmanager

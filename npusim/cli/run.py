@@ -9,14 +9,14 @@ from typing import Any
 import click
 import numpy as np
 
-from npusim.cli.options import json_option, model_argument, quiet_option
+from npusim.cli.options import engine_option, json_option, model_argument, quiet_option, threads_option
 from npusim.cli.output import count, number, print_json, result_object, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
 from npusim.datasets import read_inputs, write_arrays
 from npusim.errors import UsageError
 from npusim.graph import Array
-from npusim.onnx_reader import ModelFile
+from npusim.model_file import ModelFile
 from npusim.session import InferenceSession
 from npusim.simulation import Simulation, input_specs, simulate
 from npusim.trace import step_kind
@@ -50,10 +50,20 @@ COLUMNS = (
     is_flag=True,
     help="Store outputs as the integer codes that the device holds (int8, uint8), not in the element type that MODEL declares.",
 )
+@engine_option
+@threads_option
 @quiet_option
 @json_option
 def run_command(
-    model: str, inputs: str, output: str, patterns: tuple[str, ...], codes: bool, quiet: bool, as_json: bool
+    model: str,
+    inputs: str,
+    output: str,
+    patterns: tuple[str, ...],
+    codes: bool,
+    engine: str,
+    threads: int | None,
+    quiet: bool,
+    as_json: bool,
 ) -> int:
     """Compute the outputs of MODEL, an .onnx file, for the samples in INPUTS.
 
@@ -64,7 +74,7 @@ def run_command(
     Example: npusim run model.onnx samples.npz -o outputs.npz --trace '*/Clip_output_0'
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     _check_destination(output, (model, inputs))
-    session = InferenceSession(model)
+    session = InferenceSession(model, engine=engine, threads=threads)
     feeds = read_inputs(inputs, input_specs(session))
     with progress("run", quiet=quiet) as report:
         result = simulate(session, feeds, patterns=patterns, codes=codes, progress=report)

@@ -7,14 +7,16 @@ from typing import Any
 
 import click
 
-from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option
+from npusim.bounds import Certificate, Property, Verdict, certify
+from npusim.cli.directed import Directed, check_options, directed_options, search_directed
+from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option, threads_option
 from npusim.cli.output import count, number, paragraph, print_json, result_object, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
 from npusim.datasets import read_inputs
 from npusim.errors import UsageError
 from npusim.graph import Array
-from npusim.onnx_reader import ModelFile
+from npusim.model_file import ModelFile
 from npusim.program import Batching
 from npusim.sampling import generate_inputs
 from npusim.session import InferenceSession
@@ -53,27 +55,50 @@ BEYOND_FLOAT32 = (
 @click.argument("inputs", metavar="[INPUTS]", required=False)
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help=f"Samples to generate.  [default: {DEFAULT_SAMPLES}]")
 @click.option("--seed", type=click.IntRange(min=0), metavar="S", help="Seed of the generated samples.  [default: 0]")
+@directed_options
+@threads_option
 @quiet_option
 @json_option
-def verify_command(model: str, inputs: str | None, samples: int | None, seed: int | None, quiet: bool, as_json: bool) -> int:
+def verify_command(
+    model: str,
+    inputs: str | None,
+    samples: int | None,
+    seed: int | None,
+    directed: bool,
+    seconds: float | None,
+    output: str | None,
+    threads: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> int:
     """Compare every tensor of every layer of MODEL, an .onnx file, with onnxruntime.
 
     INPUTS is a .npz, .npy, .csv or .parquet file of samples. Without it samples are generated: extremes first, then random
     ones over the range of the input stage, the same for the same seed.
+
+    With --directed, inputs are searched at which onnxruntime gives another code than the integers, in each layer for which
+    that is not excluded. Inputs of the model that are found are compared like the other samples. Where only inputs of the
+    layer itself are found, that is a warning.
 
     The exit code is 0 when all values agree and 1 when one does not.
 
     \b
     Example: npusim verify model.onnx recorded.npz
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
-    session = InferenceSession(model)
-    feeds, source = _choose_inputs(session, inputs, samples, seed)
+    check_options(directed, seconds, output, (model, inputs))
+    session = InferenceSession(model, threads=threads)
+    feeds, source = _choose_inputs(session, inputs, samples, None if directed and inputs is not None else seed)
+    searched = None
+    if directed:
+        searched = search_directed(session, feeds, seconds=seconds, seed=seed or 0, output=output, quiet=quiet)
+        feeds = searched.added_to(feeds)
     with progress("verify", quiet=quiet) as report:
         result = verify(session, feeds, progress=report)
+    certificate = certify(session.program, refutations=() if searched is None else searched.refutations)
     if as_json:
-        print_json(_as_object(session.model, result, source))
+        print_json(_as_object(session.model, result, source, certificate, searched))
     else:
-        _print(result, terminal_width())
+        _print(result, certificate, searched, terminal_width())
     return 0 if result.ok else 1
 
 
@@ -95,7 +120,13 @@ def _choose_inputs(
     return feeds, {"path": None, "seed": chosen}
 
 
-def _as_object(model: ModelFile, result: Verification, source: Mapping[str, Any]) -> dict[str, Any]:
+def _as_object(
+    model: ModelFile,
+    result: Verification,
+    source: Mapping[str, Any],
+    certificate: Certificate,
+    searched: Directed | None,
+) -> dict[str, Any]:
     totals = {
         "samples": result.samples,
         "layers": len(result.steps),
@@ -110,7 +141,20 @@ def _as_object(model: ModelFile, result: Verification, source: Mapping[str, Any]
         "optimized_mismatches": result.optimized_mismatches,
     }
     shared = result_object(model, ok=result.ok, layers=[_layer_object(step) for step in result.steps], totals=totals)
-    return {**shared, "findings": _findings(result), "inputs": dict(source), "onnxruntime": runtime}
+    exact, optimized = (certificate.model[one] for one in (Property.ONNXRUNTIME_EXACT, Property.ONNXRUNTIME_OPTIMIZED))
+    every = {
+        "verdict": str(exact.verdict),
+        "reason": exact.reason,
+        "onnxruntime_optimized": {"verdict": str(optimized.verdict), "reason": optimized.reason},
+    }
+    return {
+        **shared,
+        "findings": [*_findings(result), *([] if searched is None else searched.findings())],
+        "inputs": dict(source),
+        "onnxruntime": runtime,
+        "every_input": every,
+        "directed": None if searched is None else searched.as_object(),
+    }
 
 
 def _layer_object(step: StepComparison) -> dict[str, Any]:
@@ -184,7 +228,7 @@ def _differing(result: Verification) -> list[StepComparison]:
     return [step for step in result.steps if step.mismatches]
 
 
-def _print(result: Verification, width: int) -> None:
+def _print(result: Verification, certificate: Certificate, searched: Directed | None, width: int) -> None:
     differing = _differing(result)
     rows = [_row(step) for step in result.steps]
     for line in render_table(COLUMNS, rows, width):
@@ -195,7 +239,9 @@ def _print(result: Verification, width: int) -> None:
     click.echo()
     for step in differing:
         click.echo(paragraph(f"'{step.name}': {_remedy(step, differing[0])}", width))
-    click.echo(paragraph(_verdict(result), width))
+    for text in [] if searched is None else searched.paragraphs():
+        click.echo(paragraph(text, width))
+    click.echo(paragraph(f"{_verdict(result)}; {_for_every_input(certificate)}", width))
 
 
 def _row(step: StepComparison) -> Row:
@@ -253,3 +299,14 @@ def _verdict(result: Verification) -> str:
             f"{count(result.outputs, 'output value')}"
         )
     return f"{verdict}; {runtime} agrees"
+
+
+def _for_every_input(certificate: Certificate) -> str:
+    """What is proven beyond the samples; with its optimizations onnxruntime needs more room to be exact."""
+    exact = certificate.model[Property.ONNXRUNTIME_EXACT]
+    if exact.holds:
+        optimized = certificate.model[Property.ONNXRUNTIME_OPTIMIZED].holds
+        return f"proven equal for every input{'' if optimized else ', without optimizations'}"
+    if exact.verdict is Verdict.VIOLATED:
+        return f"NOT equal for every input: {exact.reason}"
+    return f"not proven for every input: {exact.reason}"

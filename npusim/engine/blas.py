@@ -13,28 +13,27 @@ __all__ = ["BlasThreads", "blas_threads"]
 
 
 class BlasThreads:
-    """The number of BLAS threads of this process, shared by all sessions: the last one to leave restores it."""
+    """The number of BLAS threads of this process, shared by all sessions.
+
+    Only the thread that has limited them can give them back, for so it is in threadpoolctl. Of several runs at once the first
+    one therefore limits and restores, whichever ends last; a run that outlasts it loses speed, nothing else.
+    """
 
     def __init__(self) -> None:
         self._controller = ThreadpoolController()
-        self._lock = Lock()
-        self._depth = 0
-        self._limit = self._controller.limit(limits=None, user_api="blas")
+        self._limited = Lock()
 
     @contextmanager
     def pinned(self) -> Iterator[None]:
         """While inside, BLAS runs on the calling thread only: small products are slower when they are shared out."""
-        with self._lock:
-            if self._depth == 0:
-                self._limit = self._controller.limit(limits=1, user_api="blas")
-            self._depth += 1
-        try:
+        if not self._limited.acquire(blocking=False):
             yield
+            return
+        try:
+            with self._controller.limit(limits=1, user_api="blas"):
+                yield
         finally:
-            with self._lock:
-                self._depth -= 1
-                if self._depth == 0:
-                    self._limit.restore_original_limits()
+            self._limited.release()
 
 
 @cache

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -18,10 +18,14 @@ from npusim.engine.reference import run_steps
 from npusim.graph import Array
 from npusim.program import Batching, Program
 
-__all__ = ["ChunkRunner", "Progress", "ReferenceRunner", "available_threads", "run_chunked"]
+__all__ = ["MANY_THREADS", "ChunkRunner", "Progress", "ReferenceRunner", "available_threads", "run_chunked"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and the number of all."""
+
+
+MANY_THREADS: Final = 2**10
+"""More than any machine has."""
 
 
 class ChunkRunner(Protocol):
@@ -30,6 +34,11 @@ class ChunkRunner(Protocol):
     @property
     def samples(self) -> int:
         """Most samples of one chunk."""
+        ...
+
+    @property
+    def most_threads(self) -> int:
+        """Most chunks worth computing at the same time."""
         ...
 
     def run(self, feeds: Mapping[str, Array], targets: Iterable[str]) -> dict[str, Array]:
@@ -43,6 +52,7 @@ class ReferenceRunner:
 
     program: Program
     samples: int
+    most_threads: int = MANY_THREADS
 
     def run(self, feeds: Mapping[str, Array], targets: Iterable[str]) -> dict[str, Array]:
         """Compute tensors for one chunk."""
@@ -77,7 +87,7 @@ def run_chunked(
     targets
         Names of tensors, aliases resolved.
     threads
-        Chunks in flight at a time.
+        Most chunks in flight at a time; fewer where the runner says that more would not be faster.
     check
         Called with each chunk's inputs and the number of its first sample before it runs.
     progress
@@ -96,6 +106,7 @@ def run_chunked(
         with blas_threads().pinned():
             return runner.run(inputs, names)
     count = len(next(iter(inputs.values())))
+    threads = min(threads, runner.most_threads)
     size = _chunk_size(count, runner.samples, threads)
 
     def compute(start: int) -> dict[str, Array]:
@@ -120,8 +131,8 @@ def run_chunked(
 
 
 def _chunk_size(count: int, most: int, threads: int) -> int:
-    """Samples of a chunk: as many as the runner takes, fewer when that gives every thread one."""
-    if threads < 2 or count <= 1:
+    """Samples of a chunk: as many as the runner takes, fewer when several threads have less than one chunk each."""
+    if threads < 2 or count <= most:
         return most
     share = -(-count // threads)
     return max(1, min(most, share))

@@ -81,7 +81,10 @@ def _counts(values: list[int], room: list[int], missing: int) -> list[int] | Non
 
 
 def _changes(values: list[int], limits: list[tuple[int, int]], goal: int) -> list[int] | None:
-    """Changes within limits whose weighted sum is `goal`; sets of sums are integers whose bit ``sum + reach`` tells membership."""
+    """Changes within limits whose weighted sum is `goal`.
+
+    A set of sums is one integer: its bit ``sum + reach`` tells whether a sum is in it.
+    """
     reach = 2 * values[-1] ** 2
     window = (1 << (2 * reach + 1)) - 1
     sums = [1 << reach]
@@ -93,7 +96,7 @@ def _changes(values: list[int], limits: list[tuple[int, int]], goal: int) -> lis
     for value, (down, up), before in zip(reversed(values), reversed(limits), reversed(sums[:-1]), strict=True):
         nearest_first = sorted(range(down, up + 1), key=abs)
         change = next(
-            item for item in nearest_first if 0 <= goal - item * value + reach and before >> (goal - item * value + reach) & 1
+            item for item in nearest_first if goal - item * value + reach >= 0 and before >> (goal - item * value + reach) & 1
         )
         changes.append(change)
         goal -= change * value

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from npusim.bounds.channels import ChannelBounds
 from npusim.bounds.interval import Interval
@@ -18,8 +19,8 @@ __all__ = ["FailingValues", "failing_digits", "failing_in_floats", "failing_in_i
 MAXIMUM_RUNS: Final = 2**22
 """Runs of one code that are examined at once; more have only layers of thousands of channels with wide codes."""
 
-LARGEST_SPAN: Final = 2**61
-"""Keys of all rows have to fit int64."""
+BEYOND: Final = 2**61
+"""Stands for a limit that is never passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,13 @@ class FailingValues:
         return np.where(rises, rise, -fall), np.where(rises, following, before)
 
 
-def failing_in_floats(bounds: ChannelBounds, dtype: np.dtype[Any]) -> FailingValues | None:
+def failing_in_floats(
+    bounds: ChannelBounds, dtype: np.dtype[Any], *, inexact: npt.NDArray[np.bool_] | None = None
+) -> FailingValues | None:
     """Accumulators that the graph's floats turn into another code than integers do; None where there are too many codes.
+
+    For channels with `inexact` sums, which floats may round on the way to the accumulator, the accumulators on both sides of
+    each change of the code are given too: there the smallest error matters.
 
     Both ways are monotonic, so the codes in integers are constant on runs, and on each run those accumulators whose float code
     is off form a piece at its start and one at its end. Bisection finds where these pieces stop.
@@ -95,6 +101,9 @@ def failing_in_floats(bounds: ChannelBounds, dtype: np.dtype[Any]) -> FailingVal
     head, tail = _off_until(path, first, last, 1), _off_until(path, last, first, -1)
     rows = np.broadcast_to(np.arange(first.shape[0])[:, None], first.shape)
     run = first <= last
+    if inexact is not None:
+        head = np.where(inexact[:, None], np.maximum(head, first), head)
+        tail = np.where(inexact[:, None], np.minimum(tail, last), tail)
     # a piece at the start that takes the whole run is also the one at the end
     pieces = [(first, np.minimum(head, last)), (np.maximum(tail, head + 1), last)]
     return _joined([(rows[run], lower[run], upper[run]) for lower, upper in pieces])
@@ -108,8 +117,7 @@ def failing_in_int32(bounds: ChannelBounds, requantization: Requantization) -> F
     above = np.where(rises, upper // size, -lower // size) + 1 - requantization.bias
     below = np.where(rises, -(-lower // size), -(upper // size)) - 1 - requantization.bias
     dead = requantization.scale == 0
-    largest = LARGEST_SPAN
-    return _beyond(bounds.accumulator, np.where(dead, -largest, below), np.where(dead, largest, above), 0)
+    return _beyond(bounds.accumulator, np.where(dead, -BEYOND, below), np.where(dead, BEYOND, above), 0)
 
 
 def failing_digits(bounds: ChannelBounds) -> FailingValues:
@@ -126,7 +134,10 @@ def failing_digits(bounds: ChannelBounds) -> FailingValues:
 def _beyond(interval: Interval, below: IntegerArray, above: IntegerArray, block: int) -> FailingValues:
     """What of intervals lies at or below one limit and at or above another."""
     rows = np.arange(below.size) + block * below.size
-    parts = [(rows, interval.lower, np.minimum(below, interval.upper)), (rows, np.maximum(above, interval.lower), interval.upper)]
+    parts = [
+        (rows, interval.lower, np.minimum(below, interval.upper)),
+        (rows, np.maximum(above, interval.lower), interval.upper),
+    ]
     return _joined(parts)
 
 
@@ -159,7 +170,7 @@ def _runs(path: FloatPath, interval: Interval) -> tuple[IntegerArray, IntegerArr
 
 
 def _off_until(path: FloatPath, start: IntegerArray, stop: IntegerArray, direction: int) -> IntegerArray:
-    """Last accumulator from `start` to `stop` whose float code is off as the one of `start` is; the one before `start` if none."""
+    """Last accumulator from `start` to `stop` whose float code is off as that of `start` is; the one before `start` if none."""
     codes = path.integer_codes(start)
     side = _side(path, start, codes)
     known, excluded = np.zeros_like(start), np.abs(stop - start) + 1

@@ -62,11 +62,11 @@ class Observation:
             trailing = len(self.layer.accumulator_shape) - 1 - self.layer.channel_axis
             shape = (-1, *self.layer.accumulator_shape[1:])
             whole = tensors[self.tap.tensor].astype(np.int64).reshape(shape) - self.tap.bias.reshape(-1, *(1,) * trailing)
-            return self._by_row(whole)
+            return self.by_row(whole)
         codes = [tensors[name].astype(np.int64) for name in self.layer.inputs]
         if self.digits is None:
-            return self._by_row(accumulate(self.layer, codes))
-        return np.concatenate([self._by_row(accumulate(self.layer, codes, digit)) for digit in self.digits], axis=1)
+            return self.by_row(accumulate(self.layer, codes))
+        return np.concatenate([self.by_row(accumulate(self.layer, codes, digit)) for digit in self.digits], axis=1)
 
     def place(self, row: int, position: int) -> Place:
         """The element that a row and a position stand for."""
@@ -81,15 +81,18 @@ class Observation:
         """The weights that make an accumulator: the layer's own, or one digit of them."""
         return self.layer.weights if digit is None or self.digits is None else self.digits[digit]
 
-    def _by_row(self, values: IntegerArray) -> IntegerArray:
+    def by_row(self, values: IntegerArray) -> IntegerArray:
+        """An accumulator as int64 [samples, channels, positions]."""
         moved = np.moveaxis(values, self.layer.channel_axis, 1)
         return moved.reshape(*moved.shape[:2], -1)
 
 
 def observation(layer: IntegerLayer, statement: Property) -> Observation:
     """What to watch of a layer to see a statement fail."""
-    if statement is Property.DIGIT_18BIT and layer.kind is not LayerKind.AVGPOOL:
-        return Observation(layer, layer.inputs, None, digits_of(layer))
+    if statement is Property.DIGIT_18BIT:
+        # a sum without weights has one digit, 1
+        digits = np.ones((1, 1), np.int64) if layer.kind is LayerKind.AVGPOOL else digits_of(layer)
+        return Observation(layer, layer.inputs, None, digits)
     tap = next((tap for tap in layer.taps if _is_plain(tap)), None)
     return Observation(layer, layer.inputs if tap is None else (tap.tensor,), tap, None)
 

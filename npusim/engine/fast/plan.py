@@ -15,6 +15,7 @@ from npusim.engine.fast.hosting import bind_as_reference, bind_quantize_stage, b
 from npusim.engine.fast.layers import arrange, bind_accumulator, bind_layer, bind_maximum, working_set
 from npusim.engine.fast.workspace import Buffer, Padding, Workspace, from_samples_last
 from npusim.engine.reference import finish_layer, run_step
+from npusim.engine.runner import MANY_THREADS
 from npusim.graph import Array
 from npusim.layer import IntegerArray, IntegerLayer, LayerKind
 from npusim.program import HostOperation, Program, QuantizeStage, Step
@@ -27,6 +28,12 @@ CACHE_BYTES: Final = 2**21
 FEWEST_SAMPLES: Final = 64
 MOST_SAMPLES: Final = 128
 """BLAS kernels want at least a vector of samples; beyond some hundred the calls cost nothing any more."""
+
+LONG_CALLS: Final = 3_000_000
+"""Multiply-accumulates of an average step on one chunk from which NumPy's calls are long enough for a second thread.
+
+Python runs one thread at a time between calls. With shorter ones, threads wait for each other longer than they compute.
+"""
 
 KEPT_WORKSPACES: Final = 4
 """Workspaces kept for the next run."""
@@ -52,6 +59,13 @@ class FastPlan:
     native: frozenset[int]
     paddings: Mapping[str, Padding]
     _idle: deque[_Bound] = field(default_factory=deque)
+
+    @property
+    def most_threads(self) -> int:
+        """Most chunks worth computing at the same time: one, unless the layers are large."""
+        steps = self.program.steps
+        work = sum(layer.multiply_accumulates for layer in self.program.layers) * self.samples
+        return MANY_THREADS if work >= LONG_CALLS * len(steps) else 1
 
     def run(self, feeds: Mapping[str, Array], targets: Iterable[str]) -> dict[str, Array]:
         """Compute tensors for at most `samples` samples; the results equal those of the reference engine."""

@@ -1,0 +1,338 @@
+"""How fast npusim is beside onnxruntime and onnx's ReferenceEvaluator, measured side by side in one run.
+
+    python benchmarks/speed.py            everything: a table on stdout
+    python benchmarks/speed.py --short    two networks, fewer repetitions
+    python benchmarks/speed.py --write    everything, written to benchmarks/RESULTS.md
+
+It needs the real exports: ../shared/models beside the project, or the folder that NPUSIM_EXPORTS names. All contenders take
+turns, repetition by repetition; what counts are medians and their ratios. On processors with AVX-512 it sets
+OPENBLAS_CORETYPE as npusim's command line does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from npusim.cli.processor import prefer_wide_kernels
+
+prefer_wide_kernels()
+
+import numpy as np  # noqa: E402 - after the choice of BLAS kernels
+import onnx  # noqa: E402
+import onnxruntime  # noqa: E402
+from onnx import numpy_helper  # noqa: E402
+from threadpoolctl import threadpool_limits  # noqa: E402
+
+import npusim  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPORTS = Path(os.environ.get("NPUSIM_EXPORTS") or ROOT.parent / "shared" / "models")
+TWO_DIMENSIONAL = ("MOBILENET", "LENET5", "DSCNN", "PIR2D")
+COMPUTE_BOUND = ("MOBILENET", "LENET5", "DSCNN")
+BATCHES = (1, 32, 512)
+
+
+@dataclass(frozen=True)
+class Export:
+    """A real export and its samples, repeated to the largest batch."""
+
+    name: str
+    network: str
+    path: Path
+    operations: int
+
+    @property
+    def is_two_dimensional(self) -> bool:
+        return any(mark in self.network for mark in TWO_DIMENSIONAL)
+
+    def samples(self, count: int) -> np.ndarray:
+        with np.load(EXPORTS / "inputs" / f"{self.network}.npz") as arrays:
+            x = arrays["x"]
+        return np.concatenate([x] * (count // len(x) + 1))[:count]
+
+
+def zoo() -> list[Export]:
+    """The plain W8 and W4 exports of the zoo's networks, one for each network and width."""
+    index = EXPORTS / "INDEX.csv"
+    if not index.is_file():
+        raise SystemExit(f"{EXPORTS} holds no INDEX.csv: this benchmark needs the real exports (set NPUSIM_EXPORTS)")
+    chosen: dict[tuple[str, str], Export] = {}
+    with index.open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            plain = row["name"].endswith("__ts17") and not row["mixed_precision"] and row["activation_bits"] == "8"
+            if plain and row["weight_bits"] in ("8", "4") and not row["network"].startswith("H_"):
+                path = EXPORTS / "quantized" / f"{row['name']}.onnx"
+                chosen.setdefault(
+                    (row["network"], row["weight_bits"]), Export(row["name"], row["network"], path, int(row["macs"]))
+                )
+    return list(chosen.values())
+
+
+def with_batch(path: Path, count: int) -> bytes:
+    """The model with its batch of one rewritten to `count`."""
+    model = onnx.load(path)
+    for info in (*model.graph.input, *model.graph.output):
+        info.type.tensor_type.shape.dim[0].dim_value = count
+    del model.graph.value_info[:]
+    shapes = {node.input[1] for node in model.graph.node if node.op_type == "Reshape"}
+    for tensor in model.graph.initializer:
+        if tensor.name in shapes:
+            values = numpy_helper.to_array(tensor).copy()
+            values[0] = count
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    return bytes(model.SerializeToString())
+
+
+def runtime(content: bytes | str, threads: int | None) -> onnxruntime.InferenceSession:
+    """An onnxruntime session; None leaves everything at its defaults, as users run it."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def medians(contenders: dict[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
+    """Seconds of each contender, the median over repetitions in which all take turns."""
+    for run in contenders.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repetitions):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def contenders(export: Export, count: int, threads: int) -> dict[str, Callable[[], object]]:
+    """Npusim, onnxruntime as users run it, and onnxruntime with a rewritten batch, on `count` samples."""
+    session = npusim.InferenceSession(str(export.path), threads=threads)
+    name, x = session.get_inputs()[0].name, export.samples(count)
+    single, batched = runtime(str(export.path), None), runtime(with_batch(export.path, count), threads)
+    rows = [x[i : i + 1] for i in range(count)]
+    ours, theirs = session.run(None, {name: x})[0], batched.run(None, {name: x})[0]
+    if not np.array_equal(ours, theirs):
+        raise SystemExit(f"{export.name}: npusim and onnxruntime differ, so their speed is not comparable")
+    return {
+        "npusim": lambda: session.run(None, {name: x}),
+        "single": lambda: [single.run(None, {name: row}) for row in rows],
+        "batched": lambda: batched.run(None, {name: x}),
+    }
+
+
+def geometric_mean(values: list[float]) -> float:
+    return float(np.exp(np.mean(np.log(values))))
+
+
+def measure_zoo(exports: list[Export], repetitions: int) -> list[str]:
+    """The table of ratios, and their geometric means."""
+    lines = []
+    means: dict[tuple[int, int], dict[str, list[tuple[bool, float]]]] = {}
+    for threads in (1, 2):
+        for count in BATCHES:
+            lines += [
+                "",
+                f"### Batch {count}, {threads} thread{'s' if threads > 1 else ''} each (sample by sample: its defaults)",
+                "",
+                "| export | us per sample | onnxruntime sample by sample | onnxruntime, batch rewritten |",
+                "|---|---:|---:|---:|",
+            ]
+            for export in exports:
+                found = medians(contenders(export, count, threads), repetitions if count < 512 else max(7, repetitions // 3))
+                ratios = {name: found[name] / found["npusim"] for name in ("single", "batched")}
+                for name, ratio in ratios.items():
+                    means.setdefault((threads, count), {}).setdefault(name, []).append((export.is_two_dimensional, ratio))
+                microseconds = found["npusim"] / count * 1e6
+                lines.append(f"| {export.name} | {microseconds:.2f} | {ratios['single']:.2f}x | {ratios['batched']:.2f}x |")
+                print(lines[-1], file=sys.stderr)
+    return [*summary(means), *lines]
+
+
+def summary(means: dict[tuple[int, int], dict[str, list[tuple[bool, float]]]]) -> list[str]:
+    """Geometric means over all, the one-dimensional and the two-dimensional networks, with the smallest ratio of each."""
+    lines = [
+        "",
+        "Geometric means of the ratios (above 1: npusim is faster), the smallest in brackets:",
+        "",
+        "| batch | threads | against | all | 1-D networks | 2-D networks |",
+        "|---:|---:|---|---:|---:|---:|",
+    ]
+    labels = {"single": "onnxruntime sample by sample, its defaults", "batched": "onnxruntime, batch rewritten"}
+    for (threads, count), by_name in means.items():
+        for name, entries in by_name.items():
+            groups = [[ratio for flat, ratio in entries if flat in wanted] for wanted in ((False, True), (False,), (True,))]
+            cells = [f"{geometric_mean(group):.2f}x ({min(group):.2f}x)" if group else "-" for group in groups]
+            lines.append(f"| {count} | {threads} | {labels[name]} | {' | '.join(cells)} |")
+    return lines
+
+
+def measure_reference_evaluator(exports: list[Export], repetitions: int) -> list[str]:
+    """Against onnx's own evaluator on a few networks: sample by sample as the model is, and with the batch rewritten."""
+    from onnx.reference import ReferenceEvaluator
+
+    lines = [
+        "",
+        "### onnx's ReferenceEvaluator, one thread, npusim at batch 512",
+        "",
+        "| export | sample by sample | batch of 512 rewritten |",
+        "|---|---:|---:|",
+    ]
+    for export in exports:
+        session = npusim.InferenceSession(str(export.path), threads=1)
+        name, x = session.get_inputs()[0].name, export.samples(512)
+        single = ReferenceEvaluator(onnx.load(export.path))
+        batched = ReferenceEvaluator(onnx.load_from_string(with_batch(export.path, 512)))
+        found = medians(
+            {
+                "npusim": lambda s=session, n=name, x=x: s.run(None, {n: x}),
+                "single": lambda e=single, n=name, x=x: [e.run(None, {n: x[i : i + 1]}) for i in range(4)],
+                "batched": lambda e=batched, n=name, x=x: e.run(None, {n: x}),
+            },
+            repetitions,
+        )
+        ratio = found["single"] * 128 / found["npusim"]
+        lines.append(f"| {export.name} | {ratio:.0f}x | {found['batched'] / found['npusim']:.0f}x |")
+    return lines
+
+
+def measure_peak(exports: list[Export]) -> list[str]:
+    """The share of this machine's sgemm peak that compute-bound networks reach on one thread."""
+    size = 768
+    a, b = np.ones((size, size), np.float32), np.ones((size, size), np.float32)
+    out = np.empty((size, size), np.float32)
+    with threadpool_limits(1, user_api="blas"):
+        seconds = medians({"sgemm": lambda: np.matmul(a, b, out=out)}, 21)["sgemm"]
+    peak = size**3 / seconds
+    lines = [
+        "",
+        f"### Share of the sgemm peak ({2 * peak / 1e9:.0f} GFLOP/s on one thread), batch 512",
+        "",
+        "| export | share |",
+        "|---|---:|",
+    ]
+    for export in exports:
+        if any(mark in export.network for mark in COMPUTE_BOUND):
+            session = npusim.InferenceSession(str(export.path), threads=1)
+            name, x = session.get_inputs()[0].name, export.samples(512)
+            found = medians({"npusim": lambda s=session, n=name, x=x: s.run(None, {n: x})}, 7)["npusim"]
+            lines.append(f"| {export.name} | {export.operations * 512 / found / peak:.0%} |")
+    return lines
+
+
+def measure_scaling(export: Export) -> list[str]:
+    """Time per sample from 512 to 50,000 samples."""
+    session = npusim.InferenceSession(str(export.path), threads=2)
+    name = session.get_inputs()[0].name
+    lines = ["", f"### Cost per sample, {export.name}, two threads", "", "| samples | us per sample |", "|---:|---:|"]
+    for count in (512, 5_000, 50_000):
+        x = export.samples(count)
+        found = medians({"npusim": lambda x=x: session.run(None, {name: x})}, 3 if count > 5_000 else 7)["npusim"]
+        lines.append(f"| {count:,} | {found / count * 1e6:.2f} |")
+    return lines
+
+
+def measure_trace(export: Export) -> list[str]:
+    """What it costs to keep tensors."""
+    session = npusim.InferenceSession(str(export.path), threads=1)
+    slow = npusim.InferenceSession(str(export.path), threads=1, engine="reference")
+    name, x = session.get_inputs()[0].name, export.samples(512)
+    codes = [step.tensors[-1] for step in session.program.steps]
+    found = medians(
+        {
+            "run": lambda: session.run(None, {name: x}),
+            "codes": lambda: session.trace({name: x}, codes),
+            "everything": lambda: session.trace({name: x}),
+            "reference": lambda: slow.trace({name: x}, codes),
+        },
+        7,
+    )
+    ratios = {what: found[what] / found["run"] for what in ("codes", "everything", "reference")}
+    return [
+        "",
+        f"Keeping the codes of every layer of {export.name} for 512 samples takes",
+        f"{ratios['codes']:.1f} times as long as running it (in the reference engine {ratios['reference']:.1f} times),",
+        f"keeping every tensor, accumulators and all in int64, {ratios['everything']:.1f} times.",
+    ]
+
+
+def measure_planning(exports: list[Export]) -> list[str]:
+    """Milliseconds to plan a session, and to import npusim."""
+    lines = ["", "### Planning a session, and importing", "", "| what | ms |", "|---|---:|"]
+    for export in exports:
+        content = export.path.read_bytes()
+        found = medians({"plan": lambda c=content: npusim.InferenceSession(c)}, 11)["plan"]
+        lines.append(f"| {export.name} | {found * 1e3:.0f} |")
+    for label, code in (
+        ("import npusim", "import npusim"),
+        ("import npusim; npusim.InferenceSession", "import npusim; npusim.InferenceSession"),
+    ):
+        script = f"import time; start = time.perf_counter(); {code}; print(time.perf_counter() - start)"
+        seconds = [
+            float(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd="/").stdout)
+            for _ in range(7)
+        ]
+        lines.append(f"| {label} | {statistics.median(seconds) * 1e3:.0f} |")
+    return lines
+
+
+def machine() -> list[str]:
+    """What was measured with."""
+    processor = platform.processor() or platform.machine()
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+        processor = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return [
+        f"{processor}, {os.cpu_count()} cores; Python {platform.python_version()}, NumPy {np.__version__}, "
+        f"onnxruntime {onnxruntime.__version__}, onnx {onnx.__version__}, npusim {npusim.__version__}; "
+        f"OPENBLAS_CORETYPE={os.environ.get('OPENBLAS_CORETYPE', 'not set')}.",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--short", action="store_true", help="two networks, fewer repetitions")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/RESULTS.md")
+    arguments = parser.parse_args()
+    exports = zoo()
+    if arguments.short:
+        exports = [export for export in exports if export.network in ("CNN_TS_GEN_BASE_1K_NPU", "CNN_LENET5")]
+    few = [export for export in exports if "_w8a8_" in export.name][:: 1 if arguments.short else 4]
+    largest = max(exports, key=lambda export: export.operations)
+    first = next(export for export in exports if "1K_NPU" in export.network)
+    lines = [
+        "# Speed",
+        "",
+        "Ratios of median times in one run, all contenders taking turns: above 1, npusim's fast engine is faster. Absolute",
+        "times are those of the machine at hand. `python benchmarks/speed.py --write` measures again, `--short` takes two",
+        "networks.",
+        "",
+        *machine(),
+        *measure_zoo(exports, 7 if arguments.short else 21),
+        *measure_reference_evaluator(few, 7),
+        *measure_peak(exports),
+        *measure_scaling(first if arguments.short else largest),
+        *measure_trace(first),
+        *measure_planning([export for export in exports if "1K_NPU" in export.network or "MOBILENET" in export.network]),
+    ]
+    text = "\n".join(lines) + "\n"
+    sys.stdout.write(text)
+    if arguments.write:
+        (ROOT / "benchmarks" / "RESULTS.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Checks of the arrays that a session is given: nothing is reshaped, broadcast or cast to make them fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from npusim.errors import InputError
+from npusim.graph import Array, Graph
+from npusim.program import Batching, Program
+
+__all__ = ["check_finite", "check_names_and_types", "check_shapes"]
+
+
+def check_names_and_types(graph: Graph, feeds: Mapping[str, Array]) -> None:
+    """Make sure that there is an array of the declared element type for each input, and no other.
+
+    Raises
+    ------
+    InputError
+        Naming the first input that is missing, unknown or of another type.
+    """
+    if not isinstance(feeds, Mapping):
+        raise InputError(f"the inputs are a {type(feeds).__name__}, wanted a mapping from input names to NumPy arrays")
+    wanted = ", ".join(f"'{name}'" for name in graph.inputs)
+    for name in feeds:
+        if name not in graph.inputs:
+            raise InputError(f"the model has no input '{name}'; its inputs are {wanted}")
+    for name in graph.inputs:
+        if name not in feeds:
+            raise InputError(f"input '{name}' is missing; the model's inputs are {wanted}")
+        _check_type(name, feeds[name], graph.types[name].dtype)
+
+
+def _check_type(name: str, array: object, wanted: np.dtype[np.generic]) -> None:
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"input '{name}' is a {type(array).__name__}, wanted a NumPy array of {wanted}")
+    if array.dtype != wanted:
+        raise InputError(
+            f"input '{name}' has element type {array.dtype}, wanted {wanted}; convert it yourself, npusim never casts"
+        )
+
+
+def check_shapes(program: Program, feeds: Mapping[str, Array]) -> None:
+    """Make sure that the inputs have a program's shapes, and one common number of samples where that is free.
+
+    Raises
+    ------
+    InputError
+        Naming the shape seen and the one wanted.
+    """
+    counts = {}
+    for name in program.inputs:
+        shape, wanted = feeds[name].shape, program.tensors[name].shape
+        free = 0 if program.batching is Batching.FIXED else 1
+        if len(shape) != len(wanted) or shape[free:] != wanted[free:]:
+            shown = [*(["N"] if free else []), *wanted[free:]]
+            raise InputError(f"input '{name}' has shape {list(shape)}, wanted [{', '.join(str(size) for size in shown)}]")
+        if free:
+            counts[name] = shape[0]
+    if counts and (len(set(counts.values())) > 1 or 0 in counts.values()):
+        shown_counts = ", ".join(f"'{name}' has {count}" for name, count in counts.items())
+        raise InputError(f"the inputs need one common number of samples, at least 1, on their first axis: {shown_counts}")
+
+
+def check_finite(feeds: Mapping[str, Array], start: int) -> None:
+    """Make sure that float inputs hold finite numbers only.
+
+    Parameters
+    ----------
+    feeds
+        Inputs of some samples.
+    start
+        Number of the first of these samples; the message counts from there.
+
+    Raises
+    ------
+    InputError
+        Naming the first value that is not finite and its index.
+    """
+    for name, array in feeds.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
+            shown = [place[0] + start, *place[1:]] if place else []
+            raise InputError(f"input '{name}' holds {array[place]} at index {shown}; finite numbers are wanted, clean the data")

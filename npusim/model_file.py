@@ -1,0 +1,95 @@
+"""The bytes of a model and where they came from; nothing here knows what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from npusim.errors import ModelError
+
+__all__ = ["ModelFile", "guess_format", "open_model"]
+
+MAXIMUM_FILE_BYTES = 256 * 2**20
+"""A network for a microcontroller is far below 1 MB; a larger file is some other thing and would only fill the memory."""
+
+_FOREIGN_STARTS: tuple[tuple[bytes, str], ...] = (
+    (b"gAAAAA", "an encrypted file (a Fernet token): decrypt it first, or ask whoever encrypted it for the plain .onnx"),
+    (b"PK\x03\x04", "a zip archive (a PyTorch checkpoint, perhaps): export the model to ONNX first"),
+    (b"version https://git-lfs", "a Git LFS pointer: fetch the real file with 'git lfs pull'"),
+    (b"\x89HDF", "an HDF5 file (a Keras model, perhaps): convert the model to ONNX first"),
+    (b"\x80\x02", "a Python pickle (a PyTorch checkpoint, perhaps): export the model to ONNX first"),
+    (b"\x80\x04", "a Python pickle: export the model to ONNX first"),
+    (b"<", "a text or HTML document"),
+    (b"{", "a JSON document"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """The bytes of a model and where they came from.
+
+    Attributes
+    ----------
+    path
+        The file's path as given; None when the model was passed as bytes.
+    content
+        The serialized ModelProto.
+    """
+
+    path: str | None
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the content as 64 hexadecimal digits."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """How messages name the model."""
+        return self.path if self.path is not None else "the model given as bytes"
+
+
+def open_model(source: str | os.PathLike[str] | bytes) -> ModelFile:
+    """Read a model's bytes.
+
+    Parameters
+    ----------
+    source
+        Path of an ``.onnx`` file, or its content.
+
+    Raises
+    ------
+    ModelError
+        If there is no such file, it cannot be read, is empty or is larger than 256 MiB.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return ModelFile(None, bytes(source))
+    path = os.fspath(source)
+    try:
+        size = os.stat(path).st_size
+        if os.path.isdir(path):
+            raise ModelError(f"{path} is a directory, wanted an .onnx file")
+        if size > MAXIMUM_FILE_BYTES:
+            raise ModelError(
+                f"{path} has {size} bytes, more than the {MAXIMUM_FILE_BYTES} that npusim reads; "
+                "networks for a microcontroller are far smaller, so check that this is the right file"
+            )
+        return ModelFile(path, Path(path).read_bytes())
+    except FileNotFoundError:
+        raise ModelError(f"{path} does not exist; check the path of the model") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ModelError(f"{path} cannot be read: {reason}") from None
+
+
+def guess_format(content: bytes) -> str:
+    """What bytes that are no ONNX model probably are, as the end of a message."""
+    for start, meaning in _FOREIGN_STARTS:
+        if content.startswith(start):
+            return f"; it looks like {meaning}"
+    if content[4:8] == b"TFL3":
+        return "; it looks like a TensorFlow Lite model: export to ONNX instead"
+    return "; it may be truncated or of another format: export or copy it again"
