@@ -88,7 +88,8 @@ class Changes:
             down[diagonal], up[diagonal] = (generator.integers(0, limits[chosen] + 1) for _ in range(2))
         else:
             down[diagonal], up[diagonal] = 0, limits[chosen]
-        return np.clip(np.concatenate([down, up]), 0, limits)
+        both: IntegerArray = np.clip(np.concatenate([down, up]), 0, limits)
+        return both
 
     def sets(self, effects: IntegerArray, gap: int) -> list[IntegerArray]:
         """Sets of changes that, if their effects add up, come closest to the gap."""
