@@ -402,7 +402,7 @@ def add_windows(x: FloatArray, out: FloatArray, /, *, kernel_shape: PerAxis, str
         Begins of all axes.
     """
     rank = len(strides)
-    if tuple(kernel_shape) == x.shape[:rank] and not any(pads):
+    if tuple(kernel_shape) == x.shape[:rank] and not any(pads) and math.prod(out.shape[:rank]) == 1:
         np.add.reduce(x, axis=tuple(range(rank)), out=out.reshape(out.shape[rank:]))
         return
     out[...] = 0

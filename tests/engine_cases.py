@@ -8,45 +8,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from builders import GraphBuilder
+from sketch import Sketch
 
-__all__ = ["CASES", "Sketch", "integer_input_model"]
+__all__ = ["CASES", "integer_input_model"]
 
 Sizes = Sequence[int]
-
-
-class Sketch:
-    """A graph behind an input stage, whose layers get random parameters."""
-
-    def __init__(self, *shape: int, bits: int = 8, multiplier: int = 400) -> None:
-        self.generator = np.random.default_rng(sum(shape))
-        self.graph = GraphBuilder((1, *shape))
-        channels = shape[0]
-        offset, factor = self.generator.normal(0, 1, channels), self.generator.integers(-multiplier, multiplier, channels)
-        self.codes = self.graph.input_stage(offset.astype(np.float32), factor, [4] * channels, bits)
-
-    def weights(self, *shape: int, largest: int = 20) -> np.ndarray:
-        return self.generator.integers(-largest, largest, shape, endpoint=True)
-
-    def layer(
-        self,
-        weights: np.ndarray,
-        *,
-        source: str | None = None,
-        outputs: int | None = None,
-        clip: tuple[int, int] = (0, 255),
-        scale: Sequence[int] | None = None,
-        **geometry: object,
-    ) -> str:
-        """A convolution over `weights` with a random bias."""
-        count = len(weights) if outputs is None else outputs
-        bias = self.generator.integers(-300, 300, count)
-        scales = [1] * count if scale is None else scale
-        shift = self.generator.integers(4, 8, count)
-        return self.graph.convolution(self.codes if source is None else source, weights, bias, scales, shift, clip, **geometry)
-
-    def finish(self, *outputs: str) -> bytes:
-        return self.graph.model(*outputs)
 
 
 def convolution(
@@ -300,7 +266,7 @@ CASES |= {
     "connected_rows": fully_connected_rows,
     "carrier_float32": lambda: wide_layer(8, [4095, -4095, 2049, 0], [12, 11, 9, 3]),
     "carrier_float64": lambda: wide_layer(20, [4095, -4095, 255, 1], [31, 20, 15, 12]),
-    "carrier_integer": lambda: wide_layer(24, [4095, -4095, 255, 1], [31, 20, 15, 12], features=1000),
+    "carrier_integer": lambda: wide_layer(24, [4095, -4095, 255, 1], [31, 20, 15, 12], features=3000),
     "two_inputs": two_inputs,
     "int8_input": integer_input_model,
     "uint8_input": lambda: integer_input_model(TensorProto.UINT8),

@@ -10,7 +10,7 @@ import numpy as np
 from npusim import Program
 from npusim.engine.fast import FastPlan
 from npusim.engine.reference import run_steps
-from npusim.engine.runner import ChunkRunner, run_chunked
+from npusim.engine.runner import MANY_THREADS, ChunkRunner, run_chunked
 from npusim.graph import Array
 
 __all__ = ["COUNTS", "Cut", "assert_same", "every_tensor", "reference_tensors", "samples_for"]
@@ -21,10 +21,11 @@ COUNTS = (1, 2, 7, 63, 64, 65, 130, 200)
 
 @dataclass(frozen=True)
 class Cut:
-    """A plan of the fast engine that is given fewer samples at once than it would take."""
+    """A plan of the fast engine that is given fewer samples at once than it would take, on as many threads as asked for."""
 
     plan: FastPlan
     samples: int
+    most_threads: int = MANY_THREADS
 
     def run(self, feeds: Mapping[str, Array], targets: Iterable[str]) -> dict[str, Array]:
         return self.plan.run(feeds, targets)

@@ -102,6 +102,33 @@ def test_same_call_writes_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
+def test_engines_and_threads_write_the_same_bytes(tmp_path: Path) -> None:
+    for number, options in enumerate(
+        ((), ("--threads", 1), ("--threads", 3), ("--engine", "fast"), ("--engine", "reference", "--threads", 2))
+    ):
+        assert call("run", W8, INPUTS, "-o", tmp_path / f"{number}.npz", "--trace", "*", *options).code == 0
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    arguments = ("run", W8, INPUTS, "-o", tmp_path / "out.npz")
+    check_error(*arguments, "--threads", 0, code=2, kind="UsageError", says="'--threads'")
+    check_error(*arguments, "--engine", "slow", code=2, kind="UsageError", says="'fast', 'reference'")
+
+
+def test_engine_and_threads_reach_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, object]] = []
+
+    class Session(InferenceSession):
+        def __init__(self, model: str, **options: object) -> None:
+            made.append(options)
+            super().__init__(model, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("npusim.cli.run.InferenceSession", Session)
+    monkeypatch.setattr("npusim.cli.verify.InferenceSession", Session)
+    call("run", W8, INPUTS, "-o", tmp_path / "a.npz")
+    call("run", W8, INPUTS, "-o", tmp_path / "b.npz", "--threads", 2, "--engine", "reference")
+    call("verify", W8, INPUTS, "--threads", 3)
+    assert made == [{"engine": "fast", "threads": None}, {"engine": "reference", "threads": 2}, {"threads": 3}]
+
+
 def test_model_with_open_sizes_runs_on_inputs_that_fix_them(tmp_path: Path) -> None:
     model, inputs, out = tmp_path / "open.onnx", tmp_path / "x.npz", tmp_path / "out.npz"
     model.write_bytes(model_with_open_size())

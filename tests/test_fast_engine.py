@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders import GraphBuilder
-from engine_cases import CASES, Sketch
+from engine_cases import CASES
 from engine_check import COUNTS, Cut, assert_same, every_tensor, reference_tensors, samples_for
 from mixed_strategies import MixedNetwork, mixed_networks
 from npusim import InferenceSession, UnsupportedError
@@ -19,6 +19,7 @@ from npusim.engine.fast import make_plan
 from npusim.engine.runner import ReferenceRunner
 from npusim.graph import Array
 from npusim.program import Batching, Program
+from sketch import Sketch
 from strategies import Network, networks
 from support import Export
 
@@ -41,7 +42,8 @@ def test_every_tensor_of_hand_built_networks(name: str, count: int) -> None:
     assert program.batching is Batching.STACKED
     assert program.layers
     few = {key: array[:count] for key, array in feeds.items()}
-    found = every_tensor(program, make_plan(program), few, threads=THREADS[count % 3])
+    plan = make_plan(program)
+    found = every_tensor(program, Cut(plan, plan.samples), few, threads=THREADS[count % 3])
     assert_same(found, wanted, slice(count), program.constants)
 
 
@@ -85,7 +87,7 @@ def test_every_tensor_of_every_export(export: Export) -> None:
     plan = make_plan(program)
     heavy = int(export.row["macs"]) >= 500_000
     for count in (7, 74) if heavy else (1, 2, 63, 65, 74):
-        found = every_tensor(program, plan, {name: x[:count]}, threads=THREADS[count % 3])
+        found = every_tensor(program, Cut(plan, plan.samples), {name: x[:count]}, threads=THREADS[count % 3])
         assert_same(found, wanted, slice(count), program.constants)
 
 
@@ -186,17 +188,20 @@ def test_codes_that_come_out_as_nan_are_refused_by_both_engines() -> None:
         assert np.isfinite(session.run(None, {"input": feeds["input"] * 0})[0]).all()
 
 
-def test_results_are_the_callers_own() -> None:
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+@pytest.mark.parametrize("count", [1, 7, 200])
+def test_results_are_the_callers_own(engine: str, count: int) -> None:
     """Writing into a result changes neither the next run nor the inputs."""
     model, program, feeds, wanted = case("dense_plane")
-    session = InferenceSession(model, threads=1)
-    before = feeds["input"].copy()
-    trace = session.trace(feeds)
-    for values in trace.values():
+    session = InferenceSession(model, engine=engine, threads=1)
+    mine = {"input": feeds["input"][:count].copy()}
+    for values in session.trace(mine).values():
         if values.flags.writeable:
             values[...] = 0
-    assert_same(session.trace(feeds), wanted, fixed=program.constants)
-    np.testing.assert_array_equal(feeds["input"], before)
+    for values in session.run(["input", *program.outputs], mine):
+        values[...] = 0
+    np.testing.assert_array_equal(mine["input"], feeds["input"][:count])
+    assert_same(session.trace(mine), wanted, slice(count), program.constants)
 
 
 def test_the_reference_engine_is_what_its_runner_says() -> None:

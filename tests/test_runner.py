@@ -1,73 +1,27 @@
-"""Chunks and threads: order, progress, errors, memory-mapped inputs, BLAS threads given back, Ctrl-C."""
+"""Chunks and threads: order, progress, errors, inputs read part by part, sessions in several threads."""
 
 from __future__ import annotations
 
 import gc
-import os
-import pty
-import signal
-import subprocess
-import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import ThreadpoolController
 
-from command_line import SCRIPT, model_with_open_size
-from engine_cases import Sketch
+from chunk_runners import WAIT, Numbers, numbered, run, small_model
 from npusim import InferenceSession, InputError, UnsupportedError, UsageError
-from npusim.engine.runner import run_chunked
-from npusim.errors import UnknownTensorError
 from npusim.graph import Array
 from npusim.program import Program
-
-WAIT = 60
-"""Seconds after which a test gives up waiting for another thread; no result depends on it."""
-
-
-def small_model() -> bytes:
-    sketch = Sketch(2, 6, 1)
-    return sketch.finish(sketch.layer(sketch.weights(3, 2, 3, 1), pads=(1, 0, 1, 0)))
 
 
 @pytest.fixture(name="program", scope="module")
 def small_program() -> Program:
     return InferenceSession(small_model()).program
-
-
-def numbered(count: int) -> dict[str, Array]:
-    """Inputs of the small model, each sample with its own number."""
-    return {"input": np.broadcast_to(np.arange(count, dtype=np.float32)[:, None, None, None], (count, 2, 6, 1)).copy()}
-
-
-@dataclass
-class Numbers:
-    """Gives back each sample's number; `before` is called with the number of a chunk's first sample."""
-
-    program: Program
-    samples: int
-    before: Callable[[int], None] = lambda start: None
-    starts: list[int] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-
-    def run(self, feeds: Mapping[str, Array], targets: Iterable[str]) -> dict[str, Array]:
-        numbers = feeds["input"][:, 0, 0, 0].astype(np.int64)
-        self.starts.append(int(numbers[0]))
-        self.sizes.append(len(numbers))
-        self.before(int(numbers[0]))
-        return dict.fromkeys(targets, numbers)
-
-
-def run(runner: Numbers, count: int, **options: Any) -> Array:
-    output = runner.program.outputs[0]
-    return run_chunked(runner.program, runner, numbered(count), [output], **options)[output]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
@@ -77,7 +31,21 @@ def test_every_sample_is_run_once_and_put_in_its_place(program: Program, count: 
     np.testing.assert_array_equal(run(runner, count, threads=threads), np.arange(count))
     assert sum(runner.sizes) == count
     assert max(runner.sizes) <= 10
-    assert threads < 2 or len(runner.sizes) >= min(2, count)
+    assert len(runner.sizes) >= (count + 9) // 10
+
+
+def test_samples_are_shared_out_evenly_among_threads(program: Program) -> None:
+    for count, threads, sizes in ((11, 2, [6, 5]), (20, 3, [7, 7, 6]), (20, 1, [10, 10]), (9, 3, [9])):
+        runner = Numbers(program, 10)
+        run(runner, count, threads=threads)
+        assert sorted(runner.sizes, reverse=True) == sizes
+
+
+def test_a_runner_may_want_fewer_threads(program: Program) -> None:
+    threads: set[str] = set()
+    runner = Numbers(program, 10, lambda start: threads.add(threading.current_thread().name), most_threads=1)
+    np.testing.assert_array_equal(run(runner, 100, threads=8), np.arange(100))
+    assert threads == {threading.current_thread().name}
 
 
 def test_chunks_that_finish_out_of_order_are_put_in_order(program: Program) -> None:
@@ -219,84 +187,6 @@ def test_a_session_does_not_keep_its_inputs_alive() -> None:
         assert gone() is None, count
 
 
-def blas_threads() -> list[int]:
-    return [library["num_threads"] for library in ThreadpoolController().info() if library["user_api"] == "blas"]
-
-
-def set_blas_threads(number: int) -> None:
-    """As a user may have done it in another thread: threadpoolctl lets no other thread change what a living one has set."""
-    setter = threading.Thread(target=lambda: ThreadpoolController().limit(limits=number, user_api="blas"))
-    setter.start()
-    setter.join()
-
-
-@pytest.fixture(name="three")
-def three_blas_threads() -> Iterator[list[int]]:
-    """BLAS set to three threads."""
-    before = blas_threads()
-    set_blas_threads(3)
-    assert blas_threads() == [3] * len(before)
-    yield blas_threads()
-    set_blas_threads(max(before))
-
-
-def test_blas_runs_on_one_thread_meanwhile_and_gets_its_threads_back(program: Program, three: list[int]) -> None:
-    assert three
-    seen: list[list[int]] = []
-    for threads in (1, 2):
-        run(Numbers(program, 10, lambda start: seen.append(blas_threads())), 50, threads=threads)
-        assert blas_threads() == three
-    assert len(seen) == 10
-    assert {number for numbers in seen for number in numbers} == {1}
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_blas_gets_its_threads_back_after_errors_and_interrupts(program: Program, three: list[int], threads: int) -> None:
-    def failing(start: int) -> None:
-        raise UnsupportedError("no")
-
-    def interrupted(done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(UnsupportedError):
-        run(Numbers(program, 10, failing), 100, threads=threads)
-    assert blas_threads() == three
-    with pytest.raises(KeyboardInterrupt):
-        run(Numbers(program, 10), 100, threads=threads, progress=interrupted)
-    assert blas_threads() == three
-    session, feeds = InferenceSession(small_model(), threads=threads), numbered(500)
-    feeds["input"][-1] = np.nan
-    with pytest.raises(InputError):
-        session.run(None, feeds)
-    assert blas_threads() == three
-
-
-@pytest.mark.parametrize("first_ends_first", [False, True])
-def test_of_two_runs_at_once_the_threads_are_given_back(program: Program, three: list[int], first_ends_first: bool) -> None:
-    """Two threads, each with a run; the one that begins first limits BLAS."""
-    begun, may_end = ([threading.Event() for _ in range(2)] for _ in range(2))
-    seen: list[list[int]] = []
-
-    def hold(index: int) -> None:
-        seen.append(blas_threads())
-        begun[index].set()
-        assert may_end[index].wait(WAIT)
-
-    with ThreadPoolExecutor(2) as pool:
-        results = []
-        for index in range(2):
-            results.append(pool.submit(run, Numbers(program, 10, lambda start, index=index: hold(index)), 10))
-            assert begun[index].wait(WAIT)
-        for index in (0, 1) if first_ends_first else (1, 0):
-            may_end[index].set()
-            np.testing.assert_array_equal(results[index].result(WAIT), np.arange(10))
-        assert blas_threads() == three
-    assert {number for numbers in seen for number in numbers} == {1}
-    run(Numbers(program, 10, lambda start: seen.append(blas_threads())), 10)
-    assert set(seen[-1]) == {1}
-    assert blas_threads() == three
-
-
 @pytest.mark.parametrize("shared", [False, True])
 def test_sessions_run_in_several_threads_at_once(shared: bool) -> None:
     sessions = [InferenceSession(small_model(), threads=2) for _ in range(4)]
@@ -309,131 +199,3 @@ def test_sessions_run_in_several_threads_at_once(shared: bool) -> None:
             assert set(trace) == set(expected)
             for name, values in trace.items():
                 np.testing.assert_array_equal(values, expected[name])
-
-
-def chunks_of(x: Array, *sizes: int) -> Iterator[dict[str, Array]]:
-    start = 0
-    for size in sizes:
-        yield {"input": x[start : start + size]}
-        start += size
-
-
-def test_chunks_of_the_callers_own_give_what_one_run_gives() -> None:
-    session = InferenceSession(small_model(), threads=2)
-    x = np.random.default_rng(0).normal(0, 3, (400, 2, 6, 1)).astype(np.float32)
-    (whole,) = session.run(None, {"input": x})
-    parts = list(session.run_chunks(chunks_of(x, 1, 150, 7, 64, 178)))
-    assert [len(part) for (part,) in parts] == [1, 150, 7, 64, 178]
-    np.testing.assert_array_equal(np.concatenate([part for (part,) in parts]), whole)
-    codes = session.program.layers[0].taps[0].tensor
-    ((inner,),) = session.run_chunks(chunks_of(x, 400), [codes])
-    np.testing.assert_array_equal(inner, session.run([codes], {"input": x})[0])
-    assert list(session.run_chunks([])) == []
-
-
-def test_chunks_are_taken_one_at_a_time_and_forgotten() -> None:
-    session = InferenceSession(small_model(), threads=2)
-    taken: list[weakref.ref[Array]] = []
-
-    def chunks() -> Iterator[dict[str, Array]]:
-        for _ in range(5):
-            x = numbered(200)["input"]
-            taken.append(weakref.ref(x))
-            yield {"input": x}
-            del x
-
-    results = session.run_chunks(chunks())
-    assert taken == []
-    for number, (output,) in enumerate(results, 1):
-        assert len(taken) == number
-        assert len(output) == 200
-        gc.collect()
-        assert sum(reference() is not None for reference in taken) <= 1
-
-
-def test_a_chunk_that_does_not_fit_is_refused_when_it_is_reached() -> None:
-    session = InferenceSession(small_model(), threads=2)
-    x = numbered(300)["input"]
-    x[250, 1, 2, 0] = np.nan
-    results = session.run_chunks(chunks_of(x, 100, 100, 100))
-    assert [len(next(results)[0]) for _ in range(2)] == [100, 100]
-    with pytest.raises(InputError, match=r"at index \[250, 1, 2, 0\]"):
-        next(results)
-    for chunk, says in (
-        ({"input": x[:5].astype(np.float64)}, "element type float64"),
-        ({"input": x[:5, :, :3]}, r"wanted \[N, 2, 6, 1\]"),
-        ({"input": x[:0]}, "at least 1"),
-        ({"other": x[:5]}, "no input 'other'"),
-        (x[:5], "are a ndarray, wanted a mapping"),
-    ):
-        with pytest.raises(InputError, match=says):
-            next(session.run_chunks([chunk]))  # type: ignore[list-item]
-    with pytest.raises(UnknownTensorError, match="no tensor 'nothing'"):
-        next(session.run_chunks(chunks_of(x, 5), ["nothing"]))
-
-
-def test_chunks_of_a_model_with_open_sizes_may_have_several() -> None:
-    session = InferenceSession(model_with_open_size())
-    parts = [np.array([[-1.0, 2.0, -3.0]], np.float32), np.array([[5.0, -6.0]], np.float32)]
-    results = [output for (output,) in session.run_chunks({"x": part} for part in parts)]
-    assert [output.tolist() for output in results] == [[[0.0, 2.0, 0.0]], [[5.0, 0.0]]]
-
-
-MEMORY = """
-import gc, sys
-import numpy as np
-from npusim import InferenceSession
-
-def peak():
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
-
-session = InferenceSession(sys.argv[1], threads=2)
-count = int(sys.argv[2])
-x = np.random.default_rng(0).normal(0, 3, (count, 1, 32, 32)).astype(np.float32)
-session.run(None, {"input": x[:256]})
-before = peak()
-(output,) = session.run(None, {"input": x})
-print(peak() - before - output.nbytes)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to read the peak of the memory")
-def test_memory_is_that_of_a_few_chunks_and_the_outputs(tmp_path: Path) -> None:
-    """One inner tensor of all samples would take 16 * 32 * 32 * 4 bytes for each of them."""
-    sketch = Sketch(1, 32, 32)
-    inner = sketch.layer(sketch.weights(16, 1, 3, 3), pads=(1, 1, 1, 1))
-    wide = sketch.layer(sketch.weights(16, 16, 1, 1), source=inner)
-    model = tmp_path / "model.onnx"
-    model.write_bytes(sketch.finish(sketch.layer(sketch.weights(1, 16, 1, 1), source=wide)))
-    command = [sys.executable, "-c", MEMORY, str(model), "3000"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 3000 * 16 * 32 * 32 * 4 / 10
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_ctrl_c_ends_a_long_run_and_leaves_no_file(tmp_path: Path, threads: int) -> None:
-    """The run would take many minutes; the test gives up after one."""
-    sketch = Sketch(1, 64, 64)
-    inner = sketch.layer(sketch.weights(16, 1, 3, 3), pads=(1, 1, 1, 1))
-    (tmp_path / "model.onnx").write_bytes(
-        sketch.finish(sketch.layer(sketch.weights(1, 16, 15, 15), source=inner, pads=(7, 7, 7, 7)))
-    )
-    np.save(tmp_path / "x.npy", np.zeros((3000, 1, 64, 64), np.float32))
-    leader, follower = pty.openpty()
-    command = [SCRIPT, "run", "model.onnx", "x.npy", "-o", "out.npz", "--engine", "reference", "--threads", str(threads)]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=follower, env={**os.environ, "TERM": "xterm"}
-    )
-    try:
-        seen = b""
-        while b"64/3000" not in seen:  # it is in the middle of its work
-            seen += os.read(leader, 10_000)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=WAIT)
-    finally:
-        process.kill()
-        os.close(follower)
-        os.close(leader)
-    assert (process.returncode, out) == (130, b"")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", "x.npy"]

@@ -56,7 +56,7 @@ def run_steps(program: Program, feeds: Mapping[str, Array], wanted: Iterable[str
     targets = set(wanted)
     last_use = {name: index for index, step in enumerate(program.steps) for name in program.inputs_of(step)}
     values: dict[str, Array] = {name: feeds[name] for name in program.inputs}
-    results = {name: values[name] for name in targets & set(values)}
+    results = {name: values[name].copy() for name in targets & set(values)}
     results.update({name: program.constants[name] for name in targets if name in program.constants})
     for index, step in enumerate(program.steps):
         produced = run_step(program, step, values, targets)

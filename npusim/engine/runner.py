@@ -101,16 +101,17 @@ def run_chunked(
     names = list(dict.fromkeys(targets))
     inputs = {name: feeds[name] for name in program.inputs}
     if program.batching is Batching.FIXED or not inputs:
+        whole = {name: np.asarray(array) for name, array in inputs.items()}
         if check is not None:
-            check(inputs, 0)
+            check(whole, 0)
         with blas_threads().pinned():
-            return runner.run(inputs, names)
+            return runner.run(whole, names)
     count = len(next(iter(inputs.values())))
     threads = min(threads, runner.most_threads)
     size = _chunk_size(count, runner.samples, threads)
 
     def compute(start: int) -> dict[str, Array]:
-        chunk = inputs if size >= count else {name: np.asarray(array[start : start + size]) for name, array in inputs.items()}
+        chunk = {name: np.asarray(array[start : start + size]) for name, array in inputs.items()}
         if check is not None:
             check(chunk, start)
         return runner.run(chunk, names)

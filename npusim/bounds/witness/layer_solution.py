@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -47,7 +48,23 @@ class LayerSolution:
     inputs: Mapping[str, IntegerArray]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """The codes that an element reads, each once: where it is among all codes of the layer, its weight and its ends."""
+
+    slots: IntegerArray
+    weights: IntegerArray
+    lower: IntegerArray
+    upper: IntegerArray
+
+    @property
+    def signature(self) -> bytes:
+        """The same for elements whose accumulators can take the same values."""
+        table = np.stack([self.weights, self.lower, self.upper])
+        return table[:, np.lexsort(table)].tobytes()
+
+
+@dataclass
 class LayerSolver:
     """Solves for failing values of one layer.
 
@@ -67,87 +84,101 @@ class LayerSolver:
     watched: Observation
     failing: FailingValues
     complete: bool = True
-    _reach: Interval | None = None
-    _forms: dict[tuple[int, int], tuple[LinearForm, bytes]] = field(default_factory=dict)
+    _boxes: dict[tuple[int, int], _Box] = field(default_factory=dict)
 
     def solutions(self, run: int) -> Iterator[LayerSolution]:
         """Solutions for one run of failing values, at elements that differ in what they read; none where there is none."""
         row, first, last = (int(part[run]) for part in (self.failing.rows, self.failing.lower, self.failing.upper))
-        reach = self._element_intervals()
-        lower, upper = np.maximum(reach.lower[row], first), np.minimum(reach.upper[row], last)
-        slack = np.minimum(upper - reach.lower[row], reach.upper[row] - lower)
+        lower, upper = np.maximum(self._reach.lower[row], first), np.minimum(self._reach.upper[row], last)
+        slack = np.minimum(upper - self._reach.lower[row], self._reach.upper[row] - lower)
         tried: set[bytes] = set()
         for position in np.argsort(-slack, kind="stable"):
             if lower[position] > upper[position]:
                 continue
             place = self.watched.place(row, int(position))
-            known = self._form(row, int(position), place)
-            if known is None:
+            box = self._box(row, int(position), place)
+            if box is None:
                 self.complete = False
                 return
-            form, signature = known
-            if signature not in tried:
-                tried.add(signature)
-                yield from self._solve(run, place, form, (int(lower[position]), int(upper[position])))
+            if box.signature not in tried:
+                tried.add(box.signature)
+                yield from self._solve(run, place, box, (int(lower[position]), int(upper[position])))
 
-    def _solve(self, run: int, place: Place, form: LinearForm, ends: tuple[int, int]) -> Iterator[LayerSolution]:
-        weights, lower, upper, slots = self._box(form)
+    def _solve(self, run: int, place: Place, box: _Box, ends: tuple[int, int]) -> Iterator[LayerSolution]:
         values = range(ends[0], ends[1] + 1)
-        chosen = values if len(values) <= MAXIMUM_VALUES else [*values[: MAXIMUM_VALUES // 2], *values[-MAXIMUM_VALUES // 2 :]]
-        for value in chosen:
-            codes = combine(weights, lower, upper, value)
+        half = MAXIMUM_VALUES // 2
+        for value in values if len(values) <= MAXIMUM_VALUES else (*values[:half], *values[-half:]):
+            lower, upper = (part.copy() for part in self._ends)
+            if self.watched.residual is not None:
+                self._leave_visible(value, place, lower, upper)
+            if (lower > upper).any():
+                continue
+            codes = combine(box.weights, lower[box.slots], upper[box.slots], value)
             if codes is not None:
-                yield LayerSolution(run, place, value, self._inputs(slots, codes))
+                whole = np.clip(0, lower, upper)
+                whole[box.slots] = codes
+                yield LayerSolution(run, place, value, self._inputs(whole))
                 return
-        if len(values) > MAXIMUM_VALUES:
-            self.complete = False
+        self.complete &= len(values) <= MAXIMUM_VALUES and self.watched.residual is None
 
-    def _box(self, form: LinearForm) -> tuple[IntegerArray, IntegerArray, IntegerArray, IntegerArray]:
-        """Weights and ends of each code that is read, and where it is: a code read twice is one unknown, not two."""
-        names = self.bounds.layer.inputs
-        sizes = [part.lower.size for part in self.bounds.inputs]
-        starts = np.cumsum([0, *sizes])[[names.index(name) for name in names]]
-        slots, where = np.unique(starts[form.inputs] + form.places, return_inverse=True)
-        weights = np.bincount(where, form.weights.astype(np.float64), slots.size).astype(np.int64)
-        lower, upper = (
-            np.concatenate([np.asarray(getattr(part, end)).reshape(-1) for part in self.bounds.inputs]).astype(np.int64)[slots]
-            for end in ("lower", "upper")
-        )
-        return weights, lower, upper, slots
+    def _leave_visible(self, value: int, place: Place, lower: IntegerArray, upper: IntegerArray) -> None:
+        """Narrow the ends of the residual so that the saturation behind it does not hide the code."""
+        layer, part = self.bounds.layer, self.bounds.layer.requantization
+        if part is None or layer.inner_clip is None:
+            return
+        bias, scale, shift = (int(values[place.channel]) for values in (part.bias, part.scale, part.shift))
+        inner = min(max((value + bias) * scale >> shift, layer.inner_clip.lower), layer.inner_clip.upper)
+        slot = int(self._starts[1] + np.ravel_multi_index(place.index, layer.accumulator_shape[1:]))
+        lower[slot] = max(lower[slot], part.clip.lower - inner)
+        upper[slot] = min(upper[slot], part.clip.upper - inner)
 
-    def _inputs(self, slots: IntegerArray, codes: IntegerArray) -> dict[str, IntegerArray]:
-        """All inputs of the layer: the codes that matter, and zero, or what is nearest to it, for the others."""
-        parts = [np.clip(0, part.lower, part.upper).astype(np.int64) for part in self.bounds.inputs]
-        whole = np.concatenate([part.reshape(-1) for part in parts])
-        whole[slots] = codes
-        pieces = np.split(whole, np.cumsum([part.size for part in parts])[:-1])
-        found: dict[str, IntegerArray] = {}
-        for name, piece, part in zip(self.bounds.layer.inputs, pieces, parts, strict=True):
-            found.setdefault(name, piece.reshape(part.shape))
+    def _box(self, row: int, position: int, place: Place) -> _Box | None:
+        """What an element reads; None when too many elements were asked for."""
+        key = (row, position)
+        if key not in self._boxes:
+            if len(self._boxes) >= MAXIMUM_FORMS:
+                return None
+            self._boxes[key] = self._read(linear_form(self.bounds.layer, place.index, self.watched.weights(place.digit)))
+        return self._boxes[key]
+
+    def _read(self, form: LinearForm) -> _Box:
+        """A code that is read twice is one unknown, not two."""
+        slots, where = np.unique(self._starts[form.inputs] + form.places, return_inverse=True)
+        weights = np.zeros(slots.size, np.int64)
+        np.add.at(weights, where, form.weights)
+        return _Box(slots, weights, self._ends[0][slots], self._ends[1][slots])
+
+    def _inputs(self, whole: IntegerArray) -> dict[str, IntegerArray]:
+        found = {}
+        for name, start, part in zip(self.bounds.layer.inputs, self._starts, self.bounds.inputs, strict=True):
+            found[name] = whole[start : start + part.lower.size].reshape(part.lower.shape)
         return found
 
-    def _form(self, row: int, position: int, place: Place) -> tuple[LinearForm, bytes] | None:
-        key = (row, position)
-        if key not in self._forms:
-            if len(self._forms) >= MAXIMUM_FORMS:
-                return None
-            form = linear_form(self.bounds.layer, place.index, self.watched.weights(place.digit))
-            weights, lower, upper, _ = self._box(form)
-            table = np.stack([weights, lower, upper])
-            self._forms[key] = form, table[:, np.lexsort(table)].tobytes()
-        return self._forms[key]
+    @cached_property
+    def _starts(self) -> IntegerArray:
+        """Where the codes of each input start among all codes; an input given twice is the same codes."""
+        names, sizes = self.bounds.layer.inputs, [part.lower.size for part in self.bounds.inputs]
+        return np.cumsum([0, *sizes])[[names.index(name) for name in names]]
 
-    def _element_intervals(self) -> Interval:
+    @cached_property
+    def _ends(self) -> tuple[IntegerArray, IntegerArray]:
+        """Smallest and largest value of all codes, int64 [codes]."""
+        lower, upper = (
+            np.concatenate([getattr(part, end).reshape(-1) for part in self.bounds.inputs]).astype(np.int64)
+            for end in ("lower", "upper")
+        )
+        return lower, upper
+
+    @cached_property
+    def _reach(self) -> Interval:
         """Intervals of all watched elements, int64 [rows, positions]."""
-        if self._reach is None:
-            digits = self.watched.digits
-            found = (
-                [self.bounds.accumulator]
-                if digits is None
-                else [accumulator_interval(self.bounds.layer, self.bounds.inputs, digit) for digit in digits]
-            )
-            lower, upper = (
-                np.concatenate([self.watched.by_row(getattr(part, end))[0] for part in found]) for end in ("lower", "upper")
-            )
-            self._reach = Interval(lower, upper)
-        return self._reach
+        digits = self.watched.digits
+        found = (
+            [self.bounds.accumulator]
+            if digits is None
+            else [accumulator_interval(self.bounds.layer, self.bounds.inputs, digit) for digit in digits]
+        )
+        lower, upper = (
+            np.concatenate([self.watched.by_row(getattr(part, end))[0] for part in found]) for end in ("lower", "upper")
+        )
+        return Interval(lower, upper)

@@ -49,12 +49,15 @@ class Observation:
         Inner tensor that holds the accumulator plus its bias; None where it is computed from the layer's inputs.
     digits
         The weight digits ``[digits, *weights.shape]`` whose accumulators are watched; None for the whole accumulator.
+    residual
+        Tensor that is added behind the requantization and may hide what happened before; None where there is none.
     """
 
     layer: IntegerLayer
     tensors: tuple[str, ...]
     tap: Tap | None
     digits: IntegerArray | None
+    residual: str | None = None
 
     def values(self, tensors: Mapping[str, Array]) -> IntegerArray:
         """The watched values, int64 [samples, rows, positions]."""
@@ -67,6 +70,29 @@ class Observation:
         if self.digits is None:
             return self.by_row(accumulate(self.layer, codes))
         return np.concatenate([self.by_row(accumulate(self.layer, codes, digit)) for digit in self.digits], axis=1)
+
+    def hidden(self, tensors: Mapping[str, Array], values: IntegerArray) -> IntegerArray:
+        """By how much a residual pushes the layer's codes out of their range, where other codes would not show.
+
+        Parameters
+        ----------
+        tensors
+            A trace.
+        values
+            The watched values in it.
+
+        Returns
+        -------
+        int64, in the shape of `values` or broadcastable to it on the last axis; 0 where nothing is hidden.
+        """
+        layer = self.layer
+        if self.residual is None or layer.requantization is None or layer.inner_clip is None:
+            return np.zeros((*values.shape[:2], 1), np.int64)
+        part = layer.requantization
+        bias, scale, shift = (item[:, None] for item in (part.bias, part.scale, part.shift))
+        inner = np.clip((values + bias) * scale >> shift, layer.inner_clip.lower, layer.inner_clip.upper)
+        total = inner + self.by_row(tensors[self.residual].astype(np.int64))
+        return np.asarray(np.maximum(np.maximum(total - part.clip.upper, part.clip.lower - total), 0))
 
     def place(self, row: int, position: int) -> Place:
         """The element that a row and a position stand for."""
@@ -94,7 +120,11 @@ def observation(layer: IntegerLayer, statement: Property) -> Observation:
         digits = np.ones((1, 1), np.int64) if layer.kind is LayerKind.AVGPOOL else digits_of(layer)
         return Observation(layer, layer.inputs, None, digits)
     tap = next((tap for tap in layer.taps if _is_plain(tap)), None)
-    return Observation(layer, layer.inputs if tap is None else (tap.tensor,), tap, None)
+    tensors = layer.inputs if tap is None else (tap.tensor,)
+    if statement is Property.ONNXRUNTIME_EXACT and layer.kind is LayerKind.PWCONVRES:
+        residual = layer.inputs[1]
+        return Observation(layer, (*dict.fromkeys((*tensors, residual)),), tap, None, residual)
+    return Observation(layer, tensors, tap, None)
 
 
 def _is_plain(tap: Tap) -> bool:

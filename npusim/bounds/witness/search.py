@@ -20,8 +20,8 @@ from npusim.program import IntegerArray
 
 __all__ = ["Hit", "Search"]
 
-Evaluate: TypeAlias = Callable[[IntegerArray], IntegerArray]
-"""From levels [n, size] to watched values [n, rows, positions]."""
+Evaluate: TypeAlias = Callable[[IntegerArray], tuple[IntegerArray, IntegerArray]]
+"""From levels [n, size] to watched values [n, rows, positions] and to what hides them, see `Observation.hidden`."""
 
 POPULATION: Final = 8
 CHILDREN: Final = 64
@@ -46,19 +46,23 @@ class Hit:
 
 @dataclass(slots=True)
 class _Candidates:
-    """Candidates with their watched values and what these lack to the nearest failing value, flat over all elements."""
+    """Candidates, their watched values, what these lack to the nearest failing value, and how far from showing they are.
+
+    All are flat over the elements of the layer.
+    """
 
     levels: IntegerArray
     values: IntegerArray
     gaps: IntegerArray
+    lacking: IntegerArray
 
     @property
     def distances(self) -> IntegerArray:
-        found: IntegerArray = np.abs(self.gaps).min(axis=1)
+        found: IntegerArray = self.lacking.min(axis=1)
         return found
 
     def select(self, chosen: IntegerArray) -> _Candidates:
-        return _Candidates(self.levels[chosen], self.values[chosen], self.gaps[chosen])
+        return _Candidates(self.levels[chosen], self.values[chosen], self.gaps[chosen], self.lacking[chosen])
 
     def joined(self, *others: _Candidates) -> _Candidates:
         parts = (self, *others)
@@ -66,6 +70,7 @@ class _Candidates:
             np.concatenate([part.levels for part in parts]),
             np.concatenate([part.values for part in parts]),
             np.concatenate([part.gaps for part in parts]),
+            np.concatenate([part.lacking for part in parts]),
         )
 
 
@@ -134,13 +139,12 @@ class Search:
         closest = int(distances.min())
         self.nearest = min(self.nearest, closest)
         rows = self._failing.select(np.flatnonzero(self._active)).present
-        for number in np.flatnonzero(distances == 0):
-            if self._budget.spent:
+        for order, number in enumerate(np.flatnonzero(distances == 0)):
+            if order >= POPULATION and self._budget.spent:
                 return
-            element = int(np.abs(population.gaps[number]).argmin())
-            row, position = divmod(element, population.gaps.shape[1] // rows.size)
+            row, position = divmod(int(population.lacking[number].argmin()), population.lacking.shape[1] // rows.size)
             yield Hit(population.levels[number], int(rows[row]), position)
-            population.gaps[number] = REFUSED
+            population.lacking[number] = REFUSED
 
     def _kept(self, population: _Candidates) -> _Candidates:
         return population.select(np.argsort(population.distances, kind="stable")[:POPULATION])
@@ -160,9 +164,10 @@ class Search:
         parts = []
         for start in range(0, len(levels), self._batch):
             part = levels[start : start + self._batch]
-            values = self._evaluate(part)[:, failing.present]
+            values, hidden = (found[:, failing.present] for found in self._evaluate(part))
             gaps, _ = failing.nearest(values)
-            parts.append(_Candidates(part, values.reshape(len(part), -1), gaps.reshape(len(part), -1)))
+            flat = (len(part), -1)
+            parts.append(_Candidates(part, values.reshape(flat), gaps.reshape(flat), (np.abs(gaps) + hidden).reshape(flat)))
             self._budget.take(len(part))
         return parts[0].joined(*parts[1:])
 
@@ -170,7 +175,7 @@ class Search:
         """Changes of one of the best candidates, then combinations of these changes."""
         number = min(int(self._generator.geometric(0.4)) - 1, len(population.levels) - 1)
         parent = population.select(np.array([number]))
-        element = int(np.abs(parent.gaps[0]).argmin())
+        element = int(parent.lacking[0].argmin())
         gap = int(parent.gaps[0, element])
         children = self._computed(self._changes.children(parent.levels[0], population.levels))
         effects = children.values[:, element] - parent.values[0, element]

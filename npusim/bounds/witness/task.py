@@ -92,8 +92,10 @@ class Task:
         codes = InputCodes(part.program)
         starts = np.zeros((0, codes.size), np.int64) if samples is None else codes.levels(samples)
 
-        def evaluate(levels: IntegerArray) -> IntegerArray:
-            return self.watched.values(part.trace(codes.feeds(levels), self.watched.tensors))
+        def evaluate(levels: IntegerArray) -> tuple[IntegerArray, IntegerArray]:
+            tensors = part.trace(codes.feeds(levels), self.watched.tensors)
+            values = self.watched.values(tensors)
+            return values, self.watched.hidden(tensors, values)
 
         digits = 1 if self.watched.digits is None else len(self.watched.digits)
         elements = digits * math.prod(self.bounds.layer.accumulator_shape[1:])
@@ -181,7 +183,7 @@ def prepare(session: InferenceSession, layer: IntegerLayer, statement: Property)
         case Property.DIGIT_18BIT:
             if channels.digits is None:
                 return "its weights leave their declared bits: how a device splits them into digits is not known"
-            failing, complete = failing_digits(channels), channels.digits == channels.digit_partials
+            failing, complete = failing_digits(channels), _partial_sums_stay_within(channels)
         case _:
             dtype = _element_type(program, layer)
             if dtype is None:
@@ -201,6 +203,12 @@ def _element_type(program: Program, layer: IntegerLayer) -> np.dtype[Any] | None
     kinds = {program.tensors[name].dtype for name in (*layer.inputs, *layer.tensors)}
     found = next(iter(kinds))
     return found if len(kinds) == 1 and found in (np.dtype(np.float32), np.dtype(np.float64)) else None
+
+
+def _partial_sums_stay_within(bounds: ChannelBounds) -> bool:
+    """Whether no partial sum of a digit's accumulator goes further than the accumulators themselves."""
+    pairs = zip(bounds.digits or (), bounds.digit_partials or (), strict=True)
+    return all(bool((whole.lower <= part.lower).all() and (part.upper <= whole.upper).all()) for whole, part in pairs)
 
 
 def _inexact_sums(bounds: ChannelBounds, dtype: np.dtype[Any]) -> npt.NDArray[np.bool_]:

@@ -28,6 +28,8 @@ _ELEMENTWISE: Final = frozenset(
 )
 """Operators that IEEE 754 defines to the last bit, element by element."""
 
+ZERO: Final = np.float32(0)
+
 GAP: Final = 16
 """Elements between two samples, see :func:`_rows`: one cache line."""
 
@@ -107,27 +109,37 @@ def bind_samples_last(step: HostOperation, program: Program, workspace: Workspac
     variable = program.inputs_of(step)
     values = {name: workspace.buffers[name].inner for name in variable}
     sources = [values[name] for name in variable]
-    rank = len(program.tensors[step.tensors[0]].shape)
     if node.op_type == "Reshape":
         shape = program.tensors[step.tensors[0]].shape
         return lambda: np.copyto(output, _reshaped(sources[0], shape))
-    if node.op_type == "Concat":
-        axis = _axis_samples_last(node.integer("axis", 0), rank)
-        return lambda: np.copyto(output, np.concatenate(sources, axis=axis))
     if node.op_type == "Resize":
         chosen = _chosen_indices(step, program)
         return lambda: np.copyto(output, sources[0][np.ix_(*chosen)])
-    if node.op_type in _BINARY and len(node.inputs) == 2:
-        operands = [
-            _constant_samples_last(program.constants[name], rank) if name in program.constants else values[name]
-            for name in node.inputs
-        ]
-        function = _BINARY[node.op_type]
-        return lambda: function(*operands, out=output)
+    copies = {name: np.empty_like(values[name]) for name in variable if program.tensors[name].is_integer}
+    compute = _bind_values(step, program, output, {**values, **copies})
+
+    def run() -> None:
+        for name, copy in copies.items():
+            # a code has no sign of zero, and -0 + 0 is 0
+            np.add(values[name], ZERO, out=copy)
+        compute()
+
+    return run
+
+
+def _bind_values(step: HostOperation, program: Program, output: Array, values: Mapping[str, Array]) -> Callable[[], None]:
+    node, rank = step.node, len(program.tensors[step.tensors[0]].shape)
+    if node.op_type == "Concat":
+        axis, parts = _axis_samples_last(node.integer("axis", 0), rank), [values[name] for name in node.inputs]
+        return lambda: np.copyto(output, np.concatenate(parts, axis=axis))
     constants = {
         name: _constant_samples_last(program.constants[name], rank) for name in node.inputs if name in program.constants
     }
-    return lambda: np.copyto(output, evaluate_node(node, {**constants, **values}, program.opset)[0])
+    known = {**values, **constants}
+    if node.op_type in _BINARY and len(node.inputs) == 2:
+        function, operands = _BINARY[node.op_type], [known[name] for name in node.inputs]
+        return lambda: function(*operands, out=output)
+    return lambda: np.copyto(output, evaluate_node(node, known, program.opset)[0])
 
 
 def bind_as_reference(step: Step, program: Program, workspace: Workspace) -> Callable[[], None]:

@@ -74,6 +74,8 @@ class FastPlan:
         try:
             return bound.run(feeds, wanted)
         finally:
+            # the memory is kept, the samples are not
+            bound.workspace.reset({})
             if len(self._idle) < KEPT_WORKSPACES:
                 self._idle.append(bound)
 
