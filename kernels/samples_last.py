@@ -112,7 +112,7 @@ def dense_views(
     channels, samples = x.shape[rank:]
     shape = (*out.shape[:rank], w.shape[-1], samples)
     steps = (*(step * stride for step, stride in zip(x.strides, strides, strict=False)), *x.strides[rank:])
-    if w.shape[-1] % channels or x.strides[rank - 1] != channels * x.strides[rank]:
+    if w.shape[-1] != channels and (w.shape[-1] % channels or x.strides[rank - 1] != channels * x.strides[rank]):
         raise ValueError(f"weights of {w.shape[-1]} columns need {channels} channels in dense memory")
     products: list[Product] = []
     for position in product(*(range(size) for size in w.shape[: rank - 1])):

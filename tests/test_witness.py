@@ -37,11 +37,12 @@ def check_in_model(content: bytes, witness: Witness) -> None:
     assert ours[witness.index] == witness.code
     assert theirs[witness.index] == witness.other_code
     assert witness.code != witness.other_code
-    product = (witness.accumulator + witness.bias) * witness.scale
+    part = layer.requantization
+    assert part is not None
     if layer.kind is not LayerKind.PWCONVRES:
-        assert witness.code == min(max(product >> witness.shift, 0), 255)
+        assert witness.code == min(max(witness.product >> witness.shift, part.clip.lower), part.clip.upper)
     assert witness.rounding is not None
-    assert Fraction(float(np.float32(product))) == Fraction(witness.rounding.rounded) != product == witness.rounding.exact
+    assert Fraction(witness.rounding.rounded) != witness.rounding.exact
     traced = session.trace(witness.model_inputs, list(layer.inputs))
     for name in layer.inputs:
         np.testing.assert_array_equal(traced[name], witness.layer_inputs[name])
@@ -57,6 +58,8 @@ def test_the_one_accumulator_at_which_float32_differs_is_reached(kind: str, dept
     assert isinstance(witness, Witness)
     assert (witness.accumulator, witness.accumulator + witness.bias) == (model.accumulator, POINT)
     assert (witness.code, witness.other_code) == (153, 154) or kind == "PWCONVRES"
+    assert witness.rounding is not None
+    assert (witness.rounding.exact, witness.rounding.rounded) == (POINT * SCALE, POINT * SCALE + 1)
     check_in_model(model.content, witness)
 
 
@@ -161,7 +164,7 @@ def test_nothing_is_found_where_everything_is_proven(name: str) -> None:
             assert isinstance(found, NoWitness)
             assert not found
             assert found.evaluations == 0
-            assert found.proven is (layer.requantization is not None)
+            assert found.proven
 
 
 def test_accumulator_that_no_codes_give_is_no_witness() -> None:

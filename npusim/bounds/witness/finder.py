@@ -109,9 +109,10 @@ def _find(
     seed: int,
     samples: Mapping[str, Array] | None,
 ) -> Witness | NoWitness:
-    task = prepare(session, _layer(session.program, name, statement), statement)
+    layer = _layer(session.program, name, statement)
+    task = prepare(session, layer, statement)
     if isinstance(task, str):
-        return NoWitness(statement, name, task)
+        return NoWitness(statement, name, task, proven=layer.requantization is None)
     if not len(task.failing):
         return NoWitness(statement, name, "no value that its accumulator can take fails", proven=task.complete)
     found, possible = task.solve(budget)

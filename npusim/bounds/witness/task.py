@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from npusim.bounds.channels import ChannelBounds, channel_bounds
 from npusim.bounds.intervals import LayerBounds, analyse
+from npusim.bounds.properties import DIGIT_LIMITS
 from npusim.bounds.verdicts import Property
 from npusim.bounds.witness.budget import Budget
 from npusim.bounds.witness.confirmation import Confirmation
@@ -183,7 +184,7 @@ def prepare(session: InferenceSession, layer: IntegerLayer, statement: Property)
         case Property.DIGIT_18BIT:
             if channels.digits is None:
                 return "its weights leave their declared bits: how a device splits them into digits is not known"
-            failing, complete = failing_digits(channels), _partial_sums_stay_within(channels)
+            failing, complete = failing_digits(channels), _only_sums_matter(channels)
         case _:
             dtype = _element_type(program, layer)
             if dtype is None:
@@ -205,10 +206,14 @@ def _element_type(program: Program, layer: IntegerLayer) -> np.dtype[Any] | None
     return found if len(kinds) == 1 and found in (np.dtype(np.float32), np.dtype(np.float64)) else None
 
 
-def _partial_sums_stay_within(bounds: ChannelBounds) -> bool:
-    """Whether no partial sum of a digit's accumulator goes further than the accumulators themselves."""
+def _only_sums_matter(bounds: ChannelBounds) -> bool:
+    """Whether no partial sum of a digit leaves 18 bits, or none goes further than the sums themselves."""
+    lowest, highest = DIGIT_LIMITS
     pairs = zip(bounds.digits or (), bounds.digit_partials or (), strict=True)
-    return all(bool((whole.lower <= part.lower).all() and (part.upper <= whole.upper).all()) for whole, part in pairs)
+    return all(
+        bool(((part.lower >= np.minimum(whole.lower, lowest)) & (part.upper <= np.maximum(whole.upper, highest))).all())
+        for whole, part in pairs
+    )
 
 
 def _inexact_sums(bounds: ChannelBounds, dtype: np.dtype[Any]) -> npt.NDArray[np.bool_]:

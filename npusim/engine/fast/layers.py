@@ -206,11 +206,13 @@ def _convolution(arithmetic: LayerArithmetic, window: Window, x: FloatArray, out
     x, out, weights, strides, dilations = _without_unit_axes(x, out, weights, window)
     scratch = np.empty(out.shape, out.dtype)
     channels = x.shape[-2]
+    # not so with dilation, nor where another reader's padding lies between the elements of the inner axis
+    rows_are_dense = weights.shape[-1] == 1 or (dilations[-1] == 1 and x.strides[-3] == channels * x.strides[-2])
     if layer.group == channels and channels > 1:
-        if out.shape[-1] == 1:
+        if out.shape[-1] == 1 and rows_are_dense:
             return [gathered_views(x, row_weights(_dense(weights, channels)), out, strides=strides, dilations=dilations)]
         return [(_depthwise_products(x, weights, out, scratch, strides, dilations), [])]
-    if layer.group == 1 and (dilations[-1] == 1 or weights.shape[-1] == 1):
+    if layer.group == 1 and rows_are_dense:
         if out.shape[-1] == 1:
             return [gathered_views(x, row_weights(weights), out, strides=strides, dilations=dilations)]
         if weights.shape[1] * weights.shape[-1] <= FEW_COLUMNS and weights.ndim > 3 and weights.shape[2] > 1:
