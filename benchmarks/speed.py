@@ -5,22 +5,16 @@
     python benchmarks/speed.py --write    everything, written to benchmarks/RESULTS.md
 
 It needs the real exports: ../shared/models beside the project, or the folder that NPUSIM_EXPORTS names. All contenders take
-turns, repetition by repetition; what counts are medians and their ratios. On processors with AVX-512 it sets
-OPENBLAS_CORETYPE as npusim's command line does.
+turns, repetition by repetition, with a rest between them; what counts are medians and their ratios. On processors with
+AVX-512 it sets OPENBLAS_CORETYPE as npusim's command line does.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import os
-import platform
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from npusim.cli.processor import prefer_wide_kernels
@@ -29,111 +23,15 @@ prefer_wide_kernels()
 
 import numpy as np  # noqa: E402 - after the choice of BLAS kernels
 import onnx  # noqa: E402
-import onnxruntime  # noqa: E402
-from onnx import numpy_helper  # noqa: E402
+from measuring import geometric_mean, machine, medians  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
+from zoo import EXPORTS, Export, contenders, with_batch, zoo  # noqa: E402
 
 import npusim  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPORTS = Path(os.environ.get("NPUSIM_EXPORTS") or ROOT.parent / "shared" / "models")
-TWO_DIMENSIONAL = ("MOBILENET", "LENET5", "DSCNN", "PIR2D")
 COMPUTE_BOUND = ("MOBILENET", "LENET5", "DSCNN")
 BATCHES = (1, 32, 512)
-
-
-@dataclass(frozen=True)
-class Export:
-    """A real export and its samples, repeated to the largest batch."""
-
-    name: str
-    network: str
-    path: Path
-    operations: int
-
-    @property
-    def is_two_dimensional(self) -> bool:
-        return any(mark in self.network for mark in TWO_DIMENSIONAL)
-
-    def samples(self, count: int) -> np.ndarray:
-        with np.load(EXPORTS / "inputs" / f"{self.network}.npz") as arrays:
-            x = arrays["x"]
-        return np.concatenate([x] * (count // len(x) + 1))[:count]
-
-
-def zoo() -> list[Export]:
-    """The plain W8 and W4 exports of the zoo's networks, one for each network and width."""
-    index = EXPORTS / "INDEX.csv"
-    if not index.is_file():
-        raise SystemExit(f"{EXPORTS} holds no INDEX.csv: this benchmark needs the real exports (set NPUSIM_EXPORTS)")
-    chosen: dict[tuple[str, str], Export] = {}
-    with index.open(newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            plain = row["name"].endswith("__ts17") and not row["mixed_precision"] and row["activation_bits"] == "8"
-            if plain and row["weight_bits"] in ("8", "4") and not row["network"].startswith("H_"):
-                path = EXPORTS / "quantized" / f"{row['name']}.onnx"
-                chosen.setdefault(
-                    (row["network"], row["weight_bits"]), Export(row["name"], row["network"], path, int(row["macs"]))
-                )
-    return list(chosen.values())
-
-
-def with_batch(path: Path, count: int) -> bytes:
-    """The model with its batch of one rewritten to `count`."""
-    model = onnx.load(path)
-    for info in (*model.graph.input, *model.graph.output):
-        info.type.tensor_type.shape.dim[0].dim_value = count
-    del model.graph.value_info[:]
-    shapes = {node.input[1] for node in model.graph.node if node.op_type == "Reshape"}
-    for tensor in model.graph.initializer:
-        if tensor.name in shapes:
-            values = numpy_helper.to_array(tensor).copy()
-            values[0] = count
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    return bytes(model.SerializeToString())
-
-
-def runtime(content: bytes | str, threads: int | None) -> onnxruntime.InferenceSession:
-    """An onnxruntime session; None leaves everything at its defaults, as users run it."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    if threads is not None:
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
-def medians(contenders: dict[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
-    """Seconds of each contender, the median over repetitions in which all take turns."""
-    for run in contenders.values():
-        run()
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(repetitions):
-        for name, run in contenders.items():
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def contenders(export: Export, count: int, threads: int) -> dict[str, Callable[[], object]]:
-    """Npusim, onnxruntime as users run it, and onnxruntime with a rewritten batch, on `count` samples."""
-    session = npusim.InferenceSession(str(export.path), threads=threads)
-    name, x = session.get_inputs()[0].name, export.samples(count)
-    single, batched = runtime(str(export.path), None), runtime(with_batch(export.path, count), threads)
-    rows = [x[i : i + 1] for i in range(count)]
-    ours, theirs = session.run(None, {name: x})[0], batched.run(None, {name: x})[0]
-    if not np.array_equal(ours, theirs):
-        raise SystemExit(f"{export.name}: npusim and onnxruntime differ, so their speed is not comparable")
-    return {
-        "npusim": lambda: session.run(None, {name: x}),
-        "single": lambda: [single.run(None, {name: row}) for row in rows],
-        "batched": lambda: batched.run(None, {name: x}),
-    }
-
-
-def geometric_mean(values: list[float]) -> float:
-    return float(np.exp(np.mean(np.log(values))))
 
 
 def measure_zoo(exports: list[Export], repetitions: int) -> list[str]:
@@ -243,6 +141,41 @@ def measure_scaling(export: Export) -> list[str]:
     return lines
 
 
+MEMORY = """
+import sys
+import numpy as np, npusim
+
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+session = npusim.InferenceSession(sys.argv[1], threads=2)
+with np.load(sys.argv[2]) as arrays:
+    x = arrays["x"]
+x = np.resize(x, (50_000, *x.shape[1:]))
+before = peak()
+(output,) = session.run(None, {session.get_inputs()[0].name: x})
+print(peak() - before, x.nbytes / 2**20)
+"""
+
+
+def measure_memory(exports: list[Export]) -> list[str]:
+    """Megabytes that a run of 50,000 samples needs above its inputs, in a process of its own."""
+    lines = [
+        "",
+        "### Memory of a run of 50,000 samples, two threads",
+        "",
+        "| export | above the inputs | inputs |",
+        "|---|---:|---:|",
+    ]
+    for export in exports:
+        command = [sys.executable, "-c", MEMORY, str(export.path), str(EXPORTS / "inputs" / f"{export.network}.npz")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/")
+        above, inputs = (float(number) for number in done.stdout.split())
+        lines.append(f"| {export.name} | {above:.0f} MB | {inputs:.0f} MB |")
+    return lines
+
+
 def measure_trace(export: Export) -> list[str]:
     """What it costs to keep tensors."""
     session = npusim.InferenceSession(str(export.path), threads=1)
@@ -287,21 +220,6 @@ def measure_planning(exports: list[Export]) -> list[str]:
     return lines
 
 
-def machine() -> list[str]:
-    """What was measured with."""
-    processor = platform.processor() or platform.machine()
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-        processor = next(line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return [
-        f"{processor}, {os.cpu_count()} cores; Python {platform.python_version()}, NumPy {np.__version__}, "
-        f"onnxruntime {onnxruntime.__version__}, onnx {onnx.__version__}, npusim {npusim.__version__}; "
-        f"OPENBLAS_CORETYPE={os.environ.get('OPENBLAS_CORETYPE', 'not set')}.",
-    ]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="two networks, fewer repetitions")
@@ -325,6 +243,7 @@ def main() -> None:
         *measure_reference_evaluator(few, 7),
         *measure_peak(exports),
         *measure_scaling(first if arguments.short else largest),
+        *measure_memory([export for export in exports if "_w8a8_" in export.name and export.operations > 1_000_000]),
         *measure_trace(first),
         *measure_planning([export for export in exports if "1K_NPU" in export.network or "MOBILENET" in export.network]),
     ]

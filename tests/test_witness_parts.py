@@ -285,8 +285,8 @@ def test_part_of_a_model_computes_the_same() -> None:
     layer = session.program.layers[2]
     tensor = session.program.tensors[layer.inputs[0]]
     part = extract(session.model, {layer.inputs[0]: TensorType(tensor.dtype, tensor.shape)}, [layer.output])
-    assert [node.op_type for node in onnx.load_from_string(part.content).graph.node][0] == "Conv"
-    assert len(onnx.load_from_string(part.content).graph.node) == len(layer.nodes)
+    nodes = onnx.load_from_string(part.content).graph.node
+    assert (nodes[0].op_type, len(nodes)) == ("Conv", len(layer.nodes))
     trace = session.trace(generate_inputs(session.program, 4), [layer.inputs[0], layer.output])
     (theirs,) = InferenceSession(part.content).run(None, {layer.inputs[0]: trace[layer.inputs[0]].astype(np.float32)})
     np.testing.assert_array_equal(theirs, trace[layer.output])

@@ -33,7 +33,7 @@ from npusim.program import (
     Window,
 )
 
-__all__ = ["accumulate", "finish_layer", "maximum_of_windows", "run_layer", "run_step", "run_steps"]
+__all__ = ["accumulate", "as_stored", "check_codes", "finish_layer", "maximum_of_windows", "run_layer", "run_step", "run_steps"]
 
 
 def run_steps(program: Program, feeds: Mapping[str, Array], wanted: Iterable[str]) -> dict[str, Array]:
@@ -77,7 +77,7 @@ def run_step(program: Program, step: Step, values: Mapping[str, Array], targets:
     if isinstance(step, HostOperation):
         inputs = {name: _as_declared(name, program, values) for name in step.node.inputs if name}
         results = evaluate_node(step.node, inputs, program.opset)
-        return {name: _as_stored(name, program, value) for name, value in zip(step.node.outputs, results, strict=False) if name}
+        return {name: as_stored(name, program, value) for name, value in zip(step.node.outputs, results, strict=False) if name}
     assert_never(step)
 
 
@@ -236,7 +236,7 @@ def _run_quantize_stage(stage: QuantizeStage, program: Program, values: Mapping[
     for node in stage.nodes:
         constants = {name: program.constants[name] for name in node.inputs if name in program.constants}
         (known[node.outputs[0]],) = evaluate_node(node, {**constants, **known}, program.opset)
-    return {name: _as_stored(name, program, known[name]) for name in stage.tensors}
+    return {name: as_stored(name, program, known[name]) for name in stage.tensors}
 
 
 def _as_declared(name: str, program: Program, values: Mapping[str, Array]) -> Array:
@@ -246,10 +246,29 @@ def _as_declared(name: str, program: Program, values: Mapping[str, Array]) -> Ar
     return values[name].astype(program.tensors[name].dtype, copy=False)
 
 
-def _as_stored(name: str, program: Program, values: Array) -> Array:
+def as_stored(name: str, program: Program, values: Array) -> Array:
+    """A tensor in the element type it is held in.
+
+    Raises
+    ------
+    UnsupportedError
+        If it is to hold codes and is not finite.
+    """
     stored = program.tensors[name].stored
-    if stored.kind != values.dtype.kind and not np.isfinite(values).all():
+    if stored.kind != values.dtype.kind:
+        check_codes(name, values)
+    return values.astype(stored, copy=False)
+
+
+def check_codes(name: str, values: Array) -> None:
+    """Make sure that floats that are to be codes are numbers.
+
+    Raises
+    ------
+    UnsupportedError
+        If one is NaN or infinite.
+    """
+    if not np.isfinite(values).all():
         raise UnsupportedError(
             f"tensor '{name}' comes out as NaN, which is no code; a value before it is beyond what float32 can compute"
         )
-    return values.astype(stored, copy=False)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 from npusim.engine.fast.workspace import Workspace, to_samples_last
-from npusim.engine.reference import run_step
+from npusim.engine.reference import check_codes, run_step
 from npusim.folding import evaluate_node
 from npusim.graph import Array, Node
 from npusim.program import HostOperation, Program, QuantizeStage, Step
@@ -74,6 +74,7 @@ def bind_quantize_stage(stage: QuantizeStage, program: Program, workspace: Works
             current = values
         np.floor(current, out=values)
         values.clip(lower, upper, out=values)
+        check_codes(stage.output, values)
         np.copyto(output, to_samples_last(values))
 
     return run
@@ -116,6 +117,8 @@ def bind_samples_last(step: HostOperation, program: Program, workspace: Workspac
         chosen = _chosen_indices(step, program)
         return lambda: np.copyto(output, sources[0][np.ix_(*chosen)])
     copies = {name: np.empty_like(values[name]) for name in variable if program.tensors[name].is_integer}
+    result = step.tensors[0]
+    gives_codes = program.tensors[result].is_integer
     compute = _bind_values(step, program, output, {**values, **copies})
 
     def run() -> None:
@@ -123,6 +126,8 @@ def bind_samples_last(step: HostOperation, program: Program, workspace: Workspac
             # a code has no sign of zero, and -0 + 0 is 0
             np.add(values[name], ZERO, out=copy)
         compute()
+        if gives_codes:
+            check_codes(result, output)
 
     return run
 
@@ -137,8 +142,8 @@ def _bind_values(step: HostOperation, program: Program, output: Array, values: M
     }
     known = {**values, **constants}
     if node.op_type in _BINARY and len(node.inputs) == 2:
-        function, operands = _BINARY[node.op_type], [known[name] for name in node.inputs]
-        return lambda: _quietly(function, *operands, output)
+        function, (first, second) = _BINARY[node.op_type], (known[name] for name in node.inputs)
+        return lambda: _quietly(function, first, second, output)
     return lambda: np.copyto(output, evaluate_node(node, known, program.opset)[0])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npusim.engine.reference import as_stored
 from npusim.graph import Array
 from npusim.program import Program
 
@@ -95,8 +96,8 @@ class Workspace:
     def stored(self, name: str) -> Array:
         """A tensor in ONNX layout and the element type the reference engine stores it in."""
         if name not in self.standard:
-            values = from_samples_last(self.buffers[name].inner)
-            self.standard[name] = values.astype(self.program.tensors[name].stored)
+            values = as_stored(name, self.program, from_samples_last(self.buffers[name].inner))
+            self.standard[name] = values.copy() if np.shares_memory(values, self.buffers[name].whole) else values
         return self.standard[name]
 
     def load(self, name: str) -> None:
