@@ -6,7 +6,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +13,13 @@ import pytest
 
 from chunk_runners import WAIT
 from command_line import SCRIPT
+from measured_process import run_measured
 from sketch import Sketch
 from support import load_exports
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of the memory in /proc")
-
 MEMORY = """
-import sys
 import numpy as np
 from npusim import InferenceSession
-
-def peak():
-    lines = open("/proc/self/status").read().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
 
 session = InferenceSession(sys.argv[1], threads=2)
 (argument,) = session.get_inputs()
@@ -37,7 +30,6 @@ print(peak() - before - output.nbytes)
 """
 
 
-@needs_proc
 def test_memory_is_that_of_a_few_chunks_and_the_outputs(tmp_path: Path) -> None:
     """One inner tensor of all samples would take 16 * 32 * 32 * 4 bytes for each of them."""
     sketch = Sketch(1, 32, 32)
@@ -46,21 +38,18 @@ def test_memory_is_that_of_a_few_chunks_and_the_outputs(tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(sketch.finish(sketch.layer(sketch.weights(1, 16, 1, 1), source=wide)))
     np.save(tmp_path / "x.npy", np.ones((3000, 1, 32, 32), np.float32))
-    command = [sys.executable, "-c", MEMORY, str(model), str(tmp_path / "x.npy")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 3000 * 16 * 32 * 32 * 4 / 4
+    printed = run_measured(MEMORY, str(model), str(tmp_path / "x.npy"), seconds=WAIT)
+    assert int(printed) < 3000 * 16 * 32 * 32 * 4 / 4
 
 
-@needs_proc
 @pytest.mark.exports
 @pytest.mark.parametrize("network", ["CNN_IMG_MOBILENETV1_58K_NPU", "CNN_AUDIO_DSCNN"])
 def test_memory_of_the_largest_networks_stays_far_below_their_tensors(tmp_path: Path, network: str) -> None:
     """Tensors of 2,000 samples of these would take a gigabyte and more."""
     export = next(export for export in load_exports() if export.network == network)
     np.save(tmp_path / "x.npy", np.resize(export.inputs(), (2000, *export.inputs().shape[1:])))
-    command = [sys.executable, "-c", MEMORY, str(export.model), str(tmp_path / "x.npy")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 200e6
+    printed = run_measured(MEMORY, str(export.model), str(tmp_path / "x.npy"), seconds=WAIT)
+    assert int(printed) < 200e6
 
 
 @pytest.mark.parametrize("threads", [1, 2])
