@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
 import click
 
 from npusim import __version__
-from npusim.cli.bounds import bounds_command
-from npusim.cli.inspect import inspect_command
 from npusim.cli.options import Invocation
 from npusim.cli.output import error_object, one_line, print_json
-from npusim.cli.run import run_command
-from npusim.cli.verify import verify_command
 from npusim.errors import NpusimError, UnsupportedError, UsageError
 
 __all__ = ["application", "main"]
@@ -35,16 +34,37 @@ Exit codes: 0 as expected; 1 a mismatch or a finding; 2 wrong usage, or a
 file that cannot be read; 3 a model that cannot be simulated exactly."""
 
 
-@click.group(name="npusim", context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "bounds": "npusim.cli.bounds:bounds_command",
+        "inspect": "npusim.cli.inspect:inspect_command",
+        "run": "npusim.cli.run:run_command",
+        "verify": "npusim.cli.verify:verify_command",
+    }
+)
+"""Where the commands live. A command is imported when it is called, so that one does not wait for what only others need."""
+
+
+class LazyGroup(click.Group):
+    """A group of the commands in `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+@click.group(name="npusim", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(__version__, prog_name="npusim", message="%(prog)s %(version)s")
 def application() -> None:
     """What TI's microcontroller NPU will output for a quantized ONNX model, to the bit."""
-
-
-application.add_command(bounds_command)
-application.add_command(inspect_command)
-application.add_command(run_command)
-application.add_command(verify_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
