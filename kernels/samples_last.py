@@ -24,23 +24,18 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 __all__ = [
-    "BLOCK",
+    "FloatArray",
     "Gathering",
+    "PerAxis",
     "Product",
-    "add_windows",
-    "banded_weights",
     "copied_views",
     "dense_views",
-    "depthwise_views",
     "gathered_views",
-    "maximum_of_views",
-    "maximum_views",
     "multiply_views",
+    "product_onto",
     "requantize_in_place",
     "row_weights",
     "tap_views",
-    "transposed_views",
-    "valid_range",
 ]
 
 FloatArray: TypeAlias = npt.NDArray[Any]
@@ -50,11 +45,6 @@ Product: TypeAlias = tuple[FloatArray, FloatArray, FloatArray, FloatArray | None
 
 Gathering: TypeAlias = tuple[FloatArray, FloatArray]
 """``(copy, view)``: `view` is copied into `copy` before the products."""
-
-
-BLOCK = 8
-"""Outputs of a depthwise row computed by one product: longer blocks waste more multiplications on zeros, shorter ones more
-calls."""
 
 
 COPIED_BYTES = 2**18
@@ -117,7 +107,7 @@ def dense_views(
     products: list[Product] = []
     for position in product(*(range(size) for size in w.shape[: rank - 1])):
         corner = tuple(index * dilation for index, dilation in zip(position, dilations, strict=False))
-        products.append(_product(w[position], as_strided(x[corner], shape, steps, writeable=False), out, scratch, products))
+        products.append(product_onto(w[position], as_strided(x[corner], shape, steps, writeable=False), out, scratch, products))
     return products
 
 
@@ -206,210 +196,13 @@ def tap_views(
             slice(index * dilation, index * dilation + (count - 1) * stride + 1, stride)
             for index, dilation, count, stride in zip(tap, dilations, out.shape, strides, strict=False)
         )
-        products.append(_product(w[tap], x[window], out, scratch, products))
+        products.append(product_onto(w[tap], x[window], out, scratch, products))
     return products
 
 
-def _product(w: FloatArray, view: FloatArray, out: FloatArray, scratch: FloatArray, before: Sequence[Product]) -> Product:
+def product_onto(w: FloatArray, view: FloatArray, out: FloatArray, scratch: FloatArray, before: Sequence[Product]) -> Product:
+    """``out = w @ view`` for the first of a layer's products, ``out += w @ view`` by way of `scratch` for those after it."""
     return (w, view, scratch, out) if before else (w, view, out, None)
-
-
-def banded_weights(weights: FloatArray, /, *, stride: int, dilation: int, block: int) -> FloatArray:
-    """Depthwise weights ``[channels, *kernel]`` as banded matrices ``[*outer kernel, channels, block, reach]``.
-
-    Row i of a matrix holds the inner kernel from column ``i * stride`` on, its taps `dilation` apart, so that one product gives
-    `block` neighbouring outputs.
-
-    Examples
-    --------
-    >>> banded_weights(np.array([[1.0, 2.0]]), stride=1, dilation=1, block=2).tolist()
-    [[[1.0, 2.0, 0.0], [0.0, 1.0, 2.0]]]
-    """
-    channels, kernel = weights.shape[0], weights.shape[-1]
-    span = (kernel - 1) * dilation + 1
-    bands = np.zeros((*weights.shape[1:-1], channels, block, (block - 1) * stride + span), weights.dtype)
-    moved = np.moveaxis(weights, 0, -2)
-    for row in range(block):
-        bands[..., row, row * stride : row * stride + span : dilation] = moved
-    return bands
-
-
-def depthwise_views(
-    x: FloatArray,
-    bands: FloatArray,
-    out: FloatArray,
-    scratch: FloatArray,
-    /,
-    *,
-    strides: PerAxis,
-    dilations: PerAxis,
-    start: int,
-) -> list[Product]:
-    """Products of a depthwise convolution: one for each channel and block of neighbouring outputs.
-
-    Parameters
-    ----------
-    x
-        Padded input ``[*spatial, channels, samples]``.
-    bands
-        As from :func:`banded_weights`.
-    out, scratch
-        ``[*outer, blocks * block, channels, samples]``: the stretch of the inner axis that whole blocks cover.
-    strides, dilations
-        One number for each spatial axis.
-    start
-        Output position on the inner axis at which the stretch begins.
-    """
-    rank = len(strides)
-    channels, block, reach = bands.shape[-3:]
-    outer, blocks, samples = out.shape[: rank - 1], out.shape[rank - 1] // block, x.shape[-1]
-    steps = tuple(step * stride for step, stride in zip(x.strides, strides[:-1], strict=False))
-    inner, across, sample = x.strides[rank - 1 :]
-    windows = (*steps, inner * block * strides[-1], across, inner, sample)
-    result, spare = (_in_blocks(array, rank, block, blocks) for array in (out, scratch))
-    products: list[Product] = []
-    for position in product(*(range(size) for size in bands.shape[: rank - 1])):
-        corner = (*(index * dilation for index, dilation in zip(position, dilations, strict=False)), start * strides[-1])
-        view = as_strided(x[corner], (*outer, blocks, channels, reach, samples), windows, writeable=False)
-        products.append(_product(bands[position], view, result, spare, products))
-    return products
-
-
-def _in_blocks(array: FloatArray, rank: int, block: int, blocks: int) -> FloatArray:
-    """View ``[*outer, blocks * block, channels, samples]`` as ``[*outer, blocks, channels, block, samples]``."""
-    inner, across, sample = array.strides[rank - 1 :]
-    shape = (*array.shape[: rank - 1], blocks, array.shape[rank], block, array.shape[-1])
-    return as_strided(array, shape, (*array.strides[: rank - 1], inner * block, across, inner, sample))
-
-
-def transposed_views(
-    x: FloatArray,
-    w: FloatArray,
-    out: FloatArray,
-    scratch: FloatArray,
-    /,
-    *,
-    strides: PerAxis,
-    dilations: PerAxis,
-    pads: PerAxis,
-) -> list[Product]:
-    """Products of a transposed convolution: each kernel tap with all inputs, added where that tap lands.
-
-    ``out[i * stride + k * dilation - begin] += w[k] @ x[i]``; `out` has to be zero before.
-
-    Parameters
-    ----------
-    x
-        Input ``[*spatial, channels, samples]``, not padded.
-    w
-        ``[*kernel, out channels, channels]``.
-    out
-        ``[*spatial, out channels, samples]``.
-    scratch
-        ``[*spatial of x, out channels, samples]``.
-    strides, dilations
-        One number for each spatial axis.
-    pads
-        Begins of all axes (the ends follow from the size of `out`).
-    """
-    rank = len(strides)
-    products: list[Product] = []
-    for tap in product(*(range(size) for size in w.shape[:rank])):
-        sources, targets = _landing(tap, x.shape, out.shape, strides, dilations, pads)
-        if all(part.start < part.stop for part in sources):
-            products.append((w[tap], x[sources], scratch[sources], out[targets]))
-    return products
-
-
-def valid_range(count: int, size: int, stride: int, offset: int) -> tuple[int, int]:
-    """Indices i of ``0 .. count - 1`` for which ``0 <= i * stride + offset < size``, as (first, one past the last).
-
-    Examples
-    --------
-    >>> valid_range(4, 7, 2, -1)
-    (1, 4)
-    """
-    first = min(max(0, -(offset // stride)), count)
-    last = min(count, (size - 1 - offset) // stride + 1)
-    return first, max(first, last)
-
-
-def _landing(
-    tap: PerAxis, counts: PerAxis, sizes: PerAxis, strides: PerAxis, dilations: PerAxis, pads: PerAxis
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Which windows meet data under a tap (or inputs land inside), and the positions they meet."""
-    windows, positions = [], []
-    for index, count, size, stride, dilation, pad in zip(tap, counts, sizes, strides, dilations, pads, strict=False):
-        offset = index * dilation - pad
-        first, last = valid_range(count, size, stride, offset)
-        windows.append(slice(first, last))
-        positions.append(slice(first * stride + offset, max((last - 1) * stride + offset + 1, 0), stride))
-    return tuple(windows), tuple(positions)
-
-
-def maximum_views(
-    x: FloatArray, out: FloatArray, /, *, kernel_shape: PerAxis, strides: PerAxis, dilations: PerAxis, pads: PerAxis
-) -> tuple[FloatArray | None, list[tuple[FloatArray, FloatArray]]]:
-    """Views for max pooling in which padding never wins: the running maximum over the taps, each where it falls on data.
-
-    Parameters
-    ----------
-    x
-        Input ``[*spatial, channels, samples]``, not padded.
-    out
-        ``[*spatial, channels, samples]``.
-    kernel_shape, strides, dilations
-        One number for each spatial axis.
-    pads
-        Begins of all axes.
-
-    Returns
-    -------
-    (whole, pairs)
-        A tap that falls on data for every output, None if there is none; and for each other tap the outputs it reaches with the
-        inputs it reads there.
-    """
-    rank = len(strides)
-    everywhere = tuple(slice(0, size) for size in out.shape[:rank])
-    taps = [_landing(tap, out.shape, x.shape, strides, dilations, pads) for tap in product(*(range(k) for k in kernel_shape))]
-    whole = next((source for target, source in taps if target == everywhere), None)
-    return None if whole is None else x[whole], [(out[target], x[source]) for target, source in taps if source != whole]
-
-
-def maximum_of_views(out: FloatArray, whole: FloatArray | None, pairs: Sequence[tuple[FloatArray, FloatArray]], /) -> None:
-    """Max pooling on the views of :func:`maximum_views`."""
-    if whole is not None and pairs and pairs[0][0].shape == out.shape:
-        np.maximum(whole, pairs[0][1], out=out)
-        pairs = pairs[1:]
-    else:
-        out[...] = -np.inf if whole is None else whole
-    for part, view in pairs:
-        np.maximum(part, view, out=part)
-
-
-def add_windows(x: FloatArray, out: FloatArray, /, *, kernel_shape: PerAxis, strides: PerAxis, pads: PerAxis) -> None:
-    """Sum over each window, zeros outside of the input: the accumulator of average pooling.
-
-    Parameters
-    ----------
-    x
-        Input ``[*spatial, channels, samples]``, not padded.
-    out
-        ``[*spatial, channels, samples]``, written.
-    kernel_shape, strides
-        One number for each spatial axis.
-    pads
-        Begins of all axes.
-    """
-    rank = len(strides)
-    if tuple(kernel_shape) == x.shape[:rank] and not any(pads) and math.prod(out.shape[:rank]) == 1:
-        np.add.reduce(x, axis=tuple(range(rank)), out=out.reshape(out.shape[rank:]))
-        return
-    out[...] = 0
-    for tap in product(*(range(size) for size in kernel_shape)):
-        target, source = _landing(tap, out.shape, x.shape, strides, (1,) * rank, pads)
-        part = out[target]
-        np.add(part, x[source], out=part)
 
 
 def requantize_in_place(

@@ -31,9 +31,9 @@ def run_measured(program: str, *arguments: str, seconds: float) -> str:
 
     The system's figure for a process includes what its parent held when the process began, and the tests' own process holds
     hundreds of megabytes: so a small process stands between the two. (/proc has a cleaner figure, but not every sandbox has
-    it.)
+    it.) It imports what is installed, not the folder npusim/ of the project's root when the tests run there (-P).
     """
-    command = [sys.executable, "-S", "-c", LAUNCHER, str(seconds), sys.executable, "-c", PEAK + program, *arguments]
+    command = [sys.executable, "-S", "-c", LAUNCHER, str(seconds), sys.executable, "-P", "-c", PEAK + program, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise AssertionError(f"the measured program ended with {done.returncode}: {done.stderr}")

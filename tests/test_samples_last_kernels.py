@@ -19,24 +19,18 @@ from npusim.kernels.integer import (
 )
 from npusim.kernels.requantize import requantize
 from npusim.kernels.samples_last import (
-    BLOCK,
     Gathering,
     Product,
-    add_windows,
-    banded_weights,
     copied_views,
     dense_views,
-    depthwise_views,
     gathered_views,
-    maximum_of_views,
-    maximum_views,
     multiply_views,
     requantize_in_place,
     row_weights,
     tap_views,
-    transposed_views,
-    valid_range,
 )
+from npusim.kernels.samples_last_depthwise import BLOCK, banded_weights, depthwise_views
+from npusim.kernels.samples_last_taps import add_windows, maximum_of_views, maximum_views, transposed_views, valid_range
 from oracle import oracle_convolution, oracle_transposed_convolution, oracle_window_maximum, oracle_window_sum
 
 Floats = npt.NDArray[np.floating]

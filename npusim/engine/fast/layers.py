@@ -5,41 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from npusim.engine.carriers import Carrier, CarrierChoice, reduced_scale
+from npusim.engine.fast.convolution import Stage, convolution_stages, transposed_products
 from npusim.engine.fast.workspace import Buffer, Workspace
 from npusim.errors import InternalMismatchError
-from npusim.kernels.samples_last import (
-    BLOCK,
-    Gathering,
-    Product,
-    add_windows,
-    banded_weights,
-    copied_views,
-    dense_views,
-    depthwise_views,
-    gathered_views,
-    maximum_of_views,
-    maximum_views,
-    multiply_views,
-    requantize_in_place,
-    row_weights,
-    tap_views,
-    transposed_views,
-)
+from npusim.kernels.samples_last import multiply_views, requantize_in_place
+from npusim.kernels.samples_last_taps import add_windows, maximum_of_views, maximum_views
 from npusim.layer import IntegerLayer, LayerKind, Requantization, Window
 
 __all__ = ["LayerArithmetic", "arrange", "bind_accumulator", "bind_layer", "bind_maximum", "working_set"]
 
 FloatArray = npt.NDArray[Any]
-Stage: TypeAlias = tuple[Sequence[Product], Sequence[Gathering]]
-
-FEW_COLUMNS: Final = 12
-"""Columns of one kernel row (inner taps times channels) up to which windows are copied rather than multiplied row by row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +139,7 @@ def bind_accumulator(arithmetic: LayerArithmetic, out: FloatArray, workspace: Wo
     if layer.kind is LayerKind.TCONV:
         return _converted(arithmetic, buffers[0].inner, lambda x: _transposed(arithmetic, window, x, out))
     padded = buffers[0].padded(begins, ends)
-    return _converted(arithmetic, padded, lambda x: _run(_convolution(arithmetic, window, x, out)))
+    return _converted(arithmetic, padded, lambda x: _run(convolution_stages(layer, _weights_of(arithmetic), window, x, out)))
 
 
 def _accumulator_array(arithmetic: LayerArithmetic, output: Buffer, workspace: Workspace) -> FloatArray:
@@ -199,122 +180,21 @@ def _run(stages: Sequence[Stage]) -> Callable[[], None]:
     return run
 
 
-def _convolution(arithmetic: LayerArithmetic, window: Window, x: FloatArray, out: FloatArray) -> Sequence[Stage]:
-    layer, weights = arithmetic.layer, arithmetic.weights
-    if weights is None:
-        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no weights; please report this")
-    x, out, weights, strides, dilations = _without_unit_axes(x, out, weights, window)
-    scratch = np.empty(out.shape, out.dtype)
-    channels = x.shape[-2]
-    # not so with dilation, nor where another reader's padding lies between the elements of the inner axis
-    rows_are_dense = weights.shape[-1] == 1 or (dilations[-1] == 1 and x.strides[-3] == channels * x.strides[-2])
-    if layer.group == channels and channels > 1:
-        if out.shape[-1] == 1 and rows_are_dense:
-            return [gathered_views(x, row_weights(_dense(weights, channels)), out, strides=strides, dilations=dilations)]
-        return [(_depthwise_products(x, weights, out, scratch, strides, dilations), [])]
-    if layer.group == 1 and rows_are_dense:
-        if out.shape[-1] == 1:
-            return [gathered_views(x, row_weights(weights), out, strides=strides, dilations=dilations)]
-        if weights.shape[1] * weights.shape[-1] <= FEW_COLUMNS and weights.ndim > 3 and weights.shape[2] > 1:
-            return copied_views(x, row_weights(weights), out, strides=strides, dilations=dilations)
-        return [(dense_views(x, row_weights(weights), out, scratch, strides=strides, dilations=dilations), [])]
-    taps = np.moveaxis(weights, [0, 1], [-2, -1])
-    inputs, outputs = weights.shape[1], weights.shape[0] // layer.group
-    products = []
-    for group in range(layer.group):
-        rows, columns = slice(group * outputs, (group + 1) * outputs), slice(group * inputs, (group + 1) * inputs)
-        own = np.ascontiguousarray(taps[..., rows, :])
-        products += tap_views(
-            x[..., columns, :], own, out[..., rows, :], scratch[..., rows, :], strides=strides, dilations=dilations
-        )
-    return [(products, [])]
-
-
-def _dense(weights: FloatArray, channels: int) -> FloatArray:
-    """Depthwise weights as those of a convolution with all channels, zero but for the own one: one product for one sample."""
-    dense = np.zeros((weights.shape[0], channels, *weights.shape[2:]), weights.dtype)
-    outputs = np.arange(weights.shape[0])
-    dense[outputs, outputs * channels // weights.shape[0]] = weights[:, 0]
-    return dense
-
-
-def _depthwise_products(
-    x: FloatArray,
-    weights: FloatArray,
-    out: FloatArray,
-    scratch: FloatArray,
-    strides: tuple[int, ...],
-    dilations: tuple[int, ...],
-) -> list[Product]:
-    channels, length, inner = x.shape[-2], out.shape[len(strides) - 1], len(strides) - 1
-    multiplier = weights.shape[0] // channels
-    products: list[Product] = []
-    for number in range(multiplier):
-        own, result, spare = (
-            weights[number::multiplier, 0],
-            out[..., number::multiplier, :],
-            scratch[..., number::multiplier, :],
-        )
-        for start, stop, block in _stretches(length):
-            bands = banded_weights(own, stride=strides[-1], dilation=dilations[-1], block=block)
-            stretch = (*(slice(None),) * inner, slice(start, stop))
-            products += depthwise_views(
-                x, bands, result[stretch], spare[stretch], strides=strides, dilations=dilations, start=start
-            )
-    return products
-
-
-def _stretches(length: int) -> list[tuple[int, int, int]]:
-    """Cut a row into whole blocks and a rest: (start, stop, block)."""
-    whole = length // BLOCK * BLOCK
-    stretches = [(0, whole, BLOCK)] if whole else []
-    return [*stretches, (whole, length, length - whole)] if whole < length else stretches
-
-
-def _without_unit_axes(
-    x: FloatArray, out: FloatArray, weights: FloatArray, window: Window
-) -> tuple[FloatArray, FloatArray, FloatArray, tuple[int, ...], tuple[int, ...]]:
-    """Drop spatial axes of size one, so that the axis beside the channels is one along which the kernel moves."""
-    rank = len(window.kernel_shape)
-    kept = [axis for axis in range(rank) if x.shape[axis] > 1 or window.kernel_shape[axis] > 1 or out.shape[axis] > 1]
-    kept = kept or [rank - 1]
-    dropped = [axis for axis in range(rank) if axis not in kept]
-    index = tuple(0 if axis in dropped else slice(None) for axis in range(rank))
-    return (
-        x[index],
-        out[index],
-        weights.reshape(*weights.shape[:2], *(weights.shape[2 + axis] for axis in kept)),
-        tuple(window.strides[axis] for axis in kept),
-        tuple(window.dilations[axis] for axis in kept),
-    )
-
-
 def _transposed(arithmetic: LayerArithmetic, window: Window, x: FloatArray, out: FloatArray) -> Callable[[], None]:
-    layer, weights = arithmetic.layer, arithmetic.weights
-    if weights is None:
-        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no weights; please report this")
-    rank = len(window.kernel_shape)
-    taps = np.moveaxis(weights, [1, 0], [-2, -1])
-    inputs, outputs = weights.shape[0] // layer.group, weights.shape[1]
-    scratch = np.empty((*x.shape[:rank], outputs, x.shape[-1]), out.dtype)
-    products: list[Product] = []
-    for group in range(layer.group):
-        rows, columns = slice(group * outputs, (group + 1) * outputs), slice(group * inputs, (group + 1) * inputs)
-        products += transposed_views(
-            x[..., columns, :],
-            np.ascontiguousarray(taps[..., columns]),
-            out[..., rows, :],
-            scratch,
-            strides=window.strides,
-            dilations=window.dilations,
-            pads=window.pads[:rank],
-        )
+    products = transposed_products(arithmetic.layer, _weights_of(arithmetic), window, x, out)
 
     def run() -> None:
         out[...] = 0
         multiply_views(products)
 
     return run
+
+
+def _weights_of(arithmetic: LayerArithmetic) -> FloatArray:
+    if arithmetic.weights is None:
+        layer = arithmetic.layer
+        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no weights; please report this")
+    return arithmetic.weights
 
 
 def _pooled_shape(layer: IntegerLayer, window: Window, samples: int) -> tuple[int, ...]:
