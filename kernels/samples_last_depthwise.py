@@ -6,14 +6,19 @@ then gives several neighbours, at the price of multiplying zeros.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
+from typing import TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from .samples_last import FloatArray, PerAxis, Product, product_onto
 
-__all__ = ["BLOCK", "banded_weights", "depthwise_views"]
+__all__ = ["BLOCK", "Tap", "add_taps", "banded_weights", "depthwise_taps", "depthwise_views"]
+
+Tap: TypeAlias = tuple[FloatArray, FloatArray]
+"""``(view, weights)``: what one kernel tap reads for every output, and its weights for every output of a row."""
 
 BLOCK = 8
 """Outputs of a depthwise row computed by one product: longer blocks waste more multiplications on zeros, shorter ones more
@@ -86,3 +91,41 @@ def _in_blocks(array: FloatArray, rank: int, block: int, blocks: int) -> FloatAr
     inner, across, sample = array.strides[rank - 1 :]
     shape = (*array.shape[: rank - 1], blocks, array.shape[rank], block, array.shape[-1])
     return as_strided(array, shape, (*array.strides[: rank - 1], inner * block, across, inner, sample))
+
+
+def depthwise_taps(
+    x: FloatArray, w: FloatArray, length: int, /, *, outer: PerAxis, strides: PerAxis, dilations: PerAxis
+) -> list[Tap]:
+    """Views for a depthwise convolution of a single sample, tap by tap.
+
+    With one sample a product has one column; multiplying whole rows element by element is faster from some size on.
+
+    Parameters
+    ----------
+    x
+        Padded input ``[*spatial, channels]``.
+    w
+        ``[channels, *kernel]``.
+    length, outer
+        Sizes of the output: its inner axis, and the axes before it.
+    strides, dilations
+        One number for each spatial axis.
+    """
+    sizes = (*outer, length)
+    taps: list[Tap] = []
+    for tap in product(*(range(size) for size in w.shape[1:])):
+        window = tuple(
+            slice(index * dilation, index * dilation + (count - 1) * stride + 1, stride)
+            for index, dilation, count, stride in zip(tap, dilations, sizes, strides, strict=True)
+        )
+        # repeated along the row, so that NumPy runs over positions and channels in one loop
+        taps.append((x[window], np.repeat(np.moveaxis(w, 0, -1)[tap][None], length, axis=0)))
+    return taps
+
+
+def add_taps(taps: Sequence[Tap], out: FloatArray, scratch: FloatArray, /) -> None:
+    """``out = sum of view * weights`` over the taps; `scratch` has the shape of `out`."""
+    for number, (view, weights) in enumerate(taps):
+        np.multiply(view, weights, out=scratch if number else out)
+        if number:
+            np.add(out, scratch, out=out)

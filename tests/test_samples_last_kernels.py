@@ -29,7 +29,7 @@ from npusim.kernels.samples_last import (
     row_weights,
     tap_views,
 )
-from npusim.kernels.samples_last_depthwise import BLOCK, banded_weights, depthwise_views
+from npusim.kernels.samples_last_depthwise import BLOCK, add_taps, banded_weights, depthwise_taps, depthwise_views
 from npusim.kernels.samples_last_taps import add_windows, maximum_of_views, maximum_views, transposed_views, valid_range
 from oracle import oracle_convolution, oracle_transposed_convolution, oracle_window_maximum, oracle_window_sum
 
@@ -168,6 +168,24 @@ def test_depthwise_blocks_of_any_size(case: Case, dtype: type, block: int) -> No
     geometry = {"strides": arguments["strides"], "dilations": arguments["dilations"]}
     multiply_views(blocks_of_channels(source, w.astype(dtype), out, scratch, geometry, block))
     np.testing.assert_array_equal(turned_back(out), wanted)
+
+
+@given(convolutions(wide=False), FLOATS, st.integers(0, 1))
+def test_depthwise_taps_of_a_single_sample(case: Case, dtype: type, more: int) -> None:
+    x, w = case.arrays
+    assume(w.shape[1] == 1)
+    arguments = case.arguments
+    wanted = accumulate_convolution(x[:1], w, **arguments)
+    source = padded(x[:1], arguments["pads"], dtype, more=more)[..., 0]
+    out, scratch = (unwritten(samples_last_shape(wanted), dtype) for _ in range(2))
+    times = w.shape[0] // x.shape[1]
+    geometry = {"outer": wanted.shape[2:-1], "strides": arguments["strides"], "dilations": arguments["dilations"]}
+    for number in range(times):
+        own = slice(number, None, times)
+        taps = depthwise_taps(source, w[own, 0].astype(dtype), wanted.shape[-1], **geometry)
+        add_taps(taps, out[..., own, 0], scratch[..., own, 0])
+    np.testing.assert_array_equal(turned_back(out), wanted)
+    assert turned_back(out).tolist() == oracle_convolution(x[:1].tolist(), case.lists[1], **case.list_arguments)
 
 
 def test_copies_of_many_rows_are_made_a_few_rows_at_a_time() -> None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from npusim.kernels.samples_last import Gathering, Product, copied_views, dense_views, gathered_views, row_weights, tap_views
-from npusim.kernels.samples_last_depthwise import BLOCK, banded_weights, depthwise_views
+from npusim.kernels.samples_last import (
+    Gathering,
+    Product,
+    copied_views,
+    dense_views,
+    gathered_views,
+    multiply_views,
+    row_weights,
+    tap_views,
+)
+from npusim.kernels.samples_last_depthwise import BLOCK, add_taps, banded_weights, depthwise_taps, depthwise_views
 from npusim.kernels.samples_last_taps import transposed_views
 from npusim.layer import IntegerLayer, Window
 
-__all__ = ["Stage", "convolution_stages", "transposed_products"]
+__all__ = ["bind_convolution", "bind_stages", "transposed_products"]
 
 FloatArray: TypeAlias = npt.NDArray[Any]
 Stage: TypeAlias = tuple[Sequence[Product], Sequence[Gathering]]
@@ -21,11 +31,14 @@ Stage: TypeAlias = tuple[Sequence[Product], Sequence[Gathering]]
 FEW_COLUMNS: Final = 12
 """Columns of one kernel row (inner taps times channels) up to which windows are copied rather than multiplied row by row."""
 
+DENSE_WORK: Final = 300_000
+"""Multiplications up to which a depthwise layer of a single sample is one dense product, most of whose weights are zero."""
 
-def convolution_stages(
+
+def bind_convolution(
     layer: IntegerLayer, weights: FloatArray, window: Window, x: FloatArray, out: FloatArray
-) -> Sequence[Stage]:
-    """The products of a convolution, in the form that is fastest for its geometry.
+) -> Callable[[], None]:
+    """A call without arguments that computes a convolution, in the form that is fastest for its geometry.
 
     Parameters
     ----------
@@ -39,11 +52,6 @@ def convolution_stages(
         Padded input ``[*spatial, channels, samples]``.
     out
         Accumulators ``[*spatial, channels, samples]``, written.
-
-    Returns
-    -------
-    sequence of (products, gatherings)
-        To be run one after the other.
     """
     x, out, weights, strides, dilations = _without_unit_axes(x, out, weights, window)
     scratch = np.empty(out.shape, out.dtype)
@@ -51,15 +59,18 @@ def convolution_stages(
     # not so with dilation, nor where another reader's padding lies between the elements of the inner axis
     rows_are_dense = weights.shape[-1] == 1 or (dilations[-1] == 1 and x.strides[-3] == channels * x.strides[-2])
     if layer.group == channels and channels > 1:
-        if out.shape[-1] == 1 and rows_are_dense:
-            return [gathered_views(x, row_weights(_dense(weights, channels)), out, strides=strides, dilations=dilations)]
-        return [(_depthwise_products(x, weights, out, scratch, strides, dilations), [])]
+        if out.shape[-1] > 1:
+            return bind_stages([(_depthwise_products(x, weights, out, scratch, strides, dilations), [])])
+        if rows_are_dense and math.prod(out.shape) * weights[0].size * channels < DENSE_WORK:
+            dense = row_weights(_dense(weights, channels))
+            return bind_stages([gathered_views(x, dense, out, strides=strides, dilations=dilations)])
+        return _bind_depthwise_taps(x, weights, out, scratch, strides, dilations)
     if layer.group == 1 and rows_are_dense:
         if out.shape[-1] == 1:
-            return [gathered_views(x, row_weights(weights), out, strides=strides, dilations=dilations)]
+            return bind_stages([gathered_views(x, row_weights(weights), out, strides=strides, dilations=dilations)])
         if weights.shape[1] * weights.shape[-1] <= FEW_COLUMNS and weights.ndim > 3 and weights.shape[2] > 1:
-            return copied_views(x, row_weights(weights), out, strides=strides, dilations=dilations)
-        return [(dense_views(x, row_weights(weights), out, scratch, strides=strides, dilations=dilations), [])]
+            return bind_stages(copied_views(x, row_weights(weights), out, strides=strides, dilations=dilations))
+        return bind_stages([(dense_views(x, row_weights(weights), out, scratch, strides=strides, dilations=dilations), [])])
     taps = np.moveaxis(weights, [0, 1], [-2, -1])
     inputs, outputs = weights.shape[1], weights.shape[0] // layer.group
     products = []
@@ -69,7 +80,40 @@ def convolution_stages(
         products += tap_views(
             x[..., columns, :], own, out[..., rows, :], scratch[..., rows, :], strides=strides, dilations=dilations
         )
-    return [(products, [])]
+    return bind_stages([(products, [])])
+
+
+def bind_stages(stages: Sequence[Stage]) -> Callable[[], None]:
+    """A call without arguments that runs products, one stage after the other."""
+
+    def run() -> None:
+        for products, gatherings in stages:
+            multiply_views(products, gatherings)
+
+    return run
+
+
+def _bind_depthwise_taps(
+    x: FloatArray,
+    weights: FloatArray,
+    out: FloatArray,
+    scratch: FloatArray,
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+) -> Callable[[], None]:
+    channels, outer, length = x.shape[-2], out.shape[: len(strides) - 1], out.shape[len(strides) - 1]
+    multiplier = weights.shape[0] // channels
+    parts = []
+    for number in range(multiplier):
+        own = slice(number, None, multiplier)
+        taps = depthwise_taps(x[..., 0], weights[own, 0], length, outer=outer, strides=strides, dilations=dilations)
+        parts.append((taps, out[..., own, 0], scratch[..., own, 0]))
+
+    def run() -> None:
+        for taps, result, spare in parts:
+            add_taps(taps, result, spare)
+
+    return run
 
 
 def _dense(weights: FloatArray, channels: int) -> FloatArray:

@@ -99,7 +99,7 @@ def _stage_operation(node: Node, program: Program) -> Callable[[Array, Array], N
 
     def run(values: Array, out: Array) -> None:
         operands = (constant, values) if first else (values, constant)
-        _quietly(function, *operands, out)
+        function(*operands, out=out)
 
     return run
 
@@ -143,14 +143,8 @@ def _bind_values(step: HostOperation, program: Program, output: Array, values: M
     known = {**values, **constants}
     if node.op_type in _BINARY and len(node.inputs) == 2:
         function, (first, second) = _BINARY[node.op_type], (known[name] for name in node.inputs)
-        return lambda: _quietly(function, first, second, output)
+        return lambda: function(first, second, out=output)
     return lambda: np.copyto(output, evaluate_node(node, known, program.opset)[0])
-
-
-def _quietly(function: np.ufunc, first: Array, second: Array, out: Array) -> None:
-    """Compute as IEEE 754 says: infinities and NaN are results, not warnings."""
-    with np.errstate(all="ignore"):
-        function(first, second, out=out)
 
 
 def bind_as_reference(step: Step, program: Program, workspace: Workspace) -> Callable[[], None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.engine.carriers import Carrier, CarrierChoice, reduced_scale
-from npusim.engine.fast.convolution import Stage, convolution_stages, transposed_products
+from npusim.engine.fast.convolution import bind_convolution, bind_stages, transposed_products
 from npusim.engine.fast.workspace import Buffer, Workspace
 from npusim.errors import InternalMismatchError
 from npusim.kernels.samples_last import multiply_views, requantize_in_place
@@ -127,7 +127,7 @@ def bind_accumulator(arithmetic: LayerArithmetic, out: FloatArray, workspace: Wo
         return lambda: np.copyto(out, np.add(buffers[0].inner, buffers[1].inner, dtype=out.dtype))
     if layer.kind is LayerKind.FC and arithmetic.weights is not None:
         matrix = np.ascontiguousarray(arithmetic.weights.T)
-        return _converted(arithmetic, buffers[0].inner, lambda x: _run([([(matrix, x, out, None)], [])]))
+        return _converted(arithmetic, buffers[0].inner, lambda x: bind_stages([([(matrix, x, out, None)], [])]))
     window = _window_of(layer)
     rank = len(window.kernel_shape)
     begins, ends = window.pads[:rank], window.pads[rank:]
@@ -139,7 +139,7 @@ def bind_accumulator(arithmetic: LayerArithmetic, out: FloatArray, workspace: Wo
     if layer.kind is LayerKind.TCONV:
         return _converted(arithmetic, buffers[0].inner, lambda x: _transposed(arithmetic, window, x, out))
     padded = buffers[0].padded(begins, ends)
-    return _converted(arithmetic, padded, lambda x: _run(convolution_stages(layer, _weights_of(arithmetic), window, x, out)))
+    return _converted(arithmetic, padded, lambda x: bind_convolution(layer, _weights_of(arithmetic), window, x, out))
 
 
 def _accumulator_array(arithmetic: LayerArithmetic, output: Buffer, workspace: Workspace) -> FloatArray:
@@ -170,14 +170,6 @@ def _converted(
 def _over_samples(values: FloatArray | None, samples: int) -> FloatArray | None:
     """Per-channel values repeated for every sample: NumPy then runs over channels and samples in one loop."""
     return None if values is None else np.repeat(values, samples, axis=1)
-
-
-def _run(stages: Sequence[Stage]) -> Callable[[], None]:
-    def run() -> None:
-        for products, gatherings in stages:
-            multiply_views(products, gatherings)
-
-    return run
 
 
 def _transposed(arithmetic: LayerArithmetic, window: Window, x: FloatArray, out: FloatArray) -> Callable[[], None]:

@@ -51,28 +51,26 @@ class FastPlan:
         The choice for each layer that requantizes, by layer name.
     samples
         Samples computed at once.
+    most_threads
+        Most chunks worth computing at the same time: one, unless the layers are large.
     """
 
     program: Program
     carriers: Mapping[str, CarrierChoice]
     samples: int
+    most_threads: int
     native: frozenset[int]
     paddings: Mapping[str, Padding]
     _idle: deque[_Bound] = field(default_factory=deque)
-
-    @property
-    def most_threads(self) -> int:
-        """Most chunks worth computing at the same time: one, unless the layers are large."""
-        steps = self.program.steps
-        work = sum(layer.multiply_accumulates for layer in self.program.layers) * self.samples
-        return MANY_THREADS if work >= LONG_CALLS * len(steps) else 1
 
     def run(self, feeds: Mapping[str, Array], targets: Iterable[str]) -> dict[str, Array]:
         """Compute tensors for at most `samples` samples; the results equal those of the reference engine."""
         wanted = set(targets)
         bound = self._bound(len(next(iter(feeds.values()))))
         try:
-            return bound.run(feeds, wanted)
+            # infinities and NaN are results of float steps, as IEEE 754 says, not warnings
+            with np.errstate(all="ignore"):
+                return bound.run(feeds, wanted)
         finally:
             # the memory is kept, the samples are not
             bound.workspace.reset({})
@@ -110,7 +108,9 @@ def make_plan(program: Program, analysis: RangeAnalysis | None = None) -> FastPl
     ]
     fitting = CACHE_BYTES // (4 * max(touched, default=1))
     samples = min(max(fitting // FEWEST_SAMPLES * FEWEST_SAMPLES, FEWEST_SAMPLES), MOST_SAMPLES)
-    return FastPlan(program, carriers, samples, native, paddings)
+    work = sum(layer.multiply_accumulates for layer in program.layers) * samples
+    most_threads = MANY_THREADS if work >= LONG_CALLS * len(program.steps) else 1
+    return FastPlan(program, carriers, samples, most_threads, native, paddings)
 
 
 def _is_native(step: Step, program: Program, carriers: Mapping[str, CarrierChoice]) -> bool:
