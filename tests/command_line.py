@@ -87,7 +87,7 @@ def checked_json(command: str, outcome: Outcome) -> dict[str, Any]:
 
 def check_error(command: str, *arguments: object, code: int, kind: str, says: str) -> None:
     """A call must fail with one sentence and this exit code, with and without --json."""
-    plain = call(command, *arguments)
+    plain = call(*command.split("_"), *arguments)
     assert plain.code == code, plain
     assert plain.out == ""
     assert plain.err.startswith("npusim: error: ")
@@ -95,7 +95,7 @@ def check_error(command: str, *arguments: object, code: int, kind: str, says: st
     assert plain.err.endswith("\n")
     assert says in plain.err
     assert "Traceback" not in plain.err
-    structured = call(command, *arguments, "--json")
+    structured = call(*command.split("_"), *arguments, "--json")
     assert structured.code == code
     assert structured.err == ""
     value = checked_json(command, structured)

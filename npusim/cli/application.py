@@ -6,14 +6,14 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import ClassVar, Final
 
 import click
 
 from npusim import __version__
+from npusim.cli.lazy_group import LazyGroup
 from npusim.cli.options import Invocation
 from npusim.cli.output import error_object, one_line, print_json
 from npusim.errors import NpusimError, UnsupportedError, UsageError
@@ -37,7 +37,10 @@ file that cannot be read; 3 a model that cannot be simulated exactly."""
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "bounds": "npusim.cli.bounds:bounds_command",
+        "compare": "npusim.cli.compare:compare_command",
+        "golden": "npusim.cli.golden:golden_group",
         "inspect": "npusim.cli.inspect:inspect_command",
+        "lint": "npusim.cli.lint:lint_command",
         "run": "npusim.cli.run:run_command",
         "verify": "npusim.cli.verify:verify_command",
     }
@@ -45,23 +48,11 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
 """Where the commands live. A command is imported when it is called, so that one does not wait for what only others need."""
 
 
-class LazyGroup(click.Group):
-    """A group of the commands in `COMMANDS`."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names."""
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, attribute = COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
+class _Application(LazyGroup):
+    table: ClassVar[Mapping[str, str]] = COMMANDS
 
 
-@click.group(name="npusim", cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.group(name="npusim", cls=_Application, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(__version__, prog_name="npusim", message="%(prog)s %(version)s")
 def application() -> None:
     """What TI's microcontroller NPU will output for a quantized ONNX model, to the bit."""

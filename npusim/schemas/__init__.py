@@ -10,10 +10,10 @@ from npusim.errors import UsageError
 
 __all__ = ["COMMANDS", "FILES", "load_schema"]
 
-COMMANDS: Final = ("bounds", "inspect", "run", "verify")
-"""Commands that have a schema."""
+COMMANDS: Final = ("bounds", "compare", "golden_check", "golden_verify", "golden_write", "inspect", "lint", "run", "verify")
+"""Commands that have a schema; the words of a command in a group are joined by ``_``."""
 
-FILES: Final = ("certificate",)
+FILES: Final = ("certificate", "manifest")
 """JSON files that have a schema."""
 
 

@@ -1,0 +1,143 @@
+"""``npusim lint``: will it run on the NPU, and what does it cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from npusim.array_files import replacing
+from npusim.cli.lint_object import lint_object, rules_object
+from npusim.cli.lint_text import print_lint, print_rules
+from npusim.cli.options import Invocation, json_option
+from npusim.cli.output import print_json, terminal_width
+from npusim.errors import UsageError
+from npusim.lint import DEFAULT_COMPILER, LintReport, devices, lint_model, rulebook
+from npusim.lint.fix import Fixed, fix_model
+from npusim.lint.rule_types import Rulebook
+from npusim.lint.rulebook import all_rulebooks
+from npusim.lint.sarif import sarif_log
+from npusim.model_file import ModelFile, open_model
+
+__all__ = ["lint_command"]
+
+FORMATS = ("text", "json", "sarif")
+
+
+@click.command("lint", short_help="What runs on the NPU, what does not, and why.")
+@click.argument("model", metavar="MODEL", required=False)
+@click.option("--device", type=click.Choice(devices()), help="The device; 'soft' stands for the soft library on any other.")
+@click.option("--compiler", default=DEFAULT_COMPILER, metavar="VERSION", show_default=True, help="Version of the compiler.")
+@click.option("--format", "style", type=click.Choice(FORMATS), default="text", show_default=True, help="How to print.")
+@click.option("-o", "--output", metavar="FILE", help="Write the report to this file, in the format asked for (json or sarif).")
+@click.option("--fix", "fixed_path", metavar="OUT.onnx", help="Write a repaired model that is proven to give the same outputs.")
+@click.option("--rules", "show_rules", is_flag=True, help="Print the rules as a table, of --device or of all devices.")
+@click.option("--strict", is_flag=True, help="Exit code 1 for warnings as well.")
+@click.option("--force", is_flag=True, help="Overwrite files that exist.")
+@json_option
+def lint_command(
+    model: str | None,
+    device: str | None,
+    compiler: str,
+    style: str,
+    output: str | None,
+    fixed_path: str | None,
+    show_rules: bool,
+    strict: bool,
+    force: bool,
+    as_json: bool,
+) -> int:
+    """Hold MODEL, an .onnx file, against the public rules of a device.
+
+    Each layer is judged npu, host or unknown: npu only where a public document covers it completely and no rule is broken.
+    Every finding names the rule, its document and date, what was seen, what is wanted and what to do. Numbers that do not fit
+    the widths in which the NPU stores them, operations left in float, open sizes and foreign quantization are found too.
+    Memory is held against the device, and cycles are estimated from published figures.
+
+    With --fix, repairs that keep every output bit are made: channels padded with zeros to multiples of 4, fully connected
+    inputs padded, saturations merged or narrowed, MatMul and Add made one Gemm. The file is written only when the outputs are
+    proven equal.
+
+    The exit code is 0 without errors, 1 with findings of level error (with --strict also warnings). With --fix it is that of
+    the repaired model.
+
+    \b
+    Example: npusim lint model.onnx --device f28p55x
+    """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
+    _remember(model, as_json=as_json or style == "json")
+    wanted = "json" if as_json else style
+    if show_rules:
+        return _show_rules(device, compiler, wanted)
+    if model is None or device is None:
+        missing = "MODEL is missing" if model is None else "--device is missing"
+        raise UsageError(f"{missing}; give for example 'npusim lint model.onnx --device {devices()[0]}', or --rules")
+    if output is not None and wanted == "text":
+        raise UsageError("-o writes json or sarif; give one of them with --format")
+    for path in (output, fixed_path):
+        _check_file(path, model, force=force)
+    source, book = open_model(model), rulebook(device, compiler)
+    report = lint_model(source, book)
+    fixed = None if fixed_path is None else fix_model(source, report)
+    if fixed is not None and fixed_path is not None and fixed.content is not None:
+        with replacing(Path(fixed_path)) as file:
+            file.write(fixed.content)
+    ok = (report if fixed is None else fixed.report).is_ok(strict=strict)
+    _give(source, report, fixed, fixed_path, wanted, output, ok=ok)
+    return 0 if ok else 1
+
+
+def _remember(model: str | None, *, as_json: bool) -> None:
+    """Errors are to name the model, and to be JSON where the report would be."""
+    invocation = click.get_current_context().find_object(Invocation)
+    if invocation is not None:
+        invocation.model, invocation.as_json = model, as_json
+
+
+def _give(
+    source: ModelFile,
+    report: LintReport,
+    fixed: Fixed | None,
+    fixed_path: str | None,
+    wanted: str,
+    output: str | None,
+    *,
+    ok: bool,
+) -> None:
+    if wanted == "text":
+        print_lint(report, fixed, fixed_path, terminal_width())
+        return
+    sarif = wanted == "sarif"
+    value = sarif_log(source, report) if sarif else lint_object(source, report, fixed, fixed_path, ok=ok)
+    if output is None:
+        print_json(value)
+        return
+    with replacing(Path(output)) as file:
+        file.write((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+    click.echo(f"{output}: {len(report.findings)} findings written", err=True)
+
+
+def _check_file(path: str | None, model: str, *, force: bool) -> None:
+    """Refuse before any work what could not be written after it."""
+    if path is None:
+        return
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise UsageError(f"{path}: there is no folder '{target.parent}'; make it first")
+    if target.is_dir():
+        raise UsageError(f"{path}: is a folder; name a file to write to")
+    if target.exists() and Path(model).exists() and target.samefile(model):
+        raise UsageError(f"{path}: is the model, and would be overwritten; name another file")
+    if target.exists() and not force:
+        raise UsageError(f"{path}: exists already; name another file, or overwrite it with --force")
+
+
+def _show_rules(device: str | None, compiler: str, wanted: str) -> int:
+    books: tuple[Rulebook, ...] = all_rulebooks(compiler) if device is None else (rulebook(device, compiler),)
+    if wanted == "sarif":
+        raise UsageError("rules are printed as text or json; SARIF is for findings")
+    if wanted == "json":
+        print_json(rules_object(books))
+    else:
+        print_rules(books, terminal_width())
+    return 0

@@ -1,0 +1,75 @@
+"""The parts of a model that the host computes: those that every model has, and those that cost.
+
+The input stage, views (Reshape and its like, which move nothing) and the scaling of the output to float are run by the host by
+design and are listed apart; every other host operation is a layer that the NPU does not take.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage, Step
+
+__all__ = ["Stage", "host_layers", "stages_of"]
+
+_VIEWS: Final = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"))
+_MOVES: Final = frozenset(("Transpose", "Concat", "Split", "Slice", "Pad", "Gather", "Expand", "Tile"))
+_SCALES: Final = frozenset(("Mul", "Div", "Add", "Sub", "Cast"))
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A step that runs on the host by design: its role is ``input``, ``view`` or ``output``."""
+
+    step: HostOperation | QuantizeStage
+    role: str
+
+
+def stages_of(program: Program) -> tuple[Stage, ...]:
+    """What the host computes in every model."""
+    found = []
+    before = set(program.inputs)
+    for step in program.steps:
+        role = _role(step, program, before)
+        if role is None or isinstance(step, IntegerLayer):
+            continue
+        found.append(Stage(step, role))
+        if role != "output" and all(name in before for name in program.inputs_of(step)):
+            before.update(step.tensors)
+    return tuple(found)
+
+
+def host_layers(program: Program) -> tuple[HostOperation | QuantizeStage, ...]:
+    """What the host computes because the NPU does not."""
+    by_design = {stage.step.name for stage in stages_of(program)}
+    return tuple(step for step in program.steps if not isinstance(step, IntegerLayer) and step.name not in by_design)
+
+
+def _role(step: Step, program: Program, before: set[str]) -> str | None:
+    if isinstance(step, IntegerLayer):
+        return None
+    at_input = all(name in before for name in program.inputs_of(step))
+    if isinstance(step, QuantizeStage):
+        return "input" if at_input else None
+    if step.operator in _VIEWS:
+        return "view"
+    if at_input and step.operator in _MOVES:
+        return "input"
+    if step.operator in _SCALES and len(program.inputs_of(step)) == 1 and _leads_out(step, program):
+        return "output"
+    return None
+
+
+def _leads_out(step: HostOperation, program: Program) -> bool:
+    """True where everything behind a step is scaling and views, up to an output of the model."""
+    for name in step.tensors:
+        readers = [other for other in program.steps if name in program.inputs_of(other)]
+        if not readers and name not in map(program.resolve, program.outputs):
+            return False
+        for reader in readers:
+            if not isinstance(reader, HostOperation) or reader.operator not in _SCALES | _VIEWS:
+                return False
+            if not _leads_out(reader, program):
+                return False
+    return True
