@@ -1,4 +1,4 @@
-"""Make the models and inputs of this folder: ``python golden/make_models.py`` writes the same bytes every time.
+"""Make the models, inputs and golden vectors of this folder: ``python golden/make_models.py`` writes the same bytes every time.
 
 Each is a small network for vibration signals of three axes, written down by hand in the form in which the TorchScript exporter
 writes quantized networks for the NPU. Weights come from a fixed seed. Biases, scales and shifts are calibrated by running the
@@ -18,7 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper, numpy_helper
 
+from npusim import InferenceSession
 from npusim.array_files import write_arrays
+from npusim.golden.samples import pick_samples
+from npusim.golden.writer import Options, write_folder
 
 Integers = npt.NDArray[np.int64]
 
@@ -257,7 +260,12 @@ def main(folder: Path) -> None:
     for weight_bits in (8, 4):
         content = make_model(weight_bits)
         (folder / f"vibration_w{weight_bits}.onnx").write_bytes(content)
-    write_arrays(folder / "vibration_inputs.npz", {"input": make_signals(16, seed=2)})
+    signals = make_signals(16, seed=2)
+    write_arrays(folder / "vibration_inputs.npz", {"input": signals})
+    for name in ("vibration_w8", "vibration_w4"):
+        session = InferenceSession(folder / f"{name}.onnx")
+        options = Options(formats=("c", "npz", "onnx"))
+        write_folder(folder / name, session, pick_samples(session, {"input": signals}, 4), options, force=True)
 
 
 if __name__ == "__main__":

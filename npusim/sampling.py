@@ -15,7 +15,7 @@ __all__ = ["generate_inputs"]
 _Ends = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
-def generate_inputs(program: Program, count: int, *, seed: int = 0) -> dict[str, Array]:
+def generate_inputs(program: Program, count: int, *, seed: int = 0, extremes: bool = True) -> dict[str, Array]:
     """Make inputs for a program.
 
     The first samples are extremes: everything at the lower end of the range that the input stage can tell apart, everything at
@@ -30,6 +30,8 @@ def generate_inputs(program: Program, count: int, *, seed: int = 0) -> dict[str,
         Number of samples, at least 1.
     seed
         Seed of the pseudo-random numbers; the same seed gives the same inputs.
+    extremes
+        Begin with the extremes; without them nearly all values are within the range of the input stage.
 
     Returns
     -------
@@ -37,7 +39,7 @@ def generate_inputs(program: Program, count: int, *, seed: int = 0) -> dict[str,
         An array ``[count, ...]`` for each input, in its declared element type.
     """
     generator = np.random.default_rng(seed)
-    return {name: _samples(program.tensors[name], _ends(program, name), count, generator) for name in program.inputs}
+    return {name: _samples(program.tensors[name], _ends(program, name), count, generator, extremes) for name in program.inputs}
 
 
 def _ends(program: Program, name: str) -> _Ends:
@@ -55,7 +57,7 @@ def _stage_ends(stage: QuantizeStage) -> _Ends:
     return np.minimum(first, last), np.maximum(first, last)
 
 
-def _samples(tensor: Tensor, ends: _Ends, count: int, generator: np.random.Generator) -> Array:
+def _samples(tensor: Tensor, ends: _Ends, count: int, generator: np.random.Generator, with_extremes: bool) -> Array:
     shape = tensor.shape[1:]
     lower, upper = (np.broadcast_to(end, (1, *shape))[0] if shape else end.reshape(()) for end in ends)
     middle, width = (lower + upper) / 2, upper - lower
@@ -72,7 +74,9 @@ def _samples(tensor: Tensor, ends: _Ends, count: int, generator: np.random.Gener
         lambda: generator.uniform(lower, upper, shape) / 10,
         lambda: generator.normal(middle, np.abs(width) / 6 + 1e-30, shape),
     ]
-    rows = [extremes[index]() if index < len(extremes) else usual[index % len(usual)]() for index in range(count)]
+    first = 0 if with_extremes else len(extremes)
+    places = range(first, first + count)
+    rows = [extremes[index]() if index < len(extremes) else usual[index % len(usual)]() for index in places]
     values = np.stack([np.broadcast_to(row, shape) for row in rows])
     if tensor.dtype.kind == "b":
         return values > 0.5

@@ -12,23 +12,41 @@ import pytest
 
 from npusim import InferenceSession
 from npusim.array_files import read_npz
+from npusim.golden.verifier import verify_folder
 from support import ROOT
 
 GOLDEN = ROOT / "golden"
 FILES = ("vibration_inputs.npz", "vibration_w4.onnx", "vibration_w8.onnx")
+FOLDERS = ("vibration_w4", "vibration_w8")
 
 
 def test_script_makes_the_committed_bytes(tmp_path: Path) -> None:
     command = [sys.executable, str(GOLDEN / "make_models.py"), str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == list(FILES)
-    for name in FILES:
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FILES, *FOLDERS])
+    for name in (*FILES, *vector_files(tmp_path)):
         assert (tmp_path / name).read_bytes() == (GOLDEN / name).read_bytes(), name
+    assert vector_files(tmp_path) == vector_files(GOLDEN)
+
+
+def vector_files(folder: Path) -> list[str]:
+    return sorted(
+        path.relative_to(folder).as_posix() for name in FOLDERS for path in (folder / name).rglob("*") if path.is_file()
+    )
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_golden_vectors_are_what_they_say(name: str) -> None:
+    found = verify_folder(GOLDEN / name, GOLDEN / f"{name}.onnx")
+    assert found.findings == ()
+    assert len(found.manifest["sets"]) == 4
+    assert found.values == 4 * (3 * 64 + 3 * 64 + 8 * 64 + 8 * 32 + 8 * 32 + 16 * 32 + 16 + 4)
 
 
 def test_files_are_small() -> None:
     assert sum((GOLDEN / name).stat().st_size for name in FILES) < 100_000
+    assert sum((GOLDEN / name).stat().st_size for name in vector_files(GOLDEN)) < 300_000
 
 
 @pytest.mark.parametrize("bits", [8, 4])

@@ -58,6 +58,11 @@ class InputCodes:
         """Length of the vector."""
         return int(self.limits.size)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each input for one sample, the batch axis left out, in the order of the vector."""
+        return {item.name: item.shape[1:] for item in self._inputs}
+
     def feeds(self, levels: IntegerArray) -> dict[str, Array]:
         """Inputs for vectors of levels, int64 [samples, size]."""
         found, start = {}, 0

@@ -1,0 +1,193 @@
+"""``npusim golden check``: a device dump against golden vectors, and what explains its differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from npusim.bounds.report import Finding
+from npusim.cli.golden_check_text import check_lines
+from npusim.cli.options import INPUT_FILES, Invocation, json_option
+from npusim.cli.output import print_json, result_object, terminal_width
+from npusim.dumps import FORMATS, Dump, read_dump
+from npusim.errors import UsageError
+from npusim.golden.check import LAYOUTS, Check, check_dump
+from npusim.golden.evidence import Judgement
+from npusim.golden.expected import Expected, expected_of_dump, expected_of_folder, expected_of_model, is_folder
+from npusim.golden.header_check import check_header, is_header
+from npusim.golden.input_stage import InputStage
+from npusim.session import InferenceSession
+
+__all__ = ["check_command"]
+
+
+def _remember(context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    invocation = context.find_object(Invocation)
+    if invocation is not None and not is_folder(value):
+        invocation.model = value
+    return value
+
+
+@click.command("check", short_help="Compare a device dump, and explain differences.")
+@click.argument("source", metavar="DIR|MODEL", callback=_remember)
+@click.option("--dump", "dumped", required=True, metavar="FILE", help="What the device wrote; its format is found out.")
+@click.option("--inputs", metavar="INPUTS", help=f"With MODEL: what the device ran on, a {INPUT_FILES} file.")
+@click.option("--model", "given_model", metavar="MODEL", help="With DIR: the model, where the folder holds no copy of it.")
+@click.option("--set", "set_index", type=click.IntRange(min=0), metavar="K", help="The set, or sample, that the device ran.")
+@click.option("--tensor", metavar="NAME", help="ONNX name of the tensor in FILE.  [default: the model's output]")
+@click.option(
+    "--layout", type=click.Choice(LAYOUTS), default="nchw", show_default=True, help="Order of the values of a set in FILE."
+)
+@click.option(
+    "--input-stage",
+    "stage",
+    type=click.Choice([str(stage) for stage in InputStage]),
+    help="With MODEL: whose implementation of the input stage is right.  [default: onnx]",
+)
+@click.option("--format", "format_name", type=click.Choice(FORMATS), help="Read FILE as this, whatever its content looks like.")
+@click.option("--dtype", metavar="TYPE", help="Element type in FILE, as int8 or float32; values that do not fit are refused.")
+@click.option("--base", type=click.Choice(["10", "16"]), help="16 for hexadecimal numbers without 0x.")
+@json_option
+def check_command(
+    source: str,
+    dumped: str,
+    inputs: str | None,
+    given_model: str | None,
+    set_index: int | None,
+    tensor: str | None,
+    layout: str,
+    stage: str | None,
+    format_name: str | None,
+    dtype: str | None,
+    base: str | None,
+    as_json: bool,
+) -> int:
+    """Compare FILE, a dump of device memory or of a console, with what the device must compute, value by value and exactly.
+
+    DIR is a folder of 'npusim golden write'. With MODEL, an .onnx file, the inputs come from --inputs, or from FILE where that
+    is a test_vector.c with inputs. FILE may be text with numbers, C source, a CCS data file (.dat), raw bytes (.bin), Intel
+    hex, .npy, .npz or .csv. Of a generated model header, the parameters of the input stage are compared.
+
+    Where values differ, causes are tried, those about arithmetic by simulating a device with that fault. A cause is stated
+    only if it predicts the most of what differs, breaks nothing that is right, and does so better than chance.
+
+    The exit code is 0 when all values are equal, 1 when one differs, 2 when FILE cannot be read or has another length.
+
+    \b
+    Example: npusim golden check golden_vectors --dump uart.txt --set 2
+    """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
+    _check_options(source, inputs, given_model, stage)
+    dump = read_dump(dumped, format=format_name, dtype=_dtype(dtype), base=None if base is None else int(base))
+    if is_header(dump) and not is_folder(source):
+        session = InferenceSession(source)
+        model, checks = session.model, check_header(session.program, dump)
+    else:
+        expected = _expected(source, dump, inputs, given_model, InputStage.ONNX if stage is None else InputStage(stage))
+        model = expected.model
+        if is_header(dump):
+            checks = check_header(expected.expectation.program, dump)
+        else:
+            checks = check_dump(expected.expectation, dump, tensor=tensor, set_index=set_index, layout=layout)
+    ok = all(checks)
+    if as_json:
+        layers = [_check_object(check) for check in checks]
+        print_json(
+            {
+                **result_object(model, ok=ok, layers=layers, totals=_totals(checks)),
+                "findings": [asdict(finding) for check in checks for finding in _findings(check)],
+                "dump": {"path": dump.path, "format": dump.format, "layout": layout, "notes": list(dump.notes)},
+            }
+        )
+    else:
+        for line in check_lines(checks, dump, terminal_width()):
+            click.echo(line)
+    return 0 if ok else 1
+
+
+def _check_options(source: str, inputs: str | None, given_model: str | None, stage: str | None) -> None:
+    if is_folder(source):
+        if inputs is not None or stage is not None:
+            option = "--inputs" if inputs is not None else "--input-stage"
+            raise UsageError(
+                f"{source} is a golden folder, which holds its inputs and names its input stage; leave out {option}"
+            )
+    elif given_model is not None:
+        raise UsageError(f"--model goes with a golden folder, and {source} is none; leave it out")
+
+
+def _expected(source: str, dump: Dump, inputs: str | None, given_model: str | None, variant: InputStage) -> Expected:
+    if is_folder(source):
+        return expected_of_folder(source, model=given_model)
+    if inputs is not None:
+        return expected_of_model(source, inputs, variant=variant)
+    return expected_of_dump(source, dump, variant=variant)
+
+
+def _dtype(name: str | None) -> str | None:
+    known = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
+    if name is not None and name not in known:
+        raise UsageError(f"there is no element type '{name}'; the types are {', '.join(known)}")
+    return name
+
+
+def _totals(checks: Sequence[Check]) -> dict[str, int]:
+    return {
+        "tensors": len(checks),
+        "values": sum(check.values for check in checks),
+        "differing": sum(check.differing for check in checks),
+        "explained": sum(
+            check.causes.stated[0].explained for check in checks if check.causes is not None and check.causes.stated
+        ),
+    }
+
+
+def _check_object(check: Check) -> dict[str, Any]:
+    causes = check.causes
+    return {
+        "name": check.layer,
+        "tensor": check.tensor,
+        "kind": check.kind,
+        "array": check.array,
+        "reading": check.note,
+        "sets": list(check.sets),
+        "values": check.values,
+        "differing": check.differing,
+        "largest_difference": check.largest,
+        "first": None if check.first is None else asdict(check.first),
+        "explained": bool(causes is not None and causes.stated),
+        "causes": [] if causes is None else [_cause_object(item) for item in causes.stated],
+        "possible": [] if causes is None else [_cause_object(item) for item in causes.possible],
+        "tried": 0 if causes is None else causes.tried,
+    }
+
+
+def _cause_object(item: Judgement) -> dict[str, Any]:
+    cause = item.hypothesis
+    return {
+        "cause": cause.cause,
+        "layer": cause.step,
+        "message": cause.message,
+        "remedy": cause.remedy,
+        "explained": item.explained,
+        "differing": item.differing,
+        "bits": round(item.bits, 1),
+    }
+
+
+def _findings(check: Check) -> Iterator[Finding]:
+    """One finding for what differs, one for each cause that is stated."""
+    if check:
+        return
+    message = f"{check.differing} of {check.values} values of '{check.tensor}' differ"
+    causes = check.causes.stated if check.causes is not None else ()
+    remedy = "see the causes" if causes else "no single cause that was tried explains this; compare the layers before it"
+    yield Finding(
+        "differs", "error", check.layer, message, remedy, {"first": None if check.first is None else asdict(check.first)}
+    )
+    for item in causes:
+        cause = item.hypothesis
+        evidence = {"explained": item.explained, "differing": item.differing, "ambiguous": len(causes) > 1}
+        yield Finding(cause.cause, "error", cause.step, cause.message, cause.remedy, evidence)

@@ -1,0 +1,234 @@
+"""``npusim golden write``: a folder of golden vectors that compiles into the firmware and proves itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option
+from npusim.cli.output import count, paragraph, print_json, result_object, terminal_width
+from npusim.cli.progress import progress
+from npusim.cli.tables import Column, Row, render_table
+from npusim.errors import UsageError
+from npusim.golden.differences import StageDifference, compare_stages
+from npusim.golden.input_stage import InputStage
+from npusim.golden.samples import DEFAULT_SETS, pick_samples, read_samples
+from npusim.golden.writer import FORMATS, Options, check_destination, write_folder
+from npusim.session import InferenceSession
+from npusim.trace import step_kind
+
+__all__ = ["write_command"]
+
+COLUMNS: Final = (
+    Column("tensor", shrinks=True),
+    Column("kind"),
+    Column("role"),
+    Column("dtype"),
+    Column("shape"),
+    Column("crc32"),
+)
+
+COVERAGE: Final = (
+    Column("coverage: layer", shrinks=True),
+    Column("kind"),
+    Column("both\nrails", right=True),
+    Column("sign\nchange", right=True),
+    Column("shift\nboundary", right=True),
+    Column("range of\nsums", right=True),
+)
+"""Channels that saw what the title says, of those that can; and how much of its proven range the accumulator went through."""
+
+
+@click.command("write", short_help="Write a folder of golden vectors.")
+@model_argument
+@click.argument("inputs", metavar="[INPUTS]", required=False)
+@click.option("-o", "--output", required=True, metavar="DIR", help="Folder to write; it appears whole or not at all.")
+@click.option(
+    "--samples",
+    "wanted",
+    type=click.IntRange(min=1),
+    default=DEFAULT_SETS,
+    show_default=True,
+    metavar="N",
+    help="Number of sets. Of more samples in INPUTS those are chosen that cover most.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the samples that are made.")
+@click.option(
+    "--format",
+    "formats",
+    default="c,npz",
+    show_default=True,
+    metavar="LIST",
+    help=f"Files to write, separated by commas: {', '.join(FORMATS)}. vectors.npz is always written.",
+)
+@click.option(
+    "--layers",
+    "patterns",
+    multiple=True,
+    metavar="all|PATTERN|none",
+    help="Which inner tensors to keep: the result of every layer, or tensors by ONNX name, where *, ? and [...] match. May be "
+    "given several times.  [default: all]",
+)
+@click.option(
+    "--input-stage",
+    "variant",
+    type=click.Choice([str(variant) for variant in InputStage]),
+    default=str(InputStage.ONNX),
+    show_default=True,
+    help="Whose implementation of the input stage the vectors come from.",
+)
+@click.option(
+    "--skip-normalize",
+    is_flag=True,
+    help="The application computes the input stage and hands the model codes (SKIP_NORMALIZE).",
+)
+@click.option("--codes", is_flag=True, help="INPUTS holds these codes instead of values; implies --skip-normalize.")
+@click.option("--module-name", default="default", show_default=True, help="Module name that the model is compiled with.")
+@click.option("--directed", is_flag=True, help="Make samples for what INPUTS does not cover, and choose among all.")
+@click.option("--force", is_flag=True, help="Replace a golden folder that is there.")
+@quiet_option
+@json_option
+def write_command(
+    model: str,
+    inputs: str | None,
+    output: str,
+    wanted: int,
+    seed: int,
+    formats: str,
+    patterns: tuple[str, ...],
+    variant: str,
+    skip_normalize: bool,
+    codes: bool,
+    module_name: str,
+    directed: bool,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Write what a device must compute with MODEL, an .onnx file, to a folder of golden vectors.
+
+    INPUTS, a .npz file with an array for each input or a .npy, .csv or .parquet file, gives the samples; without it samples are
+    made that cover the model: extremes, both rails of every layer, values next to shift boundaries, ties, largest
+    accumulators. The folder holds manifest.json, vectors.npz, a copy of the model, test_vector.c and user_input_config.h
+    for the device project, and npusim_check.c, which runs every set on the device and compares exactly.
+
+    \b
+    Example: npusim golden write model.onnx -o golden_vectors
+    """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
+    options = Options(
+        formats=_formats(formats),
+        patterns=_patterns(patterns),
+        variant=InputStage(variant),
+        from_codes=skip_normalize or codes,
+        module=_module(module_name),
+        seed=seed,
+    )
+    if inputs is None and (codes or directed):
+        raise UsageError(f"{'--codes' if codes else '--directed'} is about INPUTS, which is missing; give a {INPUT_FILES} file")
+    check_destination(output, force=force)
+    _check_sources(output, model, inputs)
+    session = InferenceSession(model)
+    given = None if inputs is None else read_samples(session, inputs, codes_for=options.variant if codes else None)
+    with progress("choose", quiet=quiet) as report:
+        samples = pick_samples(session, given, wanted, directed=directed, seed=seed, progress=report)
+    manifest = write_folder(output, session, samples, options, force=force)
+    differences = None if given is None else compare_stages(session.program, given)
+    if as_json:
+        print_json(_as_object(session, manifest, differences, output))
+    else:
+        _print(manifest, differences, output)
+    return 0
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown or not names:
+        raise UsageError(f"--format '{text}': wanted some of {', '.join(FORMATS)}, separated by commas")
+    return names
+
+
+def _patterns(given: tuple[str, ...]) -> tuple[str, ...]:
+    if "none" in given and len(given) > 1:
+        raise UsageError("--layers none stands alone; leave out the other --layers")
+    if given == ("none",):
+        return ()
+    return tuple("*" if pattern == "all" else pattern for pattern in given) or ("*",)
+
+
+def _module(name: str) -> str:
+    if not (name.isascii() and name.isidentifier()):
+        raise UsageError(f"--module-name '{name}': wanted letters, digits and _, as in the names of the compiled model")
+    return name
+
+
+def _check_sources(output: str, *sources: str | None) -> None:
+    """A folder that is replaced must not hold what is read."""
+    folder = Path(os.path.realpath(output))
+    for source in sources:
+        if source is not None and folder in Path(os.path.realpath(source)).parents:
+            raise UsageError(f"{output}: holds '{source}', which is read; name another folder")
+
+
+def _as_object(
+    session: InferenceSession, manifest: Mapping[str, Any], differences: Sequence[StageDifference] | None, output: str
+) -> dict[str, Any]:
+    layers = [{"name": step.name, "tensor": step.tensors[-1], "kind": step_kind(step)} for step in session.program.steps]
+    totals = {
+        "sets": len(manifest["sets"]),
+        "layers": len(layers),
+        "tensors": len(manifest["tensors"]),
+        "files": len(manifest["files"]) + 1,
+        "bytes": sum(item["bytes"] for item in manifest["files"]),
+    }
+    return {
+        **result_object(session.model, ok=True, layers=layers, totals=totals),
+        "output": output,
+        "differences": None if differences is None else [item.as_json() for item in differences],
+        "manifest": manifest,
+    }
+
+
+def _print(manifest: Mapping[str, Any], differences: Sequence[StageDifference] | None, output: str) -> None:
+    rows = [
+        Row((item["name"], item["kind"] or "-", item["role"], item["dtype"], "x".join(map(str, item["shape"])), item["crc32"]))
+        for item in manifest["tensors"]
+    ]
+    for line in render_table(COLUMNS, rows, terminal_width()):
+        click.echo(line)
+    click.echo()
+    for line in render_table(COVERAGE, [_coverage_row(layer) for layer in manifest["coverage"]["layers"]], terminal_width()):
+        click.echo(line)
+    click.echo()
+    for text in _sentences(manifest, differences, output):
+        click.echo(paragraph(text, terminal_width()))
+
+
+def _coverage_row(layer: Mapping[str, Any]) -> Row:
+    shares = (layer["goals"].get(name) for name in ("both_rails", "sign_change", "boundary"))
+    shown = (f"{share['reached']}/{share['possible']}" if share and share["possible"] else "-" for share in shares)
+    sums = layer.get("accumulator")
+    return Row((layer["name"], layer["kind"], *shown, f"{sums['share']:.0%}" if sums else "-"))
+
+
+def _sentences(manifest: Mapping[str, Any], differences: Sequence[StageDifference] | None, output: str) -> Iterator[str]:
+    sets, reached = len(manifest["sets"]), manifest["coverage"]["total"]
+    yield f"coverage: the sets reach {reached['reached']:,} of {reached['possible']:,} goals not proven unreachable"
+    yield from (_difference(item, "the sets", "set") for item in manifest["input_stage"]["differences"])
+    yield from (_difference(item.as_json(), "INPUTS", "sample") for item in differences or () if item.samples > sets)
+    total = sum(item["bytes"] for item in manifest["files"])
+    yield f"{output}: {count(sets, 'set')}, {count(len(manifest['files']) + 1, 'file')}, {total:,} bytes beside the manifest"
+
+
+def _difference(item: Mapping[str, Any], where: str, noun: str) -> str:
+    if item["undefined"] is not None:
+        return f"input stage {item['variant']}: {item['undefined']}"
+    return (
+        f"input stage {item['variant']}: another code than the graph's for {item['different_values']:,} of "
+        f"{count(item['values'], 'value')} in {where}, which changes the outputs of {item['changed_outputs']:,} of "
+        f"{count(item['samples'], noun)}"
+    )

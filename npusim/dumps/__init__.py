@@ -1,0 +1,11 @@
+"""Reading what devices and debuggers save: console text, C arrays, memory saves, Intel hex, NumPy files.
+
+Nothing is guessed from values: a dump holds what its file says, and conversions to a tensor's type refuse what does not fit.
+"""
+
+from __future__ import annotations
+
+from npusim.dumps.dump import Dump, DumpArray, Role
+from npusim.dumps.reader import FORMATS, read_dump
+
+__all__ = ["FORMATS", "Dump", "DumpArray", "Role", "read_dump"]

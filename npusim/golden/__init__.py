@@ -1,0 +1,1 @@
+"""Golden vectors: inputs and exact results that catch a wrong device, and what a device's results say."""

@@ -1,0 +1,113 @@
+"""Where the implementations of the input stage part on given data, and which outputs that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.errors import UnsupportedError
+from npusim.golden.input_stage import InputStage, input_stages, stage_codes
+from npusim.graph import Array
+from npusim.program import Program
+from npusim.replay import run_with
+
+__all__ = ["StageDifference", "compare_stages"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageDifference:
+    """An implementation against the graph's own on some samples.
+
+    Attributes
+    ----------
+    variant
+        The implementation.
+    values, different_values
+        Input values, and those that become another code.
+    samples, different_samples
+        Samples, and those with such a value.
+    changed
+        Numbers of the samples whose outputs change.
+    undefined
+        Why the implementation cannot be said to exist for this model, None where it can; all numbers are 0 then.
+    """
+
+    variant: InputStage
+    values: int
+    different_values: int
+    samples: int
+    different_samples: int
+    changed: tuple[int, ...]
+    undefined: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, with the number of samples whose outputs change, and the first ten of them by number."""
+        return {
+            "variant": str(self.variant),
+            "values": self.values,
+            "different_values": self.different_values,
+            "samples": self.samples,
+            "different_samples": self.different_samples,
+            "changed_outputs": len(self.changed),
+            "first_changed": list(self.changed[:10]),
+            "undefined": self.undefined,
+        }
+
+
+def compare_stages(program: Program, inputs: Mapping[str, Array]) -> tuple[StageDifference, ...]:
+    """Hold every implementation of the input stage against the graph's own; empty for a model without an input stage.
+
+    Samples whose codes differ are run again from these codes.
+
+    Parameters
+    ----------
+    program
+        The program.
+    inputs
+        Samples by input name.
+    """
+    if not input_stages(program):
+        return ()
+    wanted = _codes(program, inputs, InputStage.ONNX)
+    return tuple(_compare(program, inputs, wanted, variant) for variant in InputStage if variant is not InputStage.ONNX)
+
+
+def _compare(
+    program: Program, inputs: Mapping[str, Array], wanted: Mapping[str, Array], variant: InputStage
+) -> StageDifference:
+    try:
+        codes = _codes(program, inputs, variant)
+    except UnsupportedError as error:
+        return StageDifference(variant, 0, 0, 0, 0, (), str(error))
+    unequal = {name: codes[name] != wanted[name] for name in wanted}
+    samples = len(next(iter(wanted.values())))
+    rows = np.flatnonzero(np.any([_by_sample(flags) for flags in unequal.values()], axis=0))
+    changed: tuple[int, ...] = ()
+    if rows.size:
+        chosen = {name: values[rows] for name, values in inputs.items()}
+        results = [run_with(program, chosen, {name: part[rows] for name, part in made.items()}) for made in (wanted, codes)]
+        differing = [_by_sample(results[0][name] != results[1][name]) for name in program.outputs]
+        changed = tuple(int(row) for row in rows[np.any(differing, axis=0)])
+    return StageDifference(
+        variant=variant,
+        values=sum(flags.size for flags in unequal.values()),
+        different_values=sum(int(np.count_nonzero(flags)) for flags in unequal.values()),
+        samples=samples,
+        different_samples=int(rows.size),
+        changed=changed,
+    )
+
+
+def _codes(program: Program, inputs: Mapping[str, Array], variant: InputStage) -> dict[str, Array]:
+    return {
+        stage.output: stage_codes(program, stage, inputs[program.resolve(stage.input)], variant)
+        for stage in input_stages(program)
+    }
+
+
+def _by_sample(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    return np.asarray(flags.reshape(len(flags), -1).any(axis=1))

@@ -1,0 +1,213 @@
+"""How far a supposed cause accounts for differences, and whether chance would do as well."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.graph import Array
+
+__all__ = ["ENOUGH", "Hypothesis", "Judgement", "Ranking", "judge", "rank"]
+
+ENOUGH: Final = 5.0
+"""Bits of evidence, less the logarithm of the number of causes tried, from which on a cause is stated: 1 chance in 32."""
+
+LEAST_SHARE: Final = 0.5
+"""A cause that leaves more differences than it explains is none."""
+
+SMOOTHING: Final = 4.0
+"""Differences that count as much as what is expected before any is seen."""
+
+USUAL: Final = 1 / 64
+"""Chance that an arbitrary error of an 8-bit code is a given one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hypothesis:
+    """A cause and what the device would have written because of it.
+
+    Attributes
+    ----------
+    cause
+        A name of the kind of cause, as in ``channels_last``.
+    message
+        A sentence.
+    remedy
+        What to do.
+    predicted
+        ``[sets, values]``, in the order of the dump.
+    known
+        Where the cause says what is written; None for everywhere.
+    step
+        Name of the layer that it is about.
+    price
+        Bits for choosing it among others of its family that are not listed.
+    fitted
+        Number of values that were used to choose it, and so prove nothing.
+    chance
+        Chance that it meets a value by accident, where that cannot be seen from the values.
+    """
+
+    cause: str
+    message: str
+    remedy: str
+    predicted: Array
+    known: npt.NDArray[np.bool_] | None = None
+    step: str | None = None
+    price: float = 0.0
+    fitted: int = 0
+    chance: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """A hypothesis held against a dump.
+
+    Attributes
+    ----------
+    hypothesis
+        The cause.
+    explained
+        Differing values that the cause predicts.
+    broken
+        Right values that it would have made wrong.
+    differing
+        Differing values in all.
+    bits
+        How much better than chance it does, in bits.
+    """
+
+    hypothesis: Hypothesis
+    explained: int
+    broken: int
+    differing: int
+    bits: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranking:
+    """What is left after weighing causes.
+
+    Attributes
+    ----------
+    stated
+        The causes that explain the most, without contradiction, and better than chance; several if they predict equally well.
+    possible
+        Causes without contradiction that explain at least half, but no better than chance does among so many.
+    tried
+        How many different predictions were tried.
+    """
+
+    stated: tuple[Judgement, ...]
+    possible: tuple[Judgement, ...]
+    tried: int
+
+
+def judge(hypothesis: Hypothesis, observed: Array, expected: Array) -> Judgement:
+    """Count what a cause explains, and weigh it.
+
+    Two things speak for a cause: that values it predicts are met, which chance does as often as the values and the
+    errors repeat; and that it changes only values which do differ.
+
+    Parameters
+    ----------
+    hypothesis
+        The cause.
+    observed, expected
+        What the device wrote and what is right, both ``[sets, values]`` in the order of the dump.
+
+    Examples
+    --------
+    >>> right, seen = np.array([[1, 2, 3, 4]]), np.array([[1, 9, 7, 4]])
+    >>> found = judge(Hypothesis("x", "", "", np.array([[1, 9, 7, 4]])), seen, right)
+    >>> found.explained, found.broken, found.differing
+    (2, 0, 2)
+    """
+    predicted = hypothesis.predicted
+    known = np.ones(observed.shape, np.bool_) if hypothesis.known is None else hypothesis.known
+    differs = observed != expected
+    met = (observed == predicted) & known
+    explained = int((differs & met).sum())
+    broken = int((~differs & known & ~met).sum())
+    differing = int(differs.sum())
+    weighed = differs & known
+    bits = 0.0
+    if explained and not broken:
+        chance = _chance(observed[weighed], expected[weighed], predicted[weighed])
+        chance = chance if hypothesis.chance is None else hypothesis.chance
+        count = int(weighed.sum()) - hypothesis.fitted
+        bits = _value_bits(max(explained - hypothesis.fitted, 0), count, chance)
+        if hypothesis.chance is None:
+            bits += _place_bits(int(known.sum()), int(weighed.sum()), int(((predicted != expected) & known).sum()))
+    return Judgement(hypothesis, explained, broken, differing, bits - hypothesis.price)
+
+
+def rank(hypotheses: Iterable[Hypothesis], observed: Array, expected: Array) -> Ranking:
+    """Weigh causes against each other.
+
+    Parameters
+    ----------
+    hypotheses
+        All causes to try.
+    observed, expected
+        As for :func:`judge`.
+    """
+    predictions: set[bytes] = set()
+    kept: list[Judgement] = []
+    for hypothesis in hypotheses:
+        predictions.add(hashlib.sha256(np.ascontiguousarray(hypothesis.predicted).tobytes()).digest())
+        judged = judge(hypothesis, observed, expected)
+        if judged.explained and not judged.broken and judged.explained >= LEAST_SHARE * judged.differing:
+            kept.append(judged)
+    tried = max(len(predictions), 1)
+    price = math.log2(tried)
+    kept.sort(key=lambda item: (-item.explained, -item.bits))
+    enough = [item for item in kept if item.bits - price >= ENOUGH]
+    stated = tuple(item for item in enough if item.explained == enough[0].explained)
+    possible: Sequence[Judgement] = () if stated else [item for item in kept if item.explained == kept[0].explained]
+    return Ranking(stated, tuple(possible), tried)
+
+
+def _chance(observed: npt.NDArray[Any], expected: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> float:
+    """The chance that a prediction meets a value if it were made for another place: by equal values, or by equal errors."""
+    wide = np.float64 if observed.dtype.kind == "f" else np.int64
+    values = _coincidence(observed.astype(wide), predicted.astype(wide))
+    errors = _coincidence(observed.astype(wide) - expected.astype(wide), predicted.astype(wide) - expected.astype(wide))
+    seen = observed.size / (observed.size + SMOOTHING)
+    return max(values, errors) * seen + USUAL * (1 - seen)
+
+
+def _coincidence(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
+    """The chance that two values drawn at random, one from each array, are equal."""
+    _, inverse = np.unique(np.concatenate([first, second]), return_inverse=True)
+    kinds = int(inverse.max()) + 1
+    shares = [np.bincount(part, minlength=kinds) / first.size for part in (inverse[: first.size], inverse[first.size :])]
+    return float(shares[0] @ shares[1])
+
+
+def _value_bits(met: int, count: int, chance: float) -> float:
+    """Bits against meeting at least so many of `count` values by chance (Chernoff's bound)."""
+    if met <= 0 or count <= 0 or met / count <= chance:
+        return 0.0
+    share = min(met / count, 1.0)
+    divergence = share * math.log2(share / chance)
+    if share < 1:
+        divergence += (1 - share) * math.log2((1 - share) / (1 - chance))
+    return count * divergence
+
+
+def _place_bits(size: int, differing: int, changed: int) -> float:
+    """Bits against `changed` places that all lie among the differing ones, halved since errors come in clusters."""
+    if changed > differing:
+        return 0.0
+    return 0.5 * (_log2_choices(size, differing) - _log2_choices(size - changed, differing - changed))
+
+
+def _log2_choices(total: int, chosen: int) -> float:
+    return (math.lgamma(total + 1) - math.lgamma(chosen + 1) - math.lgamma(total - chosen + 1)) / math.log(2)

@@ -1,0 +1,201 @@
+"""The input stage as devices compute it: three implementations of one formula, and how far they agree.
+
+A host CPU turns measured float32 values into codes before the first layer. Each channel has an offset, an integer multiplier
+and a shift n; ``p = (x + offset) * multiplier``, both operations rounded to float32. Then
+
+========= ======================================================================================================
+``onnx``  ``clip(floor(p * 2**-n))`` in float32, operation by operation as the graph is written.
+``c28``   ``floor(p)`` becomes an int32, which is shifted right by n and saturated to -128..127, whatever range the
+          graph names. Codes of an unsigned model are then the low 8 bits, so that -1 is read as 255. C2000 and AM26x.
+``mspm0`` ``p`` becomes an int32 as C converts it, **toward zero**, is shifted right by n and saturated to the graph's
+          range. MSPM0, and the formula in the compiler's header.
+========= ======================================================================================================
+
+A float beyond int32 becomes the nearest int32, as the processors' conversion instructions do it. Floors compose, so
+``c28`` equals ``onnx`` wherever p fits int32 and the range is -128..127; ``mspm0`` is one more where p is negative, not whole,
+and ``floor(p)`` and ``floor(p) + 1`` lie on two sides of a multiple of ``2**n``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.errors import InputError, InternalMismatchError, UnsupportedError
+from npusim.folding import evaluate_node
+from npusim.graph import Array
+from npusim.kernels.requantize import shift_right_floor
+from npusim.program import Clip, Program, QuantizeStage
+
+__all__ = ["InputStage", "StageParameters", "input_stages", "stage_codes", "stage_parameters", "values_for_codes"]
+
+_INT32 = np.iinfo(np.int32)
+
+SIGNED_BYTE: Final = Clip(-128, 127)
+"""What `c28` saturates to."""
+
+
+class InputStage(StrEnum):
+    """Implementations of the input stage."""
+
+    ONNX = "onnx"
+    C28 = "c28"
+    MSPM0 = "mspm0"
+
+
+@dataclass(frozen=True, slots=True)
+class StageParameters:
+    """What a device knows of an input stage, broadcastable to the input.
+
+    Attributes
+    ----------
+    offset
+        float32.
+    multiplier
+        float32 holding whole numbers.
+    shift
+        int64, not negative.
+    derived
+        True where the graph holds one factor ``multiplier * 2**-shift`` only. It is then split with the smallest shift that
+        leaves a whole multiplier; `mspm0` depends on that choice, the others do not.
+    """
+
+    offset: npt.NDArray[np.float32]
+    multiplier: npt.NDArray[np.float32]
+    shift: npt.NDArray[np.int64]
+    derived: bool
+
+
+def input_stages(program: Program) -> tuple[QuantizeStage, ...]:
+    """The stages that make codes of the model's inputs; empty for a model that takes codes."""
+    return tuple(stage for stage in program.quantize_stages if program.resolve(stage.input) in program.inputs)
+
+
+def stage_codes(program: Program, stage: QuantizeStage, values: Array, variant: InputStage) -> Array:
+    """Codes that an implementation of an input stage makes.
+
+    Parameters
+    ----------
+    program
+        The program the stage belongs to.
+    stage
+        One of :func:`input_stages`.
+    values
+        The model's input, float32, samples on the first axis.
+    variant
+        Which implementation.
+
+    Returns
+    -------
+    array
+        Codes in the element type that the program holds them in.
+
+    Raises
+    ------
+    UnsupportedError
+        If the stage is not of the form that the devices implement.
+
+    Examples
+    --------
+    With offset 0, multiplier 3 and shift 1, the value -0.5 gives p = -1.5: ``onnx`` floors -0.75 to -1, ``c28`` shifts
+    floor(-1.5) = -2 to -1, ``mspm0`` shifts -1 to -1. The value -0.25 gives p = -0.75 and the codes -1, -1 and 0.
+    """
+    stored = program.tensors[stage.output].stored
+    if variant is InputStage.ONNX:
+        return _as_written(program, stage, values).astype(stored)
+    known = stage_parameters(program, stage)
+    product = (values.astype(np.float32) + known.offset) * known.multiplier
+    whole = np.floor(product) if variant is InputStage.C28 else np.trunc(product)
+    integer = np.clip(whole.astype(np.float64), _INT32.min, _INT32.max).astype(np.int64)
+    clip = SIGNED_BYTE if variant is InputStage.C28 else stage.clip
+    codes = np.clip(shift_right_floor(integer, known.shift), clip.lower, clip.upper)
+    if stored == np.uint8:
+        codes = codes & 0xFF
+    return codes.astype(stored)
+
+
+def stage_parameters(program: Program, stage: QuantizeStage) -> StageParameters:
+    """Offset, multiplier and shift of an input stage.
+
+    Raises
+    ------
+    UnsupportedError
+        If the multiplier is not a whole number times a power of two, or larger than float32 holds exactly.
+    """
+    factors = [_constant(program, stage, index) for index, node in enumerate(stage.nodes) if node.op_type == "Mul"]
+    offset = stage.offset.astype(np.float32)
+    if len(factors) == 2 and bool((np.frexp(np.abs(factors[1]))[0] == 0.5).all()) and bool((factors[1] > 0).all()):
+        multiplier, shift, derived = factors[0], 1 - np.frexp(factors[1])[1].astype(np.int64), False
+    else:
+        multiplier, shift = _split(stage.multiplier)
+        derived = True
+    whole = bool((multiplier == np.rint(multiplier)).all()) and bool((np.abs(multiplier) < 2**24).all())
+    if not whole or bool((shift < 0).any()) or bool((shift > 31).any()) or len(factors) > 2:
+        raise UnsupportedError(
+            f"input stage '{stage.name}' is no offset, whole multiplier and shift, so devices' variants of it are not defined; "
+            f"use the input stage '{InputStage.ONNX}'"
+        )
+    return StageParameters(offset, multiplier.astype(np.float32), shift, derived)
+
+
+def values_for_codes(program: Program, stage: QuantizeStage, given: Array, variant: InputStage) -> Array:
+    """Float values from which an input stage makes given codes: the middle of each code's interval.
+
+    Parameters
+    ----------
+    program, stage, variant
+        As for :func:`stage_codes`.
+    given
+        Codes: integers, samples on the first axis, in the shape of the stage's output.
+
+    Raises
+    ------
+    InputError
+        If a code is one that the stage never makes.
+    """
+    codes = given.astype(np.int64)
+    factor = np.where(stage.multiplier == 0, 1.0, stage.multiplier)
+    middle = codes.astype(np.float64) + 0.5
+    if variant is InputStage.MSPM0:
+        # Toward zero, the products that become a negative code begin just above one less than where its interval starts.
+        middle = np.where(codes < 0, middle - np.ldexp(1.0, -stage_parameters(program, stage).shift), middle)
+    values = (middle / factor - stage.offset).astype(program.tensors[stage.input].dtype)
+    made = stage_codes(program, stage, values, variant)
+    wrong = made != codes
+    if wrong.any():
+        place = tuple(int(index) for index in np.argwhere(wrong)[0])
+        raise InputError(
+            f"input stage '{stage.name}' ({variant}) never makes the code {codes[place]} given at index {list(place)}; "
+            f"its codes lie from {stage.clip.lower} to {stage.clip.upper}"
+        )
+    return values
+
+
+def _as_written(program: Program, stage: QuantizeStage, values: Array) -> Array:
+    known = {stage.input: values}
+    for node in stage.nodes:
+        constants = {name: program.constants[name] for name in node.inputs if name in program.constants}
+        (known[node.outputs[0]],) = evaluate_node(node, {**constants, **known}, program.opset)
+    return known[stage.output]
+
+
+def _constant(program: Program, stage: QuantizeStage, index: int) -> npt.NDArray[np.float64]:
+    for name in stage.nodes[index].inputs:
+        if name in program.constants:
+            return program.constants[name].astype(np.float64)
+    raise InternalMismatchError(
+        f"'{stage.nodes[index].name}' of input stage '{stage.name}' has no constant; please report this"
+    )
+
+
+def _split(factor: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Whole multiplier and smallest shift, not negative, with ``multiplier * 2**-shift == factor``."""
+    shift = np.zeros(factor.shape, np.int64)
+    for bits in range(1, 32):
+        scaled = np.ldexp(factor, shift)
+        shift = np.where(scaled == np.rint(scaled), shift, bits)
+    return np.ldexp(factor, shift), shift
