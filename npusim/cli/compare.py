@@ -1,0 +1,106 @@
+"""``npusim compare``: which layer errs, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from npusim.cli.compare_exact import ExactAgainst, compare_exact
+from npusim.cli.compare_float import FloatOptions, compare_float
+from npusim.cli.compare_inputs import DEFAULT_SAMPLES, read_compared
+from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option, threads_option
+from npusim.comparison.exact_dump import LAYOUTS
+from npusim.comparison.float_comparison import is_quantized
+from npusim.dumps import read_dump
+from npusim.errors import UsageError
+from npusim.session import InferenceSession
+
+__all__ = ["compare_command"]
+
+RUNTIME = "ort"
+"""The word for onnxruntime."""
+
+
+@click.command("compare", short_help="Find the layer that errs, and why.")
+@model_argument
+@click.option(
+    "--against",
+    required=True,
+    metavar="OTHER",
+    help="A float or a quantized .onnx file, a dump, or 'ort' for onnxruntime.",
+)
+@click.option("--data", metavar="X.npz", help=f"Samples, a {INPUT_FILES} file; without it samples are generated.")
+@click.option(
+    "--labels", metavar="Y.npz", help="Classes or target values of the samples.  [default: the key 'label' in --data]"
+)
+@click.option("--samples", type=click.IntRange(min=1), metavar="N", help=f"Samples to generate.  [default: {DEFAULT_SAMPLES}]")
+@click.option("--seed", type=click.IntRange(min=0), metavar="S", help="Seed of the generated samples.  [default: 0]")
+@click.option("--tensor", metavar="NAME", help="For a dump of one array: the tensor that it holds.")
+@click.option("--layout", type=click.Choice(LAYOUTS), help="For a dump: the order of the values.  [default: nchw]")
+@click.option("--csv", "table", metavar="OUT.csv", help="Write the table of the layers.")
+@click.option(
+    "--csv-samples",
+    "samples_table",
+    metavar="OUT.csv",
+    help="Write the samples that flip or err most (float models only).",
+)
+@click.option("--report", metavar="OUT.html", help="Write a report that opens offline (float models only).")
+@click.option("--channels", is_flag=True, help="Put the numbers of each channel into the JSON object (float models only).")
+@click.option("--force", is_flag=True, help="Overwrite files that exist.")
+@threads_option
+@quiet_option
+@json_option
+def compare_command(
+    model: str,
+    against: str,
+    data: str | None,
+    labels: str | None,
+    samples: int | None,
+    seed: int | None,
+    tensor: str | None,
+    layout: str | None,
+    table: str | None,
+    samples_table: str | None,
+    report: str | None,
+    channels: bool,
+    force: bool,
+    threads: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Compare MODEL, a quantized .onnx file, with something else, layer by layer.
+
+    With the float model that was quantized: layers are aligned though names and nodes differ, the scales that the graph does
+    not carry are recovered, and for each layer the table says how large its error is, where it comes from (its inputs, the
+    weights, bias and scale, rounding, clipping), and what the output would win if this layer alone were float. Findings name
+    causes and remedies.
+
+    With another quantized model, onnxruntime or a device dump, every value must be equal; the first that is not is explained
+    with its arithmetic.
+
+    The exit code is 0 as expected, and 1 for a finding of severity error or a value that is not equal.
+
+    \b
+    Example: npusim compare model.onnx --against float.onnx --data recorded.npz
+    """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
+    options = FloatOptions(table, samples_table, report, channels, threads, quiet, as_json)
+    options.check((model, against, data, labels), force=force)
+    session = InferenceSession(model, threads=threads)
+    other, is_dump = None, False
+    if against != RUNTIME:
+        is_dump = Path(against).suffix.lower() != ".onnx"
+        other = None if is_dump else InferenceSession(against, threads=threads)
+    if not is_dump and (tensor is not None or layout is not None):
+        raise UsageError("--tensor and --layout are for dumps; leave them out here")
+    dump = read_dump(against) if is_dump else None
+    against_float = other is not None and not is_quantized(other.program)
+    feeds, known, source = read_compared(session, data, labels, samples, seed, extremes=not against_float)
+    if other is not None and against_float:
+        return compare_float(session, other, feeds, known, source, options)
+    if samples_table is not None or report is not None or channels or labels is not None:
+        raise UsageError(
+            "--csv-samples, --report, --channels and --labels are for comparisons with a float model; leave them out here"
+        )
+    exact = ExactAgainst(other, dump, tensor, layout or LAYOUTS[0])
+    return compare_exact(session, exact, feeds, source, quiet=quiet, as_json=as_json, table=table)

@@ -1,0 +1,112 @@
+"""The samples and labels that models are compared on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from npusim.array_files import list_npz, read_npz
+from npusim.cli.options import INPUT_FILES
+from npusim.comparison.labels import LABEL_KEYS, read_labels
+from npusim.conversion import convert_exactly
+from npusim.datasets import InputSpec, check_samples, read_inputs
+from npusim.errors import InputError, UsageError
+from npusim.graph import Array
+from npusim.program import Batching
+from npusim.sampling import generate_inputs
+from npusim.session import InferenceSession
+from npusim.simulation import input_specs
+
+__all__ = ["DEFAULT_SAMPLES", "read_compared"]
+
+DEFAULT_SAMPLES = 64
+
+
+def read_compared(
+    session: InferenceSession,
+    data: str | None,
+    labels: str | None,
+    samples: int | None,
+    seed: int | None,
+    *,
+    extremes: bool,
+) -> tuple[dict[str, Array], Array | None, dict[str, Any]]:
+    """Samples, labels, and what the JSON object says of them.
+
+    Parameters
+    ----------
+    session
+        The model that the samples are for.
+    data, labels
+        Files; without the first samples are generated. Labels may also stand in a .npz file of samples.
+    samples, seed
+        Of generated samples.
+    extremes
+        Whether generated samples begin with extremes, also beyond the range of the input stage.
+
+    Raises
+    ------
+    InputError
+        If a file does not fit.
+    UsageError
+        If options contradict each other.
+    """
+    if data is None:
+        if labels is not None:
+            raise UsageError("--labels are for the samples in --data; give both")
+        if session.program.batching is Batching.FIXED:
+            raise UsageError(f"no samples can be generated for {session.model.label}; give --data, a {INPUT_FILES} file")
+        chosen = 0 if seed is None else seed
+        wanted = DEFAULT_SAMPLES if samples is None else samples
+        feeds = generate_inputs(session.program, wanted, seed=chosen, extremes=extremes)
+        return feeds, None, {"path": None, "seed": chosen}
+    if samples is not None or seed is not None:
+        raise UsageError("--samples and --seed are for generated samples; leave them out where --data is given")
+    feeds = _read_samples(data, input_specs(session))
+    count = len(next(iter(feeds.values())))
+    found = read_labels(labels, count) if labels is not None else _labels_beside(data, count, session)
+    return feeds, found, {"path": data, "seed": None}
+
+
+def _read_samples(path: str, specs: list[InputSpec]) -> dict[str, Array]:
+    """The samples; of a .npz file whose names say nothing, the only array that fits the only input."""
+    if Path(path).suffix.lower() != ".npz" or len(specs) != 1 or specs[0].name in list_npz(path):
+        return read_inputs(path, specs)
+    arrays = read_npz(path, list_npz(path))
+    fitting = {key: array for key, array in arrays.items() if _fits(array, specs[0])}
+    if len(fitting) != 1:
+        return read_inputs(path, specs)
+    key, array = next(iter(fitting.items()))
+    where = f"{path}: array '{key}'"
+    check_samples(array, specs[0], where)
+    return {specs[0].name: convert_exactly(array, specs[0].dtype, where)}
+
+
+def _fits(array: Array, spec: InputSpec) -> bool:
+    try:
+        check_samples(array, spec, "")
+    except InputError:
+        return False
+    return array.dtype.kind in "iuf"
+
+
+def _labels_beside(path: str, count: int, session: InferenceSession) -> Array | None:
+    """Labels in the same .npz file, one for each sample; class numbers that the output has no scores for are left alone."""
+    if Path(path).suffix.lower() != ".npz":
+        return None
+    keys = [key for key in LABEL_KEYS if key in list_npz(path)]
+    if len(keys) != 1:
+        return None
+    values = read_npz(path, keys)[keys[0]]
+    if values.dtype.kind not in "iuf" or values.ndim == 0 or len(values) != count:
+        raise InputError(
+            f"{path}: array '{keys[0]}' has shape {list(values.shape)}, wanted one label for each of {count} samples; name the "
+            "labels with --labels, or save them under another name"
+        )
+    output = session.program.tensors.get(session.program.resolve(session.program.outputs[0]))
+    scores = 0 if output is None else int(np.prod(output.shape))
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64) if int(values.max()) < scores or scores == 1 else None
+    return values.astype(np.float64)

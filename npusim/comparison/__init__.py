@@ -1,0 +1,1 @@
+"""Comparing a quantized model with its float model, with another quantized model, or with what a device gave."""

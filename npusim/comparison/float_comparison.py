@@ -1,0 +1,288 @@
+"""Comparing a quantized model with its float model, layer by layer: which layer errs, and why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from npusim.comparison.alignment import Alignment, align
+from npusim.comparison.experiments import Experiments, experiment_samples, run_experiments
+from npusim.comparison.float_graph import ACTIVATIONS, FloatGraph
+from npusim.comparison.layer_result import LayerPair, LayerScales
+from npusim.comparison.measuring import LayerMeasure, rails_of
+from npusim.comparison.outputs import OutputMeasure, OutputScale, output_scales
+from npusim.comparison.result import FloatComparison, LayerComparison
+from npusim.comparison.scales import recover_scales
+from npusim.engine.runner import available_threads
+from npusim.errors import InputError, UsageError
+from npusim.graph import Array
+from npusim.program import Batching, IntegerLayer, Program, Step
+from npusim.session import InferenceSession
+
+__all__ = ["compare_with_float", "is_quantized"]
+
+ELEMENTS: Final = 2**21
+"""Elements of all tensors of both models that are held at once, about."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+def is_quantized(program: Program) -> bool:
+    """Whether a program has layers in integers; a float model has none."""
+    return bool(program.layers)
+
+
+def compare_with_float(
+    quantized: InferenceSession | str | os.PathLike[str] | bytes,
+    reference: InferenceSession | str | os.PathLike[str] | bytes,
+    feeds: Mapping[str, Array],
+    *,
+    labels: Array | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> FloatComparison:
+    """Compare a quantized model with its float model on samples.
+
+    Parameters
+    ----------
+    quantized
+        The quantized model: a session, the path of an .onnx file, or its content.
+    reference
+        The float model that was quantized, alike. Names and nodes may differ; batch norms may be folded or not.
+    feeds
+        Samples for the inputs of the quantized model; both models must take the same. Memory-mapped arrays are read piece by
+        piece.
+    labels
+        What the samples really are: class numbers, below 0 for a sample without, or target values. One for each sample.
+    threads
+        Layers measured at the same time; by default one for each processor. No result depends on it.
+    progress
+        Called now and then.
+
+    Returns
+    -------
+    FloatComparison
+        Errors over all samples, and attributions over some, spread evenly over them.
+
+    Raises
+    ------
+    InputError
+        If the samples do not fit both models, or labels not the samples.
+    UsageError
+        If the first model is not quantized, the second one is, or they do not belong together.
+    UnsupportedError
+        If a model cannot be simulated.
+
+    Examples
+    --------
+    >>> comparison = compare_with_float("motor_8bit.onnx", "motor_float.onnx", {"input": x})  # doctest: +SKIP
+    >>> min(comparison.layers, key=lambda layer: layer.metrics.sqnr_db).name  # doctest: +SKIP
+    '/features.5/Clip_1'
+    """
+    first, second = _session(quantized), _session(reference)
+    alignment = _aligned(first, second)
+    _check_samples(first.program, feeds, labels)
+    scales = recover_scales(alignment, first.program, second.program)
+    outputs = output_scales(alignment, scales, first.program, second.program)
+    comparison = _Comparison(first, second, alignment, scales, outputs, len(next(iter(feeds.values()))))
+    comparison.measure(feeds, labels, available_threads() if threads is None else threads, progress)
+    chosen = experiment_samples(first.program, comparison.samples)
+    subset = {name: np.asarray(array)[list(chosen)] for name, array in feeds.items()}
+
+    def report(done: int, total: int) -> None:
+        if progress is not None:
+            progress("experiments", done, total)
+
+    experiments = run_experiments(first, second, alignment, scales, outputs, subset, progress=report)
+    return comparison.result(experiments)
+
+
+def _session(model: InferenceSession | str | os.PathLike[str] | bytes) -> InferenceSession:
+    return model if isinstance(model, InferenceSession) else InferenceSession(model)
+
+
+def _aligned(quantized: InferenceSession, reference: InferenceSession) -> Alignment:
+    """The alignment, if the two belong together."""
+    first, second = quantized.program, reference.program
+    if not is_quantized(first):
+        raise UsageError(f"{quantized.model.label} has no layers in integers; give the quantized model first")
+    if is_quantized(second):
+        raise UsageError(f"{reference.model.label} has layers in integers; a float model has none")
+    for session in (quantized, reference):
+        if session.program.batching is Batching.FIXED:
+            raise UsageError(f"{session.model.label} has no batch axis of one sample; export it with a batch of 1")
+    shapes = [[program.tensors[name].shape for name in program.inputs] for program in (first, second)]
+    if shapes[0] != shapes[1]:
+        raise UsageError(
+            f"the inputs of {quantized.model.label} have shapes {_show(shapes[0])}, those of {reference.model.label} "
+            f"{_show(shapes[1])}; give the float model of this network"
+        )
+    alignment = align(first, second)
+    if not alignment.linear:
+        raise UsageError(
+            f"no layer of {quantized.model.label} has a counterpart in {reference.model.label}"
+            f"{_first_reason(alignment)}; give the float model of this network"
+        )
+    return alignment
+
+
+def _first_reason(alignment: Alignment) -> str:
+    return f" ('{alignment.unpaired[0].step}': {alignment.unpaired[0].reason})" if alignment.unpaired else ""
+
+
+def _show(shapes: list[tuple[int, ...]]) -> str:
+    return ", ".join(str(list(shape)) for shape in shapes)
+
+
+def _check_samples(program: Program, feeds: Mapping[str, Array], labels: Array | None) -> None:
+    counts = {name: len(feeds[name]) for name in program.inputs if name in feeds}
+    if len(counts) < len(program.inputs) or len(set(counts.values())) != 1 or 0 in counts.values():
+        raise InputError(
+            f"the samples are {counts or 'none'}, wanted at least one, the same number for each of "
+            f"{', '.join(repr(name) for name in program.inputs)}"
+        )
+    count = next(iter(counts.values()))
+    if labels is not None and len(labels) != count:
+        raise InputError(f"there are {len(labels)} labels for {count} samples; give one for each")
+
+
+@dataclass(slots=True)
+class _Comparison:
+    """The two models side by side, and what was measured of each layer."""
+
+    quantized: InferenceSession
+    reference: InferenceSession
+    alignment: Alignment
+    scales: Mapping[str, LayerScales]
+    outputs: tuple[OutputScale, ...]
+    samples: int
+    measures: Mapping[str, LayerMeasure] | None = None
+    output_measures: tuple[OutputMeasure, ...] = ()
+
+    def measure(self, feeds: Mapping[str, Array], labels: Array | None, threads: int, progress: Progress | None) -> None:
+        """Run all samples through both models, piece by piece."""
+        steps = {step.name: step for step in self.quantized.program.steps}
+        self.measures = {
+            pair.step: LayerMeasure(
+                self.scales[pair.step],
+                rails_of(steps[pair.step], self.quantized.program),
+                self._is_relu(pair),
+                self.samples,
+            )
+            for pair in self.alignment.pairs
+        }
+        self.output_measures = tuple(OutputMeasure(one, labels) for one in self.outputs)
+        with ThreadPoolExecutor(threads, "npusim-compare") as pool:
+            for start, chunk in self._chunks(feeds):
+                codes, values = self._run(chunk)
+                jobs = [
+                    pool.submit(self.measures[pair.step].take, values[pair.float_tensor], self._reshaped(pair, codes, values))
+                    for pair in self.alignment.pairs
+                ]
+                for measure in self.output_measures:
+                    measure.take(values[measure.scale.float_tensor], codes[measure.scale.tensor])
+                for job in jobs:
+                    job.result()
+                if progress is not None:
+                    progress("samples", min(start + self._size, self.samples), self.samples)
+
+    def result(self, experiments: Experiments) -> FloatComparison:
+        """Everything put together."""
+        known = set(self.alignment.meaning)
+        producers = {step.tensors[-1]: step.name for step in self.quantized.program.steps}
+        layers = tuple(self._layer(pair, experiments, producers, known) for pair in self.alignment.pairs)
+        real = [one.tensor for one in self.outputs if not self.quantized.program.tensors[one.tensor].is_integer]
+        spreads = [self.scales[producers[name]].spread for name in real]
+        agreements = [one for one in spreads if one is not None]
+        return FloatComparison(
+            samples=self.samples,
+            experiment_samples=experiments.samples,
+            experiment_sqnr_db=experiments.sqnr_db,
+            layers=layers,
+            unpaired=self.alignment.unpaired,
+            unpaired_float=self.alignment.unpaired_float,
+            outputs=tuple(measure.result() for measure in self.output_measures),
+            scale_agreement=max(agreements) if agreements else None,
+        )
+
+    @property
+    def _size(self) -> int:
+        """Samples of one piece."""
+        sizes = (
+            sum(int(np.prod(program.tensors[name].shape)) for step in program.steps for name in step.tensors[-1:])
+            for program in (self.quantized.program, self.reference.program)
+        )
+        return max(1, min(1024, ELEMENTS // max(sum(sizes), 1)))
+
+    def _chunks(self, feeds: Mapping[str, Array]) -> Iterator[tuple[int, dict[str, Array]]]:
+        for start in range(0, self.samples, self._size):
+            yield start, {name: np.asarray(array[start : start + self._size]) for name, array in feeds.items()}
+
+    def _run(self, chunk: Mapping[str, Array]) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        program, reference = self.quantized.program, self.reference.program
+        codes = self.quantized.trace(chunk, [pair.tensor for pair in self.alignment.pairs])
+        renamed = dict(zip(reference.inputs, (chunk[name] for name in program.inputs), strict=True))
+        return codes, self.reference.trace(renamed, [pair.float_tensor for pair in self.alignment.pairs])
+
+    @staticmethod
+    def _reshaped(pair: LayerPair, codes: Mapping[str, Array], values: Mapping[str, Array]) -> Array:
+        """Codes in the shape of the float tensor where one of the models has dropped axes of size 1."""
+        return codes[pair.tensor].reshape(values[pair.float_tensor].shape) if pair.squeezed else codes[pair.tensor]
+
+    def _is_relu(self, pair: LayerPair) -> bool:
+        """Whether the float tensor cannot be negative because of an activation, also behind what keeps that so."""
+        producers = FloatGraph(self.reference.program).producers
+        name = pair.float_tensor
+        while name in producers and producers[name].operator not in ACTIVATIONS:
+            kept = producers[name].operator in ("MaxPool", "AveragePool", "GlobalAveragePool", "Flatten", "Reshape", "Resize")
+            if not kept:
+                return False
+            name = self.reference.program.inputs_of(producers[name])[0]
+        return name in producers
+
+    def _layer(
+        self, pair: LayerPair, experiments: Experiments, producers: Mapping[str, str], known: set[str]
+    ) -> LayerComparison:
+        program = self.quantized.program
+        index, step = next(one for one in enumerate(program.steps) if one[1].name == pair.step)
+        measure = (self.measures or {})[pair.step]
+        codes, errors = measure.histograms()
+        weights, bits, bias = _weights(step)
+        shape = program.tensors[pair.tensor].shape[1:]
+        return LayerComparison(
+            index=index,
+            name=pair.step,
+            kind=pair.kind,
+            tensor=pair.tensor,
+            operator=pair.operator,
+            inputs=tuple(producers.get(name, name) for name in program.inputs_of(step) if name in known),
+            shape=shape,
+            channel_axis=1 if shape else 0,
+            weight_bits=bits,
+            weight_range=None if weights is None else (int(weights.min()), int(weights.max())),
+            weight_shape=None if weights is None else weights.shape,
+            bias_range=None if bias is None else (int(bias.min()), int(bias.max())),
+            pair=pair,
+            scales=measure.fitted_scales(),
+            metrics=measure.metrics(),
+            codes=measure.code_use(),
+            channels=measure.channel_metrics(),
+            attribution=experiments.attributions.get(pair.step),
+            effect=experiments.effects.get(pair.step),
+            code_histogram=codes,
+            error_histogram=errors,
+            scatter=measure.scatter(),
+        )
+
+
+def _weights(step: Step) -> tuple[Array | None, int | None, Array | None]:
+    """Weights, their bits and biases of an integer layer."""
+    if not isinstance(step, IntegerLayer):
+        return None, None, None
+    return step.weights, step.weight_bits, None if step.requantization is None else step.requantization.bias

@@ -1,0 +1,257 @@
+"""What comparing gives for one layer: the alignment, the scales, errors in numbers, where they come from, what they do.
+
+Real units are those of the float model. One LSB of a layer is its output scale: ``real = (code - zero_point) * scale``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from npusim.comparison.attribution_result import PART_NAMES, Attribution, ErrorPart, Introduced, LayerEffect
+from npusim.comparison.code_sums import IntegerArray
+from npusim.comparison.sums import FloatArray
+
+__all__ = [
+    "PART_NAMES",
+    "Attribution",
+    "ChannelMetrics",
+    "CodeUse",
+    "Confidence",
+    "ErrorMetrics",
+    "ErrorPart",
+    "Introduced",
+    "LayerEffect",
+    "LayerPair",
+    "LayerScales",
+    "Scatter",
+    "UnpairedLayer",
+]
+
+
+class Confidence(StrEnum):
+    """How sure it is that two tensors mean the same.
+
+    CERTAIN: weights that fit channel by channel, or a node that only this one can be, behind what is certain. LIKELY: the
+    structure says so, but nothing else does, or the weights fit only roughly. UNSURE: the weights do not fit.
+    """
+
+    CERTAIN = "certain"
+    LIKELY = "likely"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerPair:
+    """A step of the quantized program and the tensor of the float model that means what the step produces.
+
+    Attributes
+    ----------
+    step, kind, tensor
+        The step, its kind (a layer kind, ``QUANTIZE`` or ``HOST``) and the tensor it produces.
+    operator
+        For ``HOST``: the ONNX operator.
+    float_tensor
+        Tensor of the float model with the same meaning.
+    float_nodes
+        Nodes of the float model between what the step reads and `float_tensor`; none where the step only changes the scale.
+    confidence, reason
+        How sure, and why, as a sentence.
+    weight_correlation
+        For layers with weights: cosine of the integer weights of each output channel and the float ones (batch norm folded),
+        ``[channels]``; 0 where one of them is zero.
+    squeezed
+        Whether the two tensors differ in axes of size 1, which one of the models drops earlier; the elements are the same.
+    """
+
+    step: str
+    kind: str
+    tensor: str
+    operator: str | None
+    float_tensor: str
+    float_nodes: tuple[str, ...]
+    confidence: Confidence
+    reason: str
+    weight_correlation: FloatArray | None
+    squeezed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnpairedLayer:
+    """A step of the quantized program without a counterpart, and why."""
+
+    step: str
+    kind: str
+    tensor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerScales:
+    """The real value of one LSB, recovered in several ways that must agree.
+
+    Attributes
+    ----------
+    output
+        Nominal scale of the layer's codes, the one that the exporter meant: an average pool is to keep the scale of its input.
+    zero_point
+        The code that stands for 0.
+    input
+        Nominal scale of the (first) input; None for the input of the network.
+    weights
+        Scale of the weights by least squares against the float weights, ``[channels]``; None for layers without.
+    by_channel
+        ``input * weights * 2**shift / scale`` of each channel, which `output` is the median of, ``[channels]``; for an input
+        stage the scale that each channel's multiplier gives.
+    spread
+        Largest ``|by_channel / output - 1|``; None without channels to compare.
+    gain
+        For AVGPOOL: by how much the codes are too large for `output`, ``area * scale / 2**shift``; otherwise 1.
+    fitted
+        Scale by least squares of the codes against the float tensor, over all samples; NaN when all codes are zero.
+    fitted_difference
+        ``fitted / output - 1``: what the codes really are against what they were meant to be.
+    bias_input
+        The input scale that the exporter must have had in mind when it rounded the biases, by least squares of the float
+        biases; None where biases are too small to tell.
+    bias_difference
+        ``bias_input / input - 1``.
+    agreed
+        Whether all inputs of the layer have the scale that the layer adds them with; false for a residual of two scales.
+    """
+
+    output: float
+    zero_point: float = 0.0
+    input: float | None = None
+    weights: FloatArray | None = None
+    by_channel: FloatArray | None = None
+    spread: float | None = None
+    gain: float = 1.0
+    fitted: float = float("nan")
+    fitted_difference: float = float("nan")
+    bias_input: float | None = None
+    bias_difference: float | None = None
+    agreed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorMetrics:
+    """Error of a layer's output against the float tensor, over all samples, elements and channels.
+
+    Attributes
+    ----------
+    values
+        Values compared.
+    sqnr_db, cosine, r_squared
+        Without a unit.
+    fitted_sqnr_db
+        SQNR if the codes had the best common scale instead of the nominal one: what is left when a gain is forgiven.
+    mean_error, mean_absolute_error, root_mean_square_error, largest_error
+        In real units; `mean_error` has a sign, positive where the quantized value is too large.
+    mean_error_lsb, root_mean_square_error_lsb, largest_error_lsb
+        The same in LSB of the layer's output.
+    """
+
+    values: int
+    sqnr_db: float
+    cosine: float
+    r_squared: float
+    fitted_sqnr_db: float
+    mean_error: float
+    mean_absolute_error: float
+    root_mean_square_error: float
+    largest_error: float
+    mean_error_lsb: float
+    root_mean_square_error_lsb: float
+    largest_error_lsb: float
+
+
+@dataclass(frozen=True, slots=True)
+class CodeUse:
+    """How a layer's codes use their range.
+
+    Attributes
+    ----------
+    lower, upper
+        The rails: the clip, or the proven range where there is none. Of a tensor without either: the range of the histogram.
+    has_rails
+        Whether `lower` and `upper` are rails. Where they are not, no code is on one and `range_used` is NaN.
+    smallest, largest
+        Codes seen.
+    share_on_lower, share_on_upper
+        Share of the codes on a rail. Of unsigned codes behind a ReLU, those on the lower rail are zeros, not saturation.
+    lower_is_relu
+        Whether the lower rail is the float model's own ReLU.
+    range_used
+        Codes from the smallest to the largest seen over the codes that there are.
+    dead_channels
+        Channels that are the same for every sample.
+    float_dead_channels
+        Channels whose float tensor is the same for every sample: these were dead before.
+    """
+
+    lower: int
+    upper: int
+    has_rails: bool
+    smallest: float
+    largest: float
+    share_on_lower: float
+    share_on_upper: float
+    lower_is_relu: bool
+    range_used: float
+    dead_channels: tuple[int, ...]
+    float_dead_channels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelMetrics:
+    """The same for each output channel, float64 ``[channels]`` each.
+
+    Attributes
+    ----------
+    sqnr_db, cosine, mean_error, root_mean_square_error, largest_error
+        As in `ErrorMetrics`, in real units.
+    mean_error_lsb, largest_error_lsb
+        In LSB.
+    float_smallest, float_largest
+        Range of the float tensor.
+    code_smallest, code_largest
+        Codes seen.
+    share_on_lower, share_on_upper, range_used
+        As in `CodeUse`.
+    """
+
+    sqnr_db: FloatArray
+    cosine: FloatArray
+    mean_error: FloatArray
+    root_mean_square_error: FloatArray
+    largest_error: FloatArray
+    mean_error_lsb: FloatArray
+    largest_error_lsb: FloatArray
+    float_smallest: FloatArray
+    float_largest: FloatArray
+    code_smallest: FloatArray
+    code_largest: FloatArray
+    share_on_lower: FloatArray
+    share_on_upper: FloatArray
+    range_used: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scatter:
+    """A bounded selection of values, spread evenly over the samples, for a scatter plot.
+
+    Attributes
+    ----------
+    float_values, quantized_values
+        Real units, float64 ``[points]``.
+    codes
+        float64 ``[points]``.
+    channels
+        Channel of each point, int64.
+    """
+
+    float_values: FloatArray
+    quantized_values: FloatArray
+    codes: FloatArray
+    channels: IntegerArray

@@ -1,0 +1,7 @@
+"""A comparison as one HTML file that opens offline: no script, no request, readable in print and in the dark."""
+
+from __future__ import annotations
+
+from npusim.comparison.report.page import ReportContent, render_report, write_report
+
+__all__ = ["ReportContent", "render_report", "write_report"]
