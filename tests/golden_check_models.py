@@ -16,7 +16,7 @@ from support import ROOT
 
 __all__ = ["MODELS", "feeds_for", "session_for", "write_golden"]
 
-MODELS = ("vibration_w8", "vibration_w4", "wide", "residual", "picture")
+MODELS = ("vibration_w8", "vibration_w4", "wide", "residual", "picture", "one_by_one")
 
 
 @cache
@@ -24,7 +24,7 @@ def session_for(name: str) -> InferenceSession:
     """A model by name, planned once."""
     if name.startswith("vibration"):
         return InferenceSession(ROOT / "golden" / f"{name}.onnx")
-    return InferenceSession({"wide": wide, "residual": residual, "picture": picture}[name]())
+    return InferenceSession({"wide": wide, "residual": residual, "picture": picture, "one_by_one": one_by_one}[name]())
 
 
 def feeds_for(name: str) -> dict[str, np.ndarray]:
@@ -79,3 +79,11 @@ def picture() -> bytes:
     sketch = Sketch(4, 6, 5)
     hidden = sketch.layer(sketch.weights(8, 4, 3, 3), pads=[1, 1, 1, 1])
     return sketch.finish(sketch.layer(sketch.weights(4, 8, 1, 1), source=hidden, clip=(-128, 127)))
+
+
+def one_by_one() -> bytes:
+    """A network whose output has no batch axis, so that samples are run one after the other."""
+    sketch = Sketch(4, 12, 1)
+    hidden = sketch.layer(sketch.weights(8, 4, 3, 1), pads=[1, 0, 1, 0])
+    codes = sketch.layer(sketch.weights(4, 8, 1, 1), source=hidden, clip=(-128, 127))
+    return sketch.finish(sketch.graph.node("Squeeze", codes))

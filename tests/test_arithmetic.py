@@ -7,15 +7,18 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from builders import GraphBuilder
 from command_line import model_with_float_layer
 from npusim import InferenceSession
 from npusim.comparison.arithmetic import ElementArithmetic, explain_element
+from npusim.comparison.pairing import pair_steps
 from npusim.errors import UnknownTensorError, UsageError
 from npusim.program import Clip, HostOperation, IntegerLayer, Tap, TapSource
 from npusim.trace import Trace
 from sketch import Sketch
+from strategies import Network, networks
 from support import Export
 
 IDENTITY = ([0.0] * 2, [1] * 2, [0] * 2)
@@ -179,25 +182,43 @@ def test_what_does_not_exist_is_refused(
         explain_element(session, {"input": np.zeros((1, 4, 16, 1), np.float32)}, names.get(layer, layer), sample, index)
 
 
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(networks())
+def test_every_layer_of_a_random_network_is_explained_as_the_trace_has_it(network: Network) -> None:
+    session = InferenceSession(network.model)
+    feeds = {"input": np.random.default_rng(network.seed).normal(0, 1, (2, *network.shape)).astype(np.float32)}
+    assert _check_elements(session, feeds, network.seed) == len(network.kinds) + 1
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(networks())
+def test_a_random_network_is_paired_with_itself(network: Network) -> None:
+    program = InferenceSession(network.model).program
+    pairing = pair_steps(program, program)
+    assert [one.name for one, _ in pairing.pairs] == [other.name for _, other in pairing.pairs]
+    assert (pairing.only_first, pairing.only_second) == ((), ())
+
+
 def test_every_layer_of_an_export_is_explained_as_the_trace_has_it(export: Export) -> None:
     session = InferenceSession(export.model)
-    name = session.get_inputs()[0].name
-    x = export.inputs()[[3, 68]]
-    trace = session.trace({name: x})
-    generator = np.random.default_rng(0)
-    explained_steps = 0
-    for step in session.program.steps:
-        if isinstance(step, HostOperation):
-            continue
+    feeds = {session.get_inputs()[0].name: export.inputs()[[3, 68]]}
+    assert _check_elements(session, feeds, 0) == len(session.program.layers) + len(session.program.quantize_stages) > 1
+
+
+def _check_elements(session: InferenceSession, feeds: dict[str, np.ndarray], seed: int) -> int:
+    """Explain the first, the last and another element of each step for the second sample; gives the number of steps."""
+    trace = session.trace(feeds)
+    generator = np.random.default_rng(seed)
+    steps = [step for step in session.program.steps if not isinstance(step, HostOperation)]
+    for step in steps:
         shape = session.program.tensors[step.tensors[-1]].shape[1:]
         for flat in {0, math.prod(shape) - 1, int(generator.integers(math.prod(shape)))}:
             index = tuple(int(item) for item in np.unravel_index(flat, shape))
-            found = explain_element(session, {name: x}, step.name, 1, index)
+            found = explain_element(session, feeds, step.name, 1, index)
             assert found.code == trace[step.tensors[-1]][(1, *index)], (step.name, index)
             if isinstance(step, IntegerLayer):
                 _check_inner_tensors(step, found, trace, flat)
-        explained_steps += 1
-    assert explained_steps == len(session.program.layers) + len(session.program.quantize_stages) > 1
+    return len(steps)
 
 
 def _check_inner_tensors(layer: IntegerLayer, found: ElementArithmetic, trace: Trace, flat: int) -> None:

@@ -14,6 +14,7 @@ from dump_files import intel_hex, npy, npz, save, words
 from golden_check_models import feeds_for, session_for, write_golden
 from npusim.golden.fault_runs import run_with_fault
 from npusim.golden.faults import Fault, FaultKind
+from npusim.program import Batching
 from support import ROOT
 
 MODEL = ROOT / "golden" / "vibration_w8.onnx"
@@ -271,6 +272,20 @@ def test_another_input_stage_is_found_in_a_test_vector(tmp_path: Path) -> None:
     value = checked_json("golden_check", call("golden", "check", MODEL, "--dump", path / "test_vector.c", "--json"))
     (layer,) = value["layers"]
     assert "input_stage_mspm0" in [cause["cause"] for cause in (*layer["causes"], *layer["possible"])]
+
+
+def test_an_output_without_a_batch_axis(tmp_path: Path) -> None:
+    model = save(tmp_path / "model.onnx", session_for("one_by_one").model.content)
+    feeds = feeds_for("one_by_one")
+    np.savez(tmp_path / "inputs.npz", **feeds)
+    (name,) = session_for("one_by_one").program.outputs
+    assert session_for("one_by_one").program.batching is Batching.SINGLE
+    values = session_for("one_by_one").trace(feeds, [name])[name]
+    path = save(tmp_path / "a.txt", " ".join(f"{value:g}" for value in values.ravel()))
+    value = checked_json(
+        "golden_check", call("golden", "check", model, "--inputs", tmp_path / "inputs.npz", "--dump", path, "--json")
+    )
+    assert (value["layers"][0]["sets"], value["totals"]["differing"]) == ([0, 1, 2, 3, 4, 5], 0)
 
 
 def test_help_has_an_example() -> None:

@@ -273,6 +273,7 @@ def compared(name: str, gain: float, **settings: Any) -> SimpleNamespace:
         ({"gain": 0.0, "kind": "GCONV", "offset": -128.0}, []),
         ({"gain": 0.0, "died": (0, 1, 3)}, ["dead_channels"]),
         ({"gain": 0.0, "died": (1,)}, []),
+        ({"gain": 0.0, "died": (0,), "kind": "HOST"}, []),
     ],
 )
 def test_what_only_the_float_model_shows(settings: dict[str, Any], rules: list[str]) -> None:
@@ -299,6 +300,17 @@ def test_operands_of_two_scales(scale: float, severity: str | None) -> None:
     comparison: Any = SimpleNamespace(layers=(first, second, total))
     found = [(finding.rule, finding.layer, finding.severity) for finding in find_causes(session.program, comparison=comparison)]
     assert found == ([("mixed_scales", names[2], severity)] if severity else [])
+
+
+def test_a_channel_is_dead_where_it_dies_and_not_in_the_pool_behind() -> None:
+    graph, codes = start()
+    pooled = graph.node("MaxPool", convolved(graph, codes), kernel_shape=[2, 1], strides=[2, 1])
+    session = InferenceSession(graph.model(pooled))
+    first, second = (layer.name for layer in session.program.layers)
+    layers = compared(first, 0.0, died=(0,)), compared(second, 0.0, died=(0, 2), kind="MAXPOOL", bits=None, inputs=(first,))
+    comparison: Any = SimpleNamespace(layers=layers)
+    found = find_causes(session.program, comparison=comparison)
+    assert [(finding.layer, finding.evidence["channels"]) for finding in found] == [(first, [0]), (second, [2])]
 
 
 def test_measured_effects_come_first_then_severity_then_order() -> None:

@@ -172,6 +172,35 @@ def test_two_inputs() -> None:
         np.testing.assert_array_equal(picked.inputs[name], array[list(picked.indices)])
 
 
+def test_an_output_in_the_middle() -> None:
+    """An error behind an output cannot show there, and an error of the output itself always does."""
+    graph = GraphBuilder((1, 2, 8, 1))
+    generator = np.random.default_rng(0)
+    codes = graph.input_stage([0, 0], [16, 16], [4, 4])
+    first = graph.convolution(codes, generator.integers(-9, 9, (3, 2, 3, 1)), np.zeros(3), [1] * 3, [3] * 3, (-128, 127))
+    last = graph.convolution(first, generator.integers(-9, 9, (4, 3, 3, 1)), np.zeros(4), [1] * 4, [4] * 4, (-128, 127))
+    for outputs in ((first, last), (codes, last), (last, first)):
+        session = InferenceSession(graph.model(*outputs))
+        found = choose_samples(session, None, 2)
+        rows = {row.layer: row for row in found.coverage.layers}
+        stage, earlier, later = (step.name for step in session.program.steps)
+        assert ("code_error_shows" in rows[stage].goals) == (codes not in outputs)
+        assert ("code_error_shows" in rows[earlier].goals) == (first not in outputs)
+        assert "code_error_shows" not in rows[later].goals
+
+
+def test_more_samples_than_different_inputs() -> None:
+    node = helper.make_node("Cast", ["input"], ["x"], to=TensorProto.FLOAT)
+    graph = GraphBuilder((1, 1))
+    scores = graph.fully_connected("x", np.array([[3, -2]]), np.array([5, 7]), [1, 1], [2, 2], (-128, 127))
+    model = onnx.load_from_string(graph.model(scores))
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("input", TensorProto.BOOL, (1, 1)))
+    model.graph.node.insert(0, node)
+    found = choose_samples(InferenceSession(model.SerializeToString()), None, 5)
+    assert sorted(found.inputs["input"][:2, 0].tolist()) == [False, True]
+    assert found.inputs["input"].shape == (5, 1)
+
+
 def test_a_model_that_takes_codes() -> None:
     session = InferenceSession(engine_cases.integer_input_model(TensorProto.INT8))
     (found,) = choose_samples(session, None, 3).inputs.values()

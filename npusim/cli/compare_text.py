@@ -77,9 +77,9 @@ def _row(layer: LayerComparison) -> Row:
         "" if layer.attribution is None else _decibels(layer.attribution.introduced_sqnr_db),
         _short(layer.metrics.mean_error_lsb),
         f"{layer.metrics.largest_error_lsb:.3g}",
-        f"{100 * rails:.3g}" if layer.codes.has_rails else "",
+        f"{100 * rails:.2g}" if layer.codes.has_rails else "",
         "" if layer.attribution is None else _mostly(layer.attribution),
-        "" if gain is None or math.isnan(gain) else f"{gain + 0.0:+.1f}",
+        "" if gain is None or math.isnan(gain) else f"{round(gain, 1) + 0.0:+.1f}",
     )
     return Row(cells, gain is not None and gain >= MARKED_DB)
 

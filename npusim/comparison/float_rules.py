@@ -89,11 +89,16 @@ def bias_off(scene: Scene) -> Iterator[Sign]:
 
 
 def dead_channels(scene: Scene) -> Iterator[Sign]:
-    """Channels that give one code for every sample, though the float model's move by more than an LSB or two."""
+    """Channels that give one code for every sample, though the float model's move by an LSB or two; where they first do."""
+    dead = {layer.name: set(layer.codes.dead_channels) for layer in _layers(scene)}
     for layer in _layers(scene):
+        if layer.kind == "HOST":
+            continue
+        pools = layer.weight_bits is None
+        before = set().union(*(dead.get(name, set()) for name in layer.inputs)) if pools else set()
         moved = (layer.channels.float_largest - layer.channels.float_smallest) / layer.scales.output
         visible = set(np.flatnonzero(np.abs(moved) >= VISIBLE_RANGE).tolist())
-        died = [channel for channel in layer.codes.dead_channels if channel in visible]
+        died = [channel for channel in layer.codes.dead_channels if channel in visible - before]
         if died:
             listed = ", ".join(str(channel) for channel in died[:8]) + (" ..." if len(died) > 8 else "")
             yield Sign(layer.name, {"count": len(died), "channels": died, "listed": listed})

@@ -69,7 +69,7 @@ def choose_samples(
     seed
         Of the pseudo-random numbers, for inputs that are made.
     progress
-        Called with the number of samples tried and the number of all that will be.
+        Called with a number done and the number of all: of candidates looked at, or of samples made.
 
     Raises
     ------

@@ -105,17 +105,27 @@ def effect_meters(program: Program, meters: tuple[Meter, ...]) -> tuple[EffectMe
     """
     if program.batching is not Batching.STACKED:
         return ()
-    outputs = {program.resolve(name) for name in program.outputs}
+    outputs = set(_outputs(program))
     by_name = {meter.layer: meter for meter in meters if isinstance(meter, RequantizationMeter)}
     found = []
     for index, step in enumerate(program.steps):
-        if isinstance(step, IntegerLayer | QuantizeStage) and step.output in _alive(program, index) - outputs:
+        still = set(_pending(program, index))
+        if still and isinstance(step, IntegerLayer | QuantizeStage) and step.output in _alive(program, index) - outputs:
             shape = program.tensors[step.output].shape
             axis = _channel_axis(step, len(shape))
             count = min(shape[axis], MOST_CHANNELS)
             channels = tuple(number * shape[axis] // count for number in range(count))
             found.append(EffectMeter(step, channels, axis, by_name.get(step.name)))
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """What runs behind a step, all tensors being given that are alive there, and the outputs that it makes."""
+
+    program: Program
+    runner: ChunkRunner
+    outputs: tuple[str, ...]
 
 
 class Effects:
@@ -132,11 +142,10 @@ class Effects:
     def __init__(self, session: InferenceSession, meters: tuple[EffectMeter, ...]) -> None:
         self._session = session
         self._meters = meters
-        self._outputs = tuple(session.program.resolve(name) for name in session.program.outputs)
         self._rests = [self._rest(meter) for meter in meters]
-        names = [name for rest, _ in self._rests for name in rest.inputs]
+        names = [name for rest in self._rests for name in rest.program.inputs]
         watched = [name for meter in meters if meter.sums is not None for name in meter.sums.tensors]
-        self._tensors = tuple(dict.fromkeys((*names, *watched, *self._outputs)))
+        self._tensors = tuple(dict.fromkeys((*names, *watched, *_outputs(session.program))))
         self.columns = sum(possible.size for meter in meters for possible in meter.possible.values())
 
     def measure(self, feeds: Mapping[str, Array]) -> BoolArray:
@@ -146,24 +155,25 @@ class Effects:
             return np.zeros((samples, 0), np.bool_)
         trace = self._session.trace(feeds, self._tensors)
         parts = zip(self._meters, self._rests, strict=True)
-        return np.concatenate([self._shown(meter, rest, runner, trace) for meter, (rest, runner) in parts], axis=1)
+        return np.concatenate([self._shown(meter, rest, trace) for meter, rest in parts], axis=1)
 
-    def _rest(self, meter: EffectMeter) -> tuple[Program, ChunkRunner]:
-        """What runs behind a step: all tensors that are alive there are given."""
+    def _rest(self, meter: EffectMeter) -> _Rest:
         program = self._session.program
-        rest = program_from(program, _alive(program, program.steps.index(meter.step)), self._outputs)
-        return rest, make_runner(rest, self._session.engine)
+        index = program.steps.index(meter.step)
+        outputs = _pending(program, index)
+        rest = program_from(program, _alive(program, index), outputs)
+        return _Rest(rest, make_runner(rest, self._session.engine), outputs)
 
-    def _shown(self, meter: EffectMeter, rest: Program, runner: ChunkRunner, trace: Mapping[str, Array]) -> BoolArray:
+    def _shown(self, meter: EffectMeter, rest: _Rest, trace: Mapping[str, Array]) -> BoolArray:
         name = meter.step.output
-        lower, upper = int(rest.tensors[name].lower), int(rest.tensors[name].upper)
+        lower, upper = int(rest.program.tensors[name].lower), int(rest.program.tensors[name].upper)
         wrong = meter.wrong(trace, lower, upper).astype(trace[name].dtype)
         shown: BoolArray = (wrong != trace[name][:, None]).reshape(*wrong.shape[:2], -1).any(axis=2)
         if shown.any():
             sample = np.nonzero(shown)[0]
-            arrays = {source: trace[source][sample] for source in rest.inputs if source != name}
-            results = run_chunked(rest, runner, {**arrays, name: wrong[shown]}, self._outputs)
-            pairs = [(results[output], trace[output][sample]) for output in self._outputs]
+            arrays = {source: trace[source][sample] for source in rest.program.inputs if source != name}
+            results = run_chunked(rest.program, rest.runner, {**arrays, name: wrong[shown]}, rest.outputs)
+            pairs = [(results[output], trace[output][sample]) for output in rest.outputs]
             shown[shown] = np.logical_or.reduce([(seen != right).reshape(sample.size, -1).any(axis=1) for seen, right in pairs])
         return shown
 
@@ -173,6 +183,18 @@ def _channel_axis(step: IntegerLayer | QuantizeStage, rank: int) -> int:
     if isinstance(step, IntegerLayer) and step.requantization is not None and rank == len(step.accumulator_shape):
         return step.channel_axis
     return min(1, rank - 1)
+
+
+def _outputs(program: Program) -> tuple[str, ...]:
+    """The outputs that depend on inputs."""
+    names = (program.resolve(name) for name in program.outputs)
+    return tuple(dict.fromkeys(name for name in names if name not in program.constants))
+
+
+def _pending(program: Program, index: int) -> tuple[str, ...]:
+    """The outputs that are not made yet behind a step."""
+    later = {name for step in program.steps[index + 1 :] for name in step.tensors}
+    return tuple(name for name in _outputs(program) if name in later)
 
 
 def _alive(program: Program, index: int) -> set[str]:

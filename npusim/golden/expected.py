@@ -14,7 +14,7 @@ from npusim.array_files import read_npz
 from npusim.conversion import convert_exactly
 from npusim.datasets import InputSpec, check_samples, read_inputs
 from npusim.dumps import Dump, Role
-from npusim.errors import InputError, UsageError
+from npusim.errors import InputError, UnsupportedError, UsageError
 from npusim.golden.check import Expectation
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes
 from npusim.golden.manifest import MANIFEST, read_manifest
@@ -22,7 +22,7 @@ from npusim.golden.vectors import device_output
 from npusim.golden.writer import VECTORS
 from npusim.graph import Array
 from npusim.model_file import ModelFile, open_model
-from npusim.program import Program
+from npusim.program import Batching, Program
 from npusim.replay import run_with
 from npusim.session import InferenceSession
 from npusim.simulation import input_specs
@@ -161,6 +161,10 @@ def _sample(values: Array, spec: InputSpec, where: str) -> Array:
 
 
 def _expectation(program: Program, feeds: Mapping[str, Array], variant: InputStage, known: Mapping[str, Array]) -> Expectation:
+    if program.batching is Batching.FIXED:
+        raise UnsupportedError(
+            "the model has no batch axis of one sample, so a dump of one run cannot be told; export it with batch 1"
+        )
     stages = {} if variant is InputStage.ONNX else {stage.output: stage for stage in input_stages(program)}
     codes = {
         name: stage_codes(program, stage, np.asarray(feeds[program.resolve(stage.input)]), variant)

@@ -147,7 +147,7 @@ def _hypothesis(fault: Fault, predicted: Array) -> Hypothesis:
 
 def _in_dump_order(values: Array, buffer: Buffer) -> Array:
     """A tensor in ONNX layout as ``[sets, values]`` of the dump."""
+    values = values.reshape(-1, *buffer.wanted.shape[1:])
     if buffer.layout == "nhwc" and values.ndim > 2:
         values = np.moveaxis(values, 1, -1)
-    flat = values.reshape(len(values), -1)
-    return flat.astype(buffer.expected.dtype)
+    return values.reshape(-1, buffer.expected.shape[1]).astype(buffer.expected.dtype)

@@ -161,10 +161,11 @@ class FaultRunner:
 
     def _sample_by_sample(self, index: int, codes: Array) -> Array:
         rows = []
+        size = len(self.expected) // self._count
         for sample in range(self._count):
             changed = {self._steps[index].tensors[-1]: codes[sample : sample + 1]}
             self._continue(index + 1, changed, 1, slice(sample, sample + 1))
-            rows.append(changed.get(self._target, self.expected[sample : sample + 1]))
+            rows.append(changed.get(self._target, self.expected[sample * size : (sample + 1) * size]))
         return np.concatenate(rows)
 
     def _continue(self, start: int, changed: dict[str, Array], copies: int, samples: slice) -> None:

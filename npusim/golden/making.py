@@ -118,6 +118,7 @@ class _Maker:
         """Choose one more sample, the best of the pool or a better one that is searched from there."""
         generator = np.random.default_rng([self._seed, number])
         if not self._pool:
+            self._known.clear()  # a model with few different inputs has to see some twice
             seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
             self._add(generate_inputs(self._evaluator.program, POOL, seed=seed), "generated")
         if self._searcher is not None:

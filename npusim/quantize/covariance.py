@@ -1,0 +1,144 @@
+"""What calibration samples say about a layer: covariances of its inputs with each other and with what it is to give."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from npusim.quantize.columns import row_blocks
+from npusim.quantize.float_network import FloatArray, FloatLayer
+from npusim.quantize.rounding import LARGEST_FACTORISED, LeastSquares
+
+__all__ = ["Covariance", "least_squares", "measure"]
+
+MULTIPLICATIONS = 2**35
+"""About so many multiplications are spent on one covariance; of more rows, a part drawn with a fixed seed is taken."""
+
+CONJUGATE_STEPS = 25
+
+
+@dataclass(frozen=True, slots=True)
+class Covariance:
+    """Of a layer's inputs x (its rows, in codes) and wanted outputs t (real values, before the activation).
+
+    Attributes
+    ----------
+    inputs
+        float64 [group, K, K]: mean of ``(x - mean x)(x - mean x)'``.
+    cross
+        float64 [group, K, out / group]: mean of ``(x - mean x)(t - mean t)'``.
+    input_mean
+        float64 [group, K].
+    output_mean
+        float64 [group, out / group].
+    rows
+        Rows that were seen.
+    """
+
+    inputs: FloatArray
+    cross: FloatArray
+    input_mean: FloatArray
+    output_mean: FloatArray
+    rows: int
+
+
+def measure(layer: FloatLayer, codes: FloatArray, wanted: FloatArray) -> Covariance:
+    """Measure the covariances of one layer.
+
+    Parameters
+    ----------
+    layer
+        A layer with weights.
+    codes
+        Its input, [N, in, *spatial].
+    wanted
+        Its output before the activation, [N, out, *spatial].
+    """
+    positions = math.prod(layer.output_shape[2:])
+    total = codes.shape[0] * positions
+    sums = _Sums()
+    chance = np.random.default_rng(0)
+    for part, rows in row_blocks(layer, codes):
+        group, count, width = rows.shape
+        targets = wanted[part].reshape(part.stop - part.start, group, -1, positions)
+        targets = targets.transpose(1, 0, 3, 2).reshape(group, count, -1)
+        most = max(64, MULTIPLICATIONS // (group * width * width))
+        if total > most:
+            taken = np.sort(chance.permutation(count)[: max(1, count * most // total)])
+            rows, targets = rows[:, taken], targets[:, taken]
+        sums.add(rows, targets)
+    return sums.covariance()
+
+
+def least_squares(found: Covariance, prior: FloatArray, ridge: float) -> LeastSquares:
+    """The least-squares problem of a layer's weights, pulled towards those it has.
+
+    Minimizes ``mean |t - w'x - b|**2 + ridge * v * |w - prior|**2``, v being the mean variance of the inputs and b the best
+    bias: upstream errors that the weights can make good are made good, as far as the samples tell.
+
+    Parameters
+    ----------
+    found
+        Covariances.
+    prior
+        float64 [group, K, out / group]: the float weights, for inputs in codes.
+    ridge
+        Strength of the pull.
+    """
+    width = found.inputs.shape[1]
+    spread = np.trace(found.inputs, axis1=1, axis2=2) / width
+    pull = ridge * spread + 1e-9 * max(float(spread.max()), 1.0)
+    matrix = found.inputs + pull[:, np.newaxis, np.newaxis] * np.eye(width)
+    missing = found.cross - found.inputs @ prior
+    if width <= LARGEST_FACTORISED:
+        return LeastSquares(matrix, prior + np.linalg.solve(matrix, missing))
+    return LeastSquares(matrix, prior + _conjugate_gradients(matrix, missing))
+
+
+def _conjugate_gradients(matrix: FloatArray, right: FloatArray) -> FloatArray:
+    result = np.zeros_like(right)
+    residual = right.copy()
+    direction = residual.copy()
+    square = (residual * residual).sum(axis=1)
+    for _ in range(CONJUGATE_STEPS):
+        product = matrix @ direction
+        length = square / np.maximum((direction * product).sum(axis=1), 1e-300)
+        result += length[:, np.newaxis] * direction
+        residual -= length[:, np.newaxis] * product
+        following = (residual * residual).sum(axis=1)
+        direction = residual + (following / np.maximum(square, 1e-300))[:, np.newaxis] * direction
+        square = following
+    return result
+
+
+@dataclass
+class _Sums:
+    """Sums of products so far, relative to the mean of the first rows, so that large means do not cancel."""
+
+    shift: FloatArray | None = None
+    target_shift: FloatArray | None = None
+    products: FloatArray | float = 0.0
+    cross: FloatArray | float = 0.0
+    inputs: FloatArray | float = 0.0
+    targets: FloatArray | float = 0.0
+    count: int = 0
+
+    def add(self, rows: FloatArray, targets: FloatArray) -> None:
+        if self.shift is None or self.target_shift is None:
+            self.shift, self.target_shift = rows.mean(axis=1), targets.mean(axis=1)
+        x, t = rows - self.shift[:, np.newaxis], targets - self.target_shift[:, np.newaxis]
+        turned = np.swapaxes(x, 1, 2)
+        self.products = self.products + turned @ x
+        self.cross = self.cross + turned @ t
+        self.inputs, self.targets = self.inputs + x.sum(axis=1), self.targets + t.sum(axis=1)
+        self.count += rows.shape[1]
+
+    def covariance(self) -> Covariance:
+        if self.shift is None or self.target_shift is None:
+            raise ValueError("at least one row is wanted")
+        x, t = self.inputs / self.count, self.targets / self.count
+        inputs = self.products / self.count - x[:, :, np.newaxis] * x[:, np.newaxis]
+        cross = self.cross / self.count - x[:, :, np.newaxis] * t[:, np.newaxis]
+        return Covariance(inputs, cross, self.shift + x, self.target_shift + t, self.count)
