@@ -182,7 +182,7 @@ def test_what_does_not_exist_is_refused(
         explain_element(session, {"input": np.zeros((1, 4, 16, 1), np.float32)}, names.get(layer, layer), sample, index)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(networks())
 def test_every_layer_of_a_random_network_is_explained_as_the_trace_has_it(network: Network) -> None:
     session = InferenceSession(network.model)
@@ -190,7 +190,7 @@ def test_every_layer_of_a_random_network_is_explained_as_the_trace_has_it(networ
     assert _check_elements(session, feeds, network.seed) == len(network.kinds) + 1
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(networks())
 def test_a_random_network_is_paired_with_itself(network: Network) -> None:
     program = InferenceSession(network.model).program

@@ -22,6 +22,9 @@ __all__ = ["MadeSamples", "make_samples"]
 POOL: Final = 64
 """Generated samples, and how many more when they are used up."""
 
+MOST_POOL: Final = 1024
+"""When the pool has more samples than this, the better half of so many is kept."""
+
 SEARCHED_VALUES: Final = 2**28
 """What may be spent on the first `THOROUGH` samples, in traced values; on later ones a quarter each."""
 
@@ -103,7 +106,7 @@ class _Maker:
         self._add(generate_inputs(evaluator.program, POOL, seed=seed), "generated")
         if self._searcher is not None:
             generator = np.random.default_rng([seed])
-            self._add_levels(self._searcher, self._searcher.signals(POOL, generator), "a made-up signal", generator)
+            self._add_levels(self._searcher, self._searcher.signals(POOL, generator), "made-up signal", generator)
 
     @property
     def result(self) -> MadeSamples:
@@ -130,6 +133,8 @@ class _Maker:
         self._pool.remove(best)
         self._chosen.append(best)
         self._left = left_after(self._left, unpack(best.row, self._left.size)[0])
+        if len(self._pool) > MOST_POOL:
+            self._pool = self._ranked()[: MOST_POOL // 2]
 
     def _ranked(self) -> list[_Sample]:
         """The pool, best first."""

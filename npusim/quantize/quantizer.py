@@ -14,6 +14,7 @@ import numpy as np
 from npusim.graph import Node
 from npusim.layer import Clip, Window
 from npusim.quantize.activation_scales import choose_shared_scale, sample_channels
+from npusim.quantize.equalize import stretch_of
 from npusim.quantize.float_forward import forward_layer
 from npusim.quantize.float_network import WEIGHTED, Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
 from npusim.quantize.integer_network import (
@@ -162,6 +163,7 @@ class Quantizer:
             self.options.weight_bits,
             output_scale,
             self.groups.is_uniform(layer.output),
+            lambda scale: stretch_of(self.network, layer.output, scale),
         )
         solution = solve(task)
         if not solution.bias_fits.all():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,6 +56,8 @@ class Task:
         float64 [out] where it is given, None where it is free.
     uniform
         One output scale for all channels.
+    stretch
+        From scales that suit the output alone, [out], to factors by which layers behind would have them larger.
     """
 
     layer: FloatLayer
@@ -67,6 +69,7 @@ class Task:
     weight_bits: int
     output_scale: FloatArray | None
     uniform: bool
+    stretch: Callable[[FloatArray], FloatArray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ def _output_scale(task: Task, problem: LeastSquares, found: Covariance) -> Float
     largest = 6.0 / task.clip.upper if activation is Activation.RELU6 else np.inf
     base = choose_scale(values, task.clip, uniform=task.uniform, largest=largest)
     if task.weight_bits != 8:
-        return base
+        return base if task.uniform else np.minimum(base * task.stretch(base), largest)
     shape = found.output_mean.shape
     best, least = base, np.full(base.shape, np.inf)
     for ratio in SCALE_RATIOS:
