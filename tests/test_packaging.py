@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 import npusim
-from support import ROOT
+from support import HAS_TORCH, ROOT
 
 HEAVY = ("hypothesis", "matplotlib", "onnxruntime", "pandas", "torch")
 """Packages that `import npusim` must not load."""
@@ -132,10 +132,17 @@ def test_layers_import_only_what_they_may(path: Path) -> None:
         assert [name for name in outside if not f"{name}.".startswith("npusim.kernels.")] == []
 
 
+def needs_torch(name: str) -> bool:
+    """Whether a module cannot be imported where the extra `torch` is not installed."""
+    return f"{name}.".startswith("npusim.torch.") or name == "npusim.examples.torque_training"
+
+
 def test_every_module_is_imported_and_keeps_its_table_of_contents() -> None:
     names = [".".join(installed_name(path).with_suffix("").parts).removesuffix(".__init__") for path in SOURCES]
     modules = [name for name in names if not name.endswith(".__main__")]
     assert {"npusim", "npusim.kernels", "npusim.kernels.integer", "npusim.array_files"} <= set(modules)
     for name in modules:
+        if not HAS_TORCH and needs_torch(name):
+            continue
         module = importlib.import_module(name)
         assert [public for public in getattr(module, "__all__", ()) if not hasattr(module, public)] == [], name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +148,18 @@ def test_training_recovers_what_quantization_loses() -> None:
         assert np.array_equal(outputs, training.predict(model, test))
         # measured: from 0.0043 to 0.0006 with four bits, from 0.025 to 0.0022 with two
         assert unexplained(outputs) < 0.5 * calibrated
+
+
+def test_without_torch_one_sentence_says_what_to_do() -> None:
+    script = (
+        "import importlib.util as util; find = util.find_spec; "
+        "util.find_spec = lambda name, *rest: None if name == 'torch' else find(name, *rest); "
+        "from npusim.examples import torque; code = torque.main([]); "
+        "import npusim.torch"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (
+        "npusim: error: the example trains with PyTorch, which is not installed; run: pip install 'npusim[torch]'"
+        in done.stderr
+    )
+    assert done.stderr.splitlines()[-1].startswith("ImportError: npusim.torch needs PyTorch, which is not installed; run: pip")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -34,6 +35,14 @@ PROFILES = 24
 
 ROWS = 6144
 """Rows of each: 51 minutes."""
+
+EPOCHS = 25
+QAT_EPOCHS = 12
+"""Passes over the windows in float, and in each training on, for `USUAL_WINDOWS`: more for fewer of them, fewer for more."""
+
+USUAL_WINDOWS = 1710
+FEWEST_EPOCHS = 4
+MOST_TIMES = 20
 
 SAMPLES_KEPT = 64
 """Windows that are written beside the models, to run them with."""
@@ -76,8 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--method", choices=tuple(METHODS), default="both", help="how to quantize [default: both]")
     bits = "weight widths [default: 8 4 2]"
     parser.add_argument("--weight-bits", type=int, nargs="+", choices=(8, 4, 2), default=[8, 4, 2], help=bits)
-    parser.add_argument("--epochs", type=_count, default=25, help="of float training [default: 25]")
-    parser.add_argument("--qat-epochs", type=_count, default=12, help="of each training on, quantized [default: 12]")
+    parser.add_argument(
+        "--epochs", type=_count, help=f"of float training [default: {EPOCHS}; large tables fewer, small ones more]"
+    )
+    parser.add_argument("--qat-epochs", type=_count, help=f"of each training on [default: {QAT_EPOCHS}, likewise]")
     parser.add_argument("--profiles", type=_count, default=PROFILES, help=f"simulated drive cycles [default: {PROFILES}]")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same result [default: 0]")
     parser.add_argument("-o", "--output", metavar="DIR", help="write the ONNX files and some windows to this folder")
@@ -97,11 +108,15 @@ def _count(text: str) -> int:
 def _run(options: argparse.Namespace) -> None:
     import torch
 
-    settings = Settings(
-        METHODS[options.method], tuple(dict.fromkeys(options.weight_bits)), options.epochs, options.qat_epochs, options.seed
-    )
-    folder = _prepared_folder(options, settings)
+    folder = _prepared_folder(options)
     train, test = split_profiles(_table(options))
+    settings = Settings(
+        METHODS[options.method],
+        tuple(dict.fromkeys(options.weight_bits)),
+        options.epochs or _usual_epochs(EPOCHS, len(train)),
+        options.qat_epochs or _usual_epochs(QAT_EPOCHS, len(train)),
+        options.seed,
+    )
     torch.set_num_threads(1)  # sums in the same order on every machine, and faster for so small a network
     with tempfile.TemporaryDirectory() as scratch:
         experiment = run_experiment(
@@ -115,20 +130,25 @@ def _run(options: argparse.Namespace) -> None:
         _show(experiment, options, train, test, folder)
 
 
+def _usual_epochs(epochs: int, windows: int) -> int:
+    """About as many steps for any table."""
+    return max(FEWEST_EPOCHS, min(epochs * MOST_TIMES, epochs * USUAL_WINDOWS // windows))
+
+
 def _table(options: argparse.Namespace) -> pd.DataFrame:
     if options.csv is not None:
         return read_measurements(options.csv)
     return simulate_measurements(max(options.profiles, 2), ROWS, options.seed)
 
 
-def _prepared_folder(options: argparse.Namespace, settings: Settings) -> Path | None:
+def _prepared_folder(options: argparse.Namespace) -> Path | None:
     """The output folder, made if it is not there; refuses before any work what could not be written after it."""
     if options.output is None:
         return None
     folder = Path(options.output)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is no folder; name another one")
-    names = [f"torque_{method}_w{bits}.onnx" for method in settings.methods for bits in settings.weight_bits]
+    names = [f"torque_{method}_w{bits}.onnx" for method in METHODS[options.method] for bits in options.weight_bits]
     there = [name for name in (*names, SAMPLES_FILE) if (folder / name).exists()]
     if there and not options.force:
         raise UsageError(f"{folder / there[0]}: exists; name another folder, or replace it with --force")
@@ -182,7 +202,7 @@ def _as_object(
             "quantized": _quality_object(result.quantized),
             "npusim": _quality_object(result.npusim),
             "equal_outputs": result.equal,
-            "sqnr_db": result.sqnr,
+            "sqnr_db": _finite(result.sqnr),
         }
         for result in experiment.results
     ]
@@ -196,8 +216,13 @@ def _as_object(
     }
 
 
-def _quality_object(quality: Quality) -> dict[str, float]:
-    return {"r2": quality.r2, "smape": quality.smape}
+def _quality_object(quality: Quality) -> dict[str, float | None]:
+    return {"r2": _finite(quality.r2), "smape": _finite(quality.smape)}
+
+
+def _finite(value: float) -> float | None:
+    """A number that JSON has; null for infinity, which is the SQNR where nothing is lost."""
+    return value if math.isfinite(value) else None
 
 
 if __name__ == "__main__":

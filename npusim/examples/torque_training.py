@@ -48,7 +48,7 @@ class TrainingPlan:
 def torque_network() -> nn.Sequential:
     """A small network: a batch norm that becomes the input stage, three convolutions over time, an average, two dense layers.
 
-    It takes ``[N, 12, 128]`` sensor values as they are and gives ``[N, 1]``, about 4,700 parameters.
+    It takes ``[N, 12, 128]`` sensor values as they are and gives ``[N, 1]``; it has about 4,000 parameters.
     """
 
     def convolution(inputs: int, outputs: int, size: int) -> list[nn.Module]:

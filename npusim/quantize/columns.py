@@ -28,18 +28,19 @@ def to_matrix(layer: FloatLayer, weights: FloatArray) -> FloatArray:
     if layer.kind is FloatKind.CONV_TRANSPOSE:
         inner = weights.reshape(layer.group, -1, *weights.shape[1:])
         mirrored = np.flip(inner, axis=tuple(range(3, inner.ndim)))
-        swapped = np.swapaxes(mirrored, 1, 2)
+        swapped = _turned(mirrored)
         outputs = swapped.shape[1]
-        return np.swapaxes(swapped.reshape(layer.group, outputs, -1), 1, 2)
+        return _turned(swapped.reshape(layer.group, outputs, -1))
     outputs = weights.shape[0] // layer.group
-    return np.swapaxes(weights.reshape(layer.group, outputs, -1), 1, 2)
+    return _turned(weights.reshape(layer.group, outputs, -1))
 
 
 def from_matrix(layer: FloatLayer, matrix: FloatArray) -> FloatArray:
     """The inverse of :func:`to_matrix`."""
     shape = layer.parameters[0].shape
     if layer.kind is FloatKind.LINEAR:
-        return matrix[0].reshape(shape)
+        only: FloatArray = matrix[0]
+        return only
     swapped = np.swapaxes(matrix, 1, 2)
     if layer.kind is FloatKind.CONV_TRANSPOSE:
         inner = swapped.reshape(layer.group, shape[1], shape[0] // layer.group, *shape[2:])
@@ -77,6 +78,11 @@ def sum_windows(values: FloatArray, window: Window) -> FloatArray:
     views = _windows(_pad(values, window.pads), window.kernel_shape, window.strides, window.dilations)
     total: FloatArray = views.sum(axis=tuple(range(values.ndim, views.ndim)))
     return total
+
+
+def _turned(matrix: FloatArray) -> FloatArray:
+    turned: FloatArray = np.swapaxes(matrix, 1, 2)
+    return turned
 
 
 def _rows(layer: FloatLayer, values: FloatArray) -> FloatArray:

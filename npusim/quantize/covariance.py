@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -62,13 +62,14 @@ def measure(layer: FloatLayer, codes: FloatArray, wanted: FloatArray) -> Covaria
     chance = np.random.default_rng(0)
     for part, rows in row_blocks(layer, codes):
         group, count, width = rows.shape
-        targets = wanted[part].reshape(part.stop - part.start, group, -1, positions)
-        targets = targets.transpose(1, 0, 3, 2).reshape(group, count, -1)
+        spread = wanted[part].reshape(part.stop - part.start, group, -1, positions)
+        targets = spread.transpose(1, 0, 3, 2).reshape(group, count, -1)
         most = max(64, MULTIPLICATIONS // (group * width * width))
         if total > most:
             taken = np.sort(chance.permutation(count)[: max(1, count * most // total)])
-            rows, targets = rows[:, taken], targets[:, taken]
-        sums.add(rows, targets)
+            sums.add(rows[:, taken], targets[:, taken])
+        else:
+            sums.add(rows, targets)
     return sums.covariance()
 
 
@@ -117,28 +118,21 @@ def _conjugate_gradients(matrix: FloatArray, right: FloatArray) -> FloatArray:
 class _Sums:
     """Sums of products so far, relative to the mean of the first rows, so that large means do not cancel."""
 
-    shift: FloatArray | None = None
-    target_shift: FloatArray | None = None
-    products: FloatArray | float = 0.0
-    cross: FloatArray | float = 0.0
-    inputs: FloatArray | float = 0.0
-    targets: FloatArray | float = 0.0
+    parts: list[FloatArray] = field(default_factory=list)
+    shifts: list[FloatArray] = field(default_factory=list)
     count: int = 0
 
     def add(self, rows: FloatArray, targets: FloatArray) -> None:
-        if self.shift is None or self.target_shift is None:
-            self.shift, self.target_shift = rows.mean(axis=1), targets.mean(axis=1)
-        x, t = rows - self.shift[:, np.newaxis], targets - self.target_shift[:, np.newaxis]
+        if not self.shifts:
+            self.shifts = [rows.mean(axis=1), targets.mean(axis=1)]
+        x, t = rows - self.shifts[0][:, np.newaxis], targets - self.shifts[1][:, np.newaxis]
         turned = np.swapaxes(x, 1, 2)
-        self.products = self.products + turned @ x
-        self.cross = self.cross + turned @ t
-        self.inputs, self.targets = self.inputs + x.sum(axis=1), self.targets + t.sum(axis=1)
+        added = [turned @ x, turned @ t, x.sum(axis=1), t.sum(axis=1)]
+        self.parts = [old + new for old, new in zip(self.parts, added, strict=True)] if self.parts else added
         self.count += rows.shape[1]
 
     def covariance(self) -> Covariance:
-        if self.shift is None or self.target_shift is None:
-            raise ValueError("at least one row is wanted")
-        x, t = self.inputs / self.count, self.targets / self.count
-        inputs = self.products / self.count - x[:, :, np.newaxis] * x[:, np.newaxis]
-        cross = self.cross / self.count - x[:, :, np.newaxis] * t[:, np.newaxis]
-        return Covariance(inputs, cross, self.shift + x, self.target_shift + t, self.count)
+        products, cross, x, t = (part / self.count for part in self.parts)
+        inputs = products - x[:, :, np.newaxis] * x[:, np.newaxis]
+        crossed = cross - x[:, :, np.newaxis] * t[:, np.newaxis]
+        return Covariance(inputs, crossed, self.shifts[0] + x, self.shifts[1] + t, self.count)

@@ -16,7 +16,7 @@ from npusim.quantize.float_network import WEIGHTED, FloatArray, FloatKind, Float
 
 __all__ = ["stretch_of"]
 
-EXPONENT: Final = 0.5
+EXPONENT: Final = 0.75
 """How far channels are equalized: 0 not at all, 1 fully."""
 
 MOST: Final = 8.0

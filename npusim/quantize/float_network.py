@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from npusim.graph import Array, Node
 from npusim.layer import Window
+from npusim.quantize.concern import Concern
 
 __all__ = ["WEIGHTED", "Activation", "FloatArray", "FloatKind", "FloatLayer", "FloatNetwork"]
 
@@ -146,7 +147,7 @@ class FloatNetwork:
     constants
         Values that the nodes of MOVE and HOST layers read.
     warnings
-        One sentence for each layer that cannot be quantized, naming it and the reason.
+        What cannot be quantized, each naming the node and the reason.
     opset
         Operator set in which those nodes are written.
     """
@@ -155,7 +156,7 @@ class FloatNetwork:
     outputs: tuple[str, ...]
     layers: tuple[FloatLayer, ...]
     constants: Mapping[str, Array] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Concern, ...] = ()
     opset: int = 17
 
     def producers(self) -> dict[str, FloatLayer]:

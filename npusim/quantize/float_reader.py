@@ -9,14 +9,13 @@ from typing import Final
 import numpy as np
 
 from npusim.errors import ModelError, UnsupportedError
-from npusim.folding import fold
-from npusim.graph import Array, Graph, Node, TensorType
+from npusim.graph import Array, Graph, Node
 from npusim.layer import Window
-from npusim.lowering.aliases import remove_aliases
 from npusim.lowering.chain import node_label
 from npusim.lowering.view import View
-from npusim.onnx_reader import infer_node
 from npusim.quantize.affine import Affine, read_activation, read_affine
+from npusim.quantize.concern import Concern
+from npusim.quantize.float_graph import fold_float_graph
 from npusim.quantize.float_network import Activation, FloatKind, FloatLayer, FloatNetwork
 from npusim.quantize.float_weights import Weighted, diagonal, read_weighted
 from npusim.quantize.float_windows import read_average_pool, read_max_pool
@@ -57,52 +56,12 @@ def read_float_network(graph: Graph) -> FloatNetwork:
     ModelError
         If the graph is quantized already, has no input or contradicts itself.
     """
-    if not graph.inputs:
-        raise ModelError("the model has no input, so there is nothing to quantize for")
-    folded = fold(graph, infer_node, known={}, input_types={name: _input_type(graph, name) for name in graph.inputs})
-    for node in folded.nodes:
-        if any(name and (name not in folded.types or not folded.types[name].is_static) for name in node.outputs):
-            raise UnsupportedError(f"the shape of what {node} gives is not fixed; export the model with fixed shapes")
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Floor"):
-            raise ModelError(f"{node} shows that the model is quantized already; give the float model it was made from")
-    plain = _keep_output_names(folded)
+    plain = fold_float_graph(graph)
     reading = _Reading(View.of(plain), plain)
     for node in plain.nodes:
         if node.outputs not in reading.taken:
             reading.take(node)
     return reading.network()
-
-
-def _input_type(graph: Graph, name: str) -> TensorType:
-    declared = graph.types[name]
-    shape = declared.shape
-    if declared.dtype != np.float32 or shape is None or len(shape) < 2:
-        raise UnsupportedError(f"input '{name}' is {declared.dtype} {shape}, wanted float32 with samples on the first axis")
-    sizes = (shape[0] if isinstance(shape[0], int) else 1, *shape[1:])
-    if sizes[0] != 1 or any(not isinstance(size, int) for size in sizes):
-        raise UnsupportedError(f"input '{name}' has the shape {shape}, wanted a batch of 1 and fixed sizes; export it so")
-    return TensorType(declared.dtype, sizes)
-
-
-def _keep_output_names(graph: Graph) -> Graph:
-    """The graph without pure renamings; where an output was one, the tensor it stands for takes the output's name."""
-    plain, _ = remove_aliases(graph)
-    new: dict[str, str] = {}
-    extra = []
-    for name, target in zip(graph.outputs, plain.outputs, strict=True):
-        if name != target and (target in plain.inputs or target in new or target in graph.outputs):
-            extra.append(Node("Identity", "", (target,), (name,)))
-        elif name != target:
-            new[target] = name
-    nodes = tuple(
-        replace(
-            node,
-            inputs=tuple(new.get(name, name) for name in node.inputs),
-            outputs=tuple(new.get(name, name) for name in node.outputs),
-        )
-        for node in plain.nodes
-    )
-    return replace(plain, nodes=(*nodes, *extra), outputs=graph.outputs)
 
 
 @dataclass
@@ -113,7 +72,7 @@ class _Reading:
     graph: Graph
     layers: list[FloatLayer] = field(default_factory=list)
     taken: set[tuple[str, ...]] = field(default_factory=set)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Concern] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     staged: dict[str, str] = field(default_factory=dict)
     floats: set[str] = field(default_factory=set)
@@ -254,7 +213,9 @@ class _Reading:
         if not variable or len([name for name in node.outputs if name]) != 1:
             raise UnsupportedError(f"{node} has several outputs or none that depend on the input; quantization cannot keep it")
         if reason:
-            self.warnings.append(f"{node} is kept in float on the host, because {reason}")
+            message = f"{node} is kept in float on the host, because {reason}"
+            remedy = "replace it in the model if its time on the host or the conversions around it matter"
+            self.warnings.append(Concern("kept_in_float", "warning", node_label(node), message, remedy))
         shapes = self.view.shape(variable[0]), self.view.shape(node.outputs[0])
         named = replace(node, name=self._label(node))
         self._keep_constants(node)

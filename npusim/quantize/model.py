@@ -9,6 +9,7 @@ from pathlib import Path
 
 from npusim.array_files import replacing
 from npusim.errors import UsageError
+from npusim.quantize.concern import Concern
 from npusim.quantize.integer_network import IntegerNetwork
 
 __all__ = ["LayerReport", "QuantizedModel"]
@@ -62,14 +63,14 @@ class QuantizedModel:
     output_scales
         Real value of one code of each output; 1 where the model gives real values itself.
     warnings
-        Sentences about what could not be quantized or does not fit.
+        What could not be quantized, does not fit or looks wrong.
     """
 
     content: bytes
     network: IntegerNetwork
     layers: tuple[LayerReport, ...]
     output_scales: Mapping[str, float]
-    warnings: tuple[str, ...]
+    warnings: tuple[Concern, ...]
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the ONNX file, whole or not at all.

@@ -194,11 +194,12 @@ def _separate_concatenations(network: FloatNetwork, positive: frozenset[str]) ->
         unsigned = [through(network, name, positive) for name in layer.inputs]
         operands = []
         for position, (name, positive_codes) in enumerate(zip(layer.inputs, unsigned, strict=True)):
+            operand = name
             shared = layer.axis != 1 and not _follows_scale(network, name)
             if shared or (positive_codes and not all(unsigned)):
                 made, shape = f"{layer.output}/operand_{position}", producers[name].output_shape
-                name = rewriting.identity(name, made, shape, depthwise=True, unsigned=all(unsigned))
-            operands.append(name)
+                operand = rewriting.identity(name, made, shape, depthwise=True, unsigned=all(unsigned))
+            operands.append(operand)
         rewriting.layers.append(replace(layer, inputs=tuple(operands)))
     return rewriting.result()
 

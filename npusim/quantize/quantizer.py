@@ -14,6 +14,7 @@ import numpy as np
 from npusim.graph import Node
 from npusim.layer import Clip, Window
 from npusim.quantize.activation_scales import choose_shared_scale, sample_channels
+from npusim.quantize.concern import Concern
 from npusim.quantize.equalize import stretch_of
 from npusim.quantize.float_forward import forward_layer
 from npusim.quantize.float_network import WEIGHTED, Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
@@ -30,7 +31,7 @@ from npusim.quantize.model import LayerReport
 from npusim.quantize.options import Options
 from npusim.quantize.parameters import codes_clip
 from npusim.quantize.prepare import through
-from npusim.quantize.scale_groups import ScaleGroups, channel_scale, derive_scale, group_scales
+from npusim.quantize.scale_groups import MAKERS, ScaleGroups, channel_scale, derive_scale, group_scales
 from npusim.quantize.solve import Solution, Task, solve
 from npusim.quantize.stages import average_codes, fit_average, fit_stage, stage_codes
 
@@ -64,7 +65,7 @@ class Quantizer:
     chosen: dict[int, FloatArray] = field(default_factory=dict)
     steps: list[IntegerStep] = field(default_factory=list)
     reports: list[LayerReport] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Concern] = field(default_factory=list)
     groups: ScaleGroups = field(init=False)
     producers: dict[str, FloatLayer] = field(init=False)
     riding: frozenset[str] = field(init=False)
@@ -95,7 +96,7 @@ class Quantizer:
         outputs = {name: self.producers[name].output_shape for name in self.network.outputs}
         for name in self.network.outputs:
             if name in self.codes and self.options.float_output:
-                scale = np.float32(self.scales[name].reshape(-1)[0]).reshape(())
+                scale = self.scales[name].reshape(-1)[0].astype(np.float32).reshape(())
                 self.steps.append(Dequantize(f"{name}/dequantize", self.tensor_name(name), name, scale))
         return IntegerNetwork(self.network.inputs, outputs, tuple(self.steps), self.network.opset)
 
@@ -129,6 +130,8 @@ class Quantizer:
 
     def _report(self, layer: FloatLayer, steps: FloatArray | None = None) -> None:
         tensor, scale = layer.output, self.scales.get(layer.output)
+        if layer.kind in MAKERS:
+            self._note_silence(layer)
         real = self.values[tensor] if scale is None else self.codes[tensor] * scale
         self.reports.append(
             LayerReport(
@@ -142,11 +145,28 @@ class Quantizer:
             )
         )
 
+    def _note_silence(self, layer: FloatLayer) -> None:
+        """Channels that are zero on all samples: nothing is known about their range."""
+        values = self.floats[layer.output]
+        active = values.any(axis=(0, *range(2, values.ndim)))
+        if not active.all():
+            message = (
+                f"{int((~active).sum())} of {active.size} channels of '{layer.output}' are zero on all calibration samples"
+            )
+            remedy = "prune them, or give samples that use them"
+            self.warnings.append(Concern("silent_channels", "info", layer.name, message, remedy))
+
     def _input(self, layer: FloatLayer) -> None:
         clip, wanted = self._clip(layer), self._shared_scale(layer)
         if wanted is None:
             raise ValueError(f"layer '{layer.name}' has no scale")
         stage, scale = fit_stage(layer, wanted, clip)
+        if (scale > 2 * wanted).any():
+            message = (
+                f"values of '{layer.inputs[0]}' are so small that the multiplier of '{layer.name}' saturates: codes are coarse"
+            )
+            remedy = "give the model its input in a smaller unit"
+            self.warnings.append(Concern("coarse_input", "warning", layer.name, message, remedy))
         self.steps.append(replace(stage, output=self.tensor_name(layer.output)))
         self._keep(layer, stage_codes(stage, self.values[layer.inputs[0]]), scale, clip)
         self._report(layer)
@@ -168,10 +188,9 @@ class Quantizer:
         solution = solve(task)
         if not solution.bias_fits.all():
             channels = ", ".join(str(index) for index in np.flatnonzero(~solution.bias_fits))
-            self.warnings.append(
-                f"the bias of '{layer.name}' does not fit into its bits in output channel {channels} and was saturated; "
-                "its weights are too small against it, look at the float model"
-            )
+            message = f"the bias of '{layer.name}' does not fit into its bits in output channel {channels} and was saturated"
+            remedy = "its weights are very small against it: look at the float model, or use 8-bit weights"
+            self.warnings.append(Concern("bias_saturated", "warning", layer.name, message, remedy))
         return solution
 
     def _before_activation(self, layer: FloatLayer) -> FloatArray:

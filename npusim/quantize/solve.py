@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,8 +20,9 @@ from npusim.quantize.weight_steps import Candidate, candidates, largest_sum, rea
 
 __all__ = ["Solution", "Task", "requantize_codes", "solve"]
 
-RIDGE: Final = 0.02
-"""How strongly weights are pulled towards their float values while they make good what earlier layers lost."""
+RIDGE: Final = (0.015, 0.15)
+"""How strongly weights are pulled towards their float values while they make good what earlier layers lost: always, and where
+the samples are few for the number of weights."""
 
 FEEDBACK_GAIN: Final = 0.5
 """About what error feedback leaves of the error of rounding to nearest; for weighing it against that of the output's codes."""
@@ -106,7 +108,7 @@ def solve(task: Task) -> Solution:
     weights, _ = layer.parameters
     found = measure(layer, task.codes, task.wanted)
     prior = to_matrix(layer, _scaled(task, weights))
-    problem = least_squares(found, prior, RIDGE)
+    problem = least_squares(found, prior, _ridge(task, found))
     shape = found.output_mean.shape
     output_scale = _output_scale(task, problem, found) if task.output_scale is None else task.output_scale
     listed = list(candidates(problem, found, output_scale.reshape(shape), bits, task.input_clip))
@@ -128,6 +130,13 @@ def requantize_codes(sums: FloatArray, found: Requantization) -> FloatArray:
     scaled = (sums + found.bias.reshape(column)) * found.scale.reshape(column)
     shifted = np.floor(np.ldexp(scaled, -found.shift.reshape(column)))
     return np.clip(shifted, found.clip.lower, found.clip.upper)
+
+
+def _ridge(task: Task, found: Covariance) -> float:
+    """More for fewer samples; positions of one sample are alike, so they count as their square root."""
+    seen = task.codes.shape[0] * math.sqrt(math.prod(task.layer.output_shape[2:]))
+    strength: float = RIDGE[0] + RIDGE[1] * min(2.0, found.inputs.shape[1] / seen)
+    return strength
 
 
 def _scaled(task: Task, weights: FloatArray) -> FloatArray:
@@ -195,14 +204,12 @@ def _parts(item: Candidate, error: FloatArray) -> tuple[FloatArray, IntegerArray
 
 
 def _pick(listed: Sequence[Candidate], errors: FloatArray, index: IntegerArray) -> Candidate:
-    def take(parts: list[np.ndarray]) -> np.ndarray:
-        return np.take_along_axis(np.stack(parts), index[np.newaxis], axis=0)[0]
-
+    places = index[np.newaxis]
     return Candidate(
-        take([item.step for item in listed]),
-        take([item.scale for item in listed]),
-        take([item.shift for item in listed]),
-        np.take_along_axis(errors, index[np.newaxis], axis=0)[0],
+        np.take_along_axis(np.stack([item.step for item in listed]), places, axis=0)[0],
+        np.take_along_axis(np.stack([item.scale for item in listed]), places, axis=0)[0],
+        np.take_along_axis(np.stack([item.shift for item in listed]), places, axis=0)[0],
+        np.take_along_axis(errors, places, axis=0)[0],
     )
 
 

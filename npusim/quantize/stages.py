@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.layer import Clip, IntegerArray, Requantization
-from npusim.quantize.activation_scales import choose_scale, coding_error, sample_channels
+from npusim.quantize.activation_scales import ChannelValues, choose_scale, coding_error, sample_channels
 from npusim.quantize.columns import sum_windows
 from npusim.quantize.float_network import FloatArray, FloatLayer
 from npusim.quantize.integer_network import InputStage
@@ -66,7 +66,8 @@ def stage_codes(stage: InputStage, values: npt.NDArray[np.generic]) -> FloatArra
     shifted = values.astype(np.float32) + stage.offset.reshape(column)
     scaled = shifted * stage.multiplier.astype(np.float32).reshape(column)
     powers = np.ldexp(np.float32(1), -stage.shift).astype(np.float32).reshape(column)
-    return np.clip(np.floor(scaled * powers), stage.clip.lower, stage.clip.upper).astype(np.float64)
+    codes: FloatArray = np.clip(np.floor(scaled * powers), stage.clip.lower, stage.clip.upper).astype(np.float64)
+    return codes
 
 
 def fit_average(
@@ -99,7 +100,7 @@ def fit_average(
     else:
         room = EXACT_FLOAT32 // (area * max(clip.upper, -clip.lower, 255) + 2**15)
         scale, shift = fit_multiplier(unit / choose_scale(values, clip, uniform=False), weight_bits, largest_scale=room)
-    output_scale = unit * np.ldexp(1.0, shift) / scale
+    output_scale: FloatArray = unit * np.ldexp(1.0, shift) / scale
     sums = window_sums(layer, codes)
     axes = (0, *range(2, sums.ndim))
     missing = wanted.reshape(sums.shape).mean(axis=axes) / unit - sums.mean(axis=axes)
@@ -109,7 +110,8 @@ def fit_average(
 
 def average_codes(layer: FloatLayer, codes: FloatArray, found: Requantization) -> FloatArray:
     """What the pool gives."""
-    return requantize_codes(window_sums(layer, codes), found).reshape(codes.shape[0], *layer.output_shape[1:])
+    result = requantize_codes(window_sums(layer, codes), found)
+    return result.reshape(codes.shape[0], *layer.output_shape[1:])
 
 
 def window_sums(layer: FloatLayer, codes: FloatArray) -> FloatArray:
@@ -117,7 +119,7 @@ def window_sums(layer: FloatLayer, codes: FloatArray) -> FloatArray:
     return sum_windows(codes, layer.geometry)
 
 
-def _best_shift(values: FloatArray, unit: FloatArray, clip: Clip, area: int) -> tuple[IntegerArray, IntegerArray]:
+def _best_shift(values: ChannelValues, unit: FloatArray, clip: Clip, area: int) -> tuple[IntegerArray, IntegerArray]:
     best, least = np.zeros(unit.shape, np.int64), np.full(unit.shape, np.inf)
     for shift in range(min(MAXIMUM_SHIFT, math.ceil(math.log2(area)) + 2)):
         error = coding_error(values, unit * 2.0**shift, clip)

@@ -77,12 +77,10 @@ def make_candidate(
     rules = width_rules(weight_bits)
     rough = round_to_nearest(problem.target, wanted, rules.largest_weight)
     room = MARGIN * EXACT_FLOAT32 / np.maximum(largest_sum(rough, real_bias(found, rough, wanted), codes), 1.0)
-    step, scale, shift = (
-        part.reshape(wanted.shape)
-        for part in fit_weight_scale(
-            wanted.reshape(-1), output_scale.reshape(-1), weight_bits, largest_scale=np.maximum(room.reshape(-1), 1.0)
-        )
-    )
+    limit = np.maximum(room.reshape(-1), 1.0)
+    fitted = fit_weight_scale(wanted.reshape(-1), output_scale.reshape(-1), weight_bits, largest_scale=limit)
+    step = fitted[0].reshape(wanted.shape)
+    scale, shift = (part.reshape(wanted.shape) for part in fitted[1:])
     integers = round_to_nearest(problem.target, step, rules.largest_weight)
     bias = real_bias(found, integers, step) + half_step(scale, shift)
     valid = (largest_sum(integers, bias, codes) * scale < MARGIN * EXACT_FLOAT32) & (np.abs(bias) <= rules.largest_bias)
