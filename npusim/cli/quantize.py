@@ -1,0 +1,173 @@
+"""``npusim quantize``: from a float model and calibration samples to a model for the NPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from npusim.bounds.certificate import certify
+from npusim.bounds.report import Finding, findings_of
+from npusim.cli.options import INPUT_FILES, json_option, model_argument
+from npusim.cli.output import count, paragraph, print_json, result_object, terminal_width
+from npusim.cli.tables import Column, Row, render_table
+from npusim.datasets import read_inputs
+from npusim.errors import UsageError
+from npusim.model_file import ModelFile, open_model
+from npusim.quantize import LayerReport, QuantizedModel, quantize
+from npusim.quantize.options import ACTIVATION_BITS, WEIGHT_BITS
+from npusim.session import InferenceSession
+from npusim.simulation import input_specs
+
+__all__ = ["quantize_command"]
+
+COLUMNS: Final = (
+    Column("#", right=True),
+    Column("kind"),
+    Column("layer", shrinks=True),
+    Column("weights\nbits", right=True),
+    Column("one output code is", right=True),
+    Column("SQNR\ndB", right=True),
+)
+
+
+@click.command("quantize", short_help="Make a model for the NPU from a float model.")
+@model_argument
+@click.option("--calibration", metavar="FILE", required=True, help=f"Samples of the model's inputs: {INPUT_FILES}.")
+@click.option("-o", "target", metavar="OUT.onnx", required=True, help="Write the quantized model to this file.")
+@click.option(
+    "--weight-bits", type=click.Choice([str(bits) for bits in WEIGHT_BITS]), default="8", show_default=True, help="Of weights."
+)
+@click.option(
+    "--activation-bits",
+    type=click.Choice([str(bits) for bits in ACTIVATION_BITS]),
+    default="8",
+    show_default=True,
+    help="Of codes between layers.",
+)
+@click.option(
+    "--output",
+    "output_type",
+    type=click.Choice(["int", "float"]),
+    default="int",
+    show_default=True,
+    help="Give codes, or real values by a last multiplication.",
+)
+@click.option("--force", is_flag=True, help="Overwrite OUT.onnx.")
+@json_option
+def quantize_command(
+    model: str,
+    calibration: str,
+    target: str,
+    weight_bits: str,
+    activation_bits: str,
+    output_type: str,
+    force: bool,
+    as_json: bool,
+) -> int:
+    """Quantize MODEL, a float .onnx file, after training.
+
+    Ranges, steps of weights, rounding and biases are chosen by what loses least on the calibration samples: some hundred that
+    look like what the device will see. Each layer is quantized on what the quantized layers before it give, so that it makes
+    good what they lost. The result keeps all widths of the NPU, runs in onnxruntime, and is checked in the simulator before it
+    is written. SQNR compares each layer with the float model on the calibration samples.
+
+    The exit code is 0 when the model is written, warnings included.
+
+    \b
+    Example: npusim quantize float.onnx --calibration windows.npz --weight-bits 4 -o w4.onnx
+    """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
+    _check_target(model, target, force=force)
+    source = open_model(model)
+    samples = read_inputs(calibration, input_specs(InferenceSession(model, check_finite=False)))
+    found = quantize(source.content, samples, int(weight_bits), int(activation_bits), float_output=output_type == "float")
+    found.save(target, overwrite=force)
+    findings = _findings(found)
+    if as_json:
+        print_json(_as_object(source, found, findings, target, weight_bits, activation_bits, output_type))
+    else:
+        _print(found, findings, target)
+    return 0
+
+
+def _check_target(model: str, target: str, *, force: bool) -> None:
+    """Refuse before any work what could not be written after it."""
+    path = Path(target)
+    if not path.parent.is_dir():
+        raise UsageError(f"{target}: there is no folder '{path.parent}'; make it first")
+    if path.is_dir():
+        raise UsageError(f"{target}: is a folder; name a file to write to")
+    if path.exists() and Path(model).exists() and path.samefile(model):
+        raise UsageError(f"{target}: is the float model, and would be overwritten; name another file")
+    if path.exists() and not force:
+        raise UsageError(f"{target}: exists already; name another file, or give --force to overwrite it")
+
+
+def _findings(found: QuantizedModel) -> tuple[Finding, ...]:
+    """What quantization has to say, then what is not proven of the result."""
+    own = [Finding(item.rule, item.severity, item.layer, item.message, item.remedy) for item in found.warnings]
+    return (*own, *findings_of(certify(InferenceSession(found.content).program)))
+
+
+def _as_object(
+    source: ModelFile,
+    found: QuantizedModel,
+    findings: Sequence[Finding],
+    target: str,
+    weight_bits: str,
+    activation_bits: str,
+    output_type: str,
+) -> dict[str, Any]:
+    written = ModelFile(target, found.content)
+    totals = {
+        "layers": len(found.layers),
+        "host_operations": sum(layer.kind == "host" for layer in found.layers),
+        "bytes": len(found.content),
+        "warnings": sum(finding.severity == "warning" for finding in findings),
+    }
+    return {
+        **result_object(source, ok=True, layers=[_layer_object(layer) for layer in found.layers], totals=totals),
+        "findings": [asdict(finding) for finding in findings],
+        "quantized": {"path": target, "sha256": written.sha256},
+        "weight_bits": int(weight_bits),
+        "activation_bits": int(activation_bits),
+        "output": output_type,
+        "output_scales": dict(found.output_scales),
+    }
+
+
+def _layer_object(layer: LayerReport) -> dict[str, Any]:
+    return {**asdict(layer), "kind": layer.kind.upper()}
+
+
+def _print(found: QuantizedModel, findings: Sequence[Finding], target: str) -> None:
+    width = terminal_width()
+    rows = [
+        Row(
+            (
+                str(number),
+                layer.kind,
+                layer.name,
+                "" if layer.weight_bits is None else str(layer.weight_bits),
+                "float" if layer.output_scale is None else _range(layer.output_scale),
+                f"{layer.sqnr:.1f}",
+            )
+        )
+        for number, layer in enumerate(found.layers, 1)
+    ]
+    for line in render_table(COLUMNS, rows, width):
+        click.echo(line)
+    click.echo()
+    for finding in findings:
+        click.echo(paragraph(f"{finding.severity}: {finding.message}; {finding.remedy}", width))
+    scales = ", ".join(f"{name} {scale:.6g}" for name, scale in found.output_scales.items())
+    click.echo(paragraph(f"One code of the output is: {scales}.", width))
+    click.echo(f"Written: {target}, {count(len(found.content), 'byte')}")
+
+
+def _range(scale: tuple[float, float]) -> str:
+    lower, upper = (f"{value:.3g}" for value in scale)
+    return lower if lower == upper else f"{lower} .. {upper}"
