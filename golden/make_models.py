@@ -20,8 +20,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from npusim import InferenceSession
 from npusim.array_files import write_arrays
-from npusim.golden.samples import pick_samples
-from npusim.golden.writer import Options, write_folder
+from npusim.golden.choice import pick_samples
+from npusim.golden.folder import Options, write_folder
 
 Integers = npt.NDArray[np.int64]
 

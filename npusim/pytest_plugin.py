@@ -99,8 +99,7 @@ def assert_matches_golden(
     __tracebackhide__ = True
     from npusim.cli.golden_check_text import check_lines
     from npusim.errors import UsageError
-    from npusim.golden.check import check_dump
-    from npusim.golden.expected import expected_of_dump, expected_of_folder, expected_of_model, is_folder
+    from npusim.golden.check import check_dump, expected_of_dump, expected_of_folder, expected_of_model, is_folder
     from npusim.golden.input_stage import InputStage
     from npusim.session import InferenceSession
 

@@ -7,8 +7,7 @@ from functools import cache
 import numpy as np
 
 from npusim import InferenceSession
-from npusim.golden.evaluation import measure_coverage
-from npusim.golden.samples import Origin, Samples
+from npusim.golden.choice import Origin, Samples, measure_coverage
 from sketch import Sketch
 
 __all__ = ["KINDS", "network", "samples", "session_of"]

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from builders import GraphBuilder
 from command_line import model_with_float_layer
 from npusim import InferenceSession
-from npusim.comparison.arithmetic import ElementArithmetic, explain_element
-from npusim.comparison.pairing import pair_steps
+from npusim.comparison.exact import ElementArithmetic, explain_element
+from npusim.comparison.exact.pairing import pair_steps
 from npusim.errors import UnknownTensorError, UsageError
 from npusim.program import Clip, HostOperation, IntegerLayer, Tap, TapSource
 from npusim.trace import Trace

@@ -16,8 +16,7 @@ from npusim import folders
 from npusim.array_files import read_npz
 from npusim.errors import UsageError
 from npusim.folders import replacing_folder
-from npusim.golden import writer
-from npusim.golden.manifest import read_manifest
+from npusim.golden.folder import read_manifest, writer
 from npusim.schemas import load_schema
 from support import ROOT
 

@@ -127,5 +127,5 @@ def test_a_failing_export_fails_the_run(run: Run) -> None:
 def test_torch_is_looked_for_without_importing_it() -> None:
     script = "import sys, support; print(support.HAS_TORCH, 'torch' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(HAS_TORCH), "False"]

@@ -13,9 +13,9 @@ import pytest
 
 from builders import GraphBuilder
 from npusim import InferenceSession
-from npusim.comparison.dataset import DatasetResult, Task, evaluate_chunks, evaluate_dataset, task_of
-from npusim.comparison.labels import read_labels
-from npusim.comparison.output_sums import FLIPS_KEPT, ClassificationSums, RegressionSums, WorstSums
+from npusim.comparison.outputs import DatasetResult, Task, evaluate_chunks, evaluate_dataset, read_labels
+from npusim.comparison.outputs.dataset import task_of
+from npusim.comparison.outputs.output_sums import FLIPS_KEPT, ClassificationSums, RegressionSums, WorstSums
 from npusim.errors import InputError, UsageError
 from support import Export
 

@@ -16,12 +16,16 @@ from builders import DIALECTS, GraphBuilder
 from command_line import FLOAT32_SAMPLE, model_beyond_float32, model_with_float_layer, samples_for
 from npusim import InferenceSession
 from npusim.cli.compare_exact import ExactAgainst, compare_exact
-from npusim.comparison.differences import LayerDifferences, Place
-from npusim.comparison.exact import ExactComparison, compare_models
-from npusim.comparison.exact_dump import compare_with_dump
-from npusim.comparison.exact_findings import exact_findings
-from npusim.comparison.exact_runtime import compare_with_runtime
-from npusim.comparison.pairing import pair_steps
+from npusim.comparison.exact import (
+    ExactComparison,
+    LayerDifferences,
+    compare_models,
+    compare_with_dump,
+    compare_with_runtime,
+    exact_findings,
+)
+from npusim.comparison.exact.differences import Place
+from npusim.comparison.exact.pairing import pair_steps
 from npusim.dumps import read_dump
 from npusim.errors import InputError, UnknownTensorError, UsageError
 from support import ROOT, Export, load_export

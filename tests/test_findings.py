@@ -13,9 +13,8 @@ import pytest
 from builders import GraphBuilder
 from command_line import model_with_float_layer
 from npusim import InferenceSession
-from npusim.comparison.findings import RULES, Finding, find_causes, load_rules
+from npusim.comparison.findings import RULES, Finding, find_causes, load_rules, observe_codes
 from npusim.comparison.float_comparison import compare_with_float
-from npusim.comparison.observation import observe_codes
 from support import Export, load_export
 
 SHAPE = (1, 2, 8, 1)

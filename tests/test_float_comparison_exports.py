@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 import support
-from npusim.comparison.alignment import align
-from npusim.comparison.alignment_findings import alignment_findings
+from npusim.comparison.alignment import align, recover_scales
+from npusim.comparison.experiments.partial_runs import evaluate_real
+from npusim.comparison.findings import alignment_findings
 from npusim.comparison.float_comparison import compare_with_float
 from npusim.comparison.layer_result import Confidence
-from npusim.comparison.partial_runs import evaluate_real
 from npusim.comparison.result import FloatComparison
-from npusim.comparison.scales import recover_scales
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program
 from npusim.session import InferenceSession
 

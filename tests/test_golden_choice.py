@@ -14,8 +14,7 @@ import engine_cases
 from builders import GraphBuilder
 from npusim import InferenceSession
 from npusim.errors import InputError, UnsupportedError, UsageError
-from npusim.golden.choice import ChosenSamples, choose_samples
-from npusim.golden.evaluation import measure_coverage
+from npusim.golden.choice import ChosenSamples, choose_samples, measure_coverage
 from npusim.sampling import generate_inputs
 from support import ROOT
 from wrong_devices import caught, wrong_devices

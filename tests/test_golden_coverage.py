@@ -18,11 +18,12 @@ from dense_layer import fully_connected
 from mixed_strategies import MixedNetwork, mixed_networks
 from npusim import InferenceSession
 from npusim.engine.reference import accumulate, finish_layer, run_step, run_steps
-from npusim.golden.coverage import BOTH, Coverage, Share
-from npusim.golden.effects import EffectMeter
-from npusim.golden.evaluation import Evaluator, measure_coverage
-from npusim.golden.goals import Goal, GoalTable
-from npusim.golden.greedy import unpack
+from npusim.golden.choice import measure_coverage
+from npusim.golden.choice.evaluation import Evaluator
+from npusim.golden.choice.greedy import unpack
+from npusim.golden.goals import Coverage, Goal, GoalTable
+from npusim.golden.goals.coverage import BOTH, Share
+from npusim.golden.goals.effects import EffectMeter
 from npusim.golden.input_stage import InputStage, stage_codes
 from npusim.program import IntegerLayer
 from npusim.sampling import generate_inputs

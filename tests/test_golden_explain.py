@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from golden_check_models import MODELS, feeds_for, session_for
-from npusim.golden.buffer_causes import Buffer
-from npusim.golden.evidence import Hypothesis, Ranking, judge, rank
-from npusim.golden.explain import Simulated, explain
+from npusim.golden.check.buffer_causes import Buffer
+from npusim.golden.check.evidence import Hypothesis, Ranking, judge, rank
+from npusim.golden.check.explain import Simulated, explain
 from npusim.golden.fault_runs import FaultRunner, run_with_fault
 from npusim.golden.faults import Fault, FaultKind
 from npusim.golden.input_stage import InputStage

@@ -18,11 +18,9 @@ from npusim import InferenceSession, UnsupportedError, UsageError
 from npusim.array_files import read_npz
 from npusim.dumps import read_dump
 from npusim.errors import UnknownTensorError
+from npusim.golden.choice import Origin, Samples
+from npusim.golden.folder import FORMATS, Options, read_manifest, verify_folder, write_folder
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes
-from npusim.golden.manifest import read_manifest
-from npusim.golden.samples import Origin, Samples
-from npusim.golden.verifier import verify_folder
-from npusim.golden.writer import FORMATS, Options, write_folder
 from npusim.replay import run_with
 from npusim.schemas import load_schema
 from npusim.tensor_file import read_tensor_file

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from golden_models import KINDS, samples, session_of
-from npusim.golden.harness import FIRST_VALUES, check_header, check_source, checked_layers
-from npusim.golden.vectors import Vectors, compute_vectors, little_endian
-from npusim.golden.vendor_files import input_config
-from npusim.golden.vendor_files import test_vector as vector_text
+from npusim.golden.folder.harness import FIRST_VALUES, check_header, check_source, checked_layers
+from npusim.golden.folder.vectors import Vectors, compute_vectors, little_endian
+from npusim.golden.folder.vendor_files import input_config
+from npusim.golden.folder.vendor_files import test_vector as vector_text
 from support import ROOT
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed, and C files cannot be compiled")

@@ -12,7 +12,7 @@ import pytest
 
 from npusim import InferenceSession
 from npusim.array_files import read_npz
-from npusim.golden.verifier import verify_folder
+from npusim.golden.folder import verify_folder
 from support import ROOT
 
 GOLDEN = ROOT / "golden"

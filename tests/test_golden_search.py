@@ -13,14 +13,14 @@ from builders import GraphBuilder
 from npusim import InferenceSession
 from npusim.bounds.witness.input_codes import InputCodes
 from npusim.bounds.witness.linear_form import linear_form
-from npusim.golden.back_projection import back_project
-from npusim.golden.evaluation import Evaluator
+from npusim.golden.choice.back_projection import back_project
+from npusim.golden.choice.evaluation import Evaluator
+from npusim.golden.choice.greedy import AGAIN, LazyGreedy, greedy_order, pack, row_gains, unpack
+from npusim.golden.choice.searching import Searcher
+from npusim.golden.choice.signals import signal_levels
+from npusim.golden.choice.stage_values import move_within_codes
 from npusim.golden.goals import Goal
-from npusim.golden.greedy import AGAIN, LazyGreedy, greedy_order, pack, row_gains, unpack
 from npusim.golden.input_stage import InputStage, stage_codes
-from npusim.golden.searching import Searcher
-from npusim.golden.signals import signal_levels
-from npusim.golden.stage_values import move_within_codes
 from npusim.program import LayerKind
 from npusim.sampling import generate_inputs
 

@@ -14,10 +14,8 @@ from command_line import call, check_error, checked_json
 from golden_models import network, samples, session_of
 from npusim import InferenceSession
 from npusim.array_files import read_npz, write_arrays
-from npusim.golden import writer
-from npusim.golden.manifest import file_object
-from npusim.golden.verifier import verify_folder
-from npusim.golden.writer import FORMATS, Options, write_folder
+from npusim.golden.folder import FORMATS, Options, verify_folder, write_folder, writer
+from npusim.golden.folder.manifest import file_object
 from npusim.tensor_file import tensor_bytes
 from support import ROOT
 

@@ -157,7 +157,7 @@ def test_without_torch_one_sentence_says_what_to_do() -> None:
         "from npusim.examples import torque; code = torque.main([]); "
         "import npusim.torch"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=False)
     assert (
         "npusim: error: the example trains with PyTorch, which is not installed; run: pip install 'npusim[torch]'"
         in done.stderr

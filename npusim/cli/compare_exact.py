@@ -14,11 +14,14 @@ from npusim.bounds.report import Finding
 from npusim.cli.output import count, number, paragraph, print_json, result_object, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
-from npusim.comparison.differences import LayerDifferences
-from npusim.comparison.exact import ExactComparison, compare_models
-from npusim.comparison.exact_dump import compare_with_dump
-from npusim.comparison.exact_findings import exact_findings
-from npusim.comparison.exact_runtime import compare_with_runtime
+from npusim.comparison.exact import (
+    ExactComparison,
+    LayerDifferences,
+    compare_models,
+    compare_with_dump,
+    compare_with_runtime,
+    exact_findings,
+)
 from npusim.dumps import Dump
 from npusim.graph import Array
 from npusim.model_file import ModelFile

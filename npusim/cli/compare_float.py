@@ -12,11 +12,9 @@ from npusim.bounds.report import Finding
 from npusim.cli.compare_text import print_comparison
 from npusim.cli.output import print_json, result_object, terminal_width
 from npusim.cli.progress import progress
-from npusim.comparison.alignment_findings import alignment_findings
 from npusim.comparison.dataset_result import samples_table
-from npusim.comparison.findings import find_causes
+from npusim.comparison.findings import alignment_findings, find_causes, observe_codes
 from npusim.comparison.float_comparison import compare_with_float
-from npusim.comparison.observation import observe_codes
 from npusim.comparison.result import FloatComparison
 from npusim.errors import UsageError
 from npusim.graph import Array

@@ -9,7 +9,7 @@ import numpy as np
 
 from npusim.array_files import list_npz, read_npz
 from npusim.cli.options import INPUT_FILES
-from npusim.comparison.labels import LABEL_KEYS, read_labels
+from npusim.comparison.outputs import LABEL_KEYS, read_labels
 from npusim.conversion import convert_exactly
 from npusim.datasets import InputSpec, check_samples, read_inputs
 from npusim.errors import InputError, UsageError

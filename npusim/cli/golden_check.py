@@ -14,10 +14,19 @@ from npusim.cli.options import INPUT_FILES, Invocation, json_option
 from npusim.cli.output import print_json, result_object, terminal_width
 from npusim.dumps import FORMATS, Dump, read_dump
 from npusim.errors import UsageError
-from npusim.golden.check import LAYOUTS, Check, check_dump
-from npusim.golden.evidence import Judgement
-from npusim.golden.expected import Expected, expected_of_dump, expected_of_folder, expected_of_model, is_folder
-from npusim.golden.header_check import check_header, is_header
+from npusim.golden.check import (
+    LAYOUTS,
+    Check,
+    Expected,
+    Judgement,
+    check_dump,
+    check_header,
+    expected_of_dump,
+    expected_of_folder,
+    expected_of_model,
+    is_folder,
+    is_header,
+)
 from npusim.golden.input_stage import InputStage
 from npusim.session import InferenceSession
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from npusim.cli.output import count, number, paragraph
 from npusim.cli.tables import Column, Row, render_table
 from npusim.dumps import Dump
-from npusim.golden.check import Check
-from npusim.golden.evidence import Judgement
+from npusim.golden.check import Check, Judgement
 
 __all__ = ["check_lines"]
 

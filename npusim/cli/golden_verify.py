@@ -9,7 +9,7 @@ import click
 
 from npusim.cli.options import json_option
 from npusim.cli.output import count, paragraph, print_json, result_object, terminal_width
-from npusim.golden.verifier import Verification, verify_folder
+from npusim.golden.folder import Verification, verify_folder
 
 __all__ = ["verify_command"]
 

@@ -14,10 +14,10 @@ from npusim.cli.output import count, paragraph, print_json, result_object, termi
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
 from npusim.errors import UsageError
-from npusim.golden.differences import StageDifference, compare_stages
+from npusim.golden.choice import DEFAULT_SETS, pick_samples, read_samples
+from npusim.golden.folder import FORMATS, Options, check_destination, write_folder
 from npusim.golden.input_stage import InputStage
-from npusim.golden.samples import DEFAULT_SETS, pick_samples, read_samples
-from npusim.golden.writer import FORMATS, Options, check_destination, write_folder
+from npusim.golden.stage_differences import StageDifference, compare_stages
 from npusim.session import InferenceSession
 from npusim.trace import step_kind
 

@@ -1,1 +1,17 @@
-"""Comparing a quantized model with its float model, with another quantized model, or with what a device gave."""
+"""Comparing a quantized model with its float model, with another quantized model, or with what a device gave.
+
+``exact``
+    Integers against integers, for equality.
+``alignment``
+    What of the float model stands for which layer.
+``experiments``
+    Where a layer's error comes from, and what it does to the output.
+``outputs``
+    What becomes of the outputs, over samples or a whole dataset.
+``findings``
+    Why a model is worse, as rules.
+``report``
+    All of it as one HTML file.
+
+The modules at the top hold what these share: the sums, the metrics, and the results; ``float_comparison`` puts them together.
+"""

@@ -10,14 +10,14 @@ from typing import Final
 
 import numpy as np
 
-from npusim.comparison.alignment import Alignment, align
-from npusim.comparison.experiments import Experiments, experiment_samples, run_experiments
-from npusim.comparison.float_graph import ACTIVATIONS, FloatGraph
+from npusim.comparison.alignment.float_graph import ACTIVATIONS, FloatGraph
+from npusim.comparison.alignment.layer_pairs import Alignment, align
+from npusim.comparison.alignment.scales import recover_scales
+from npusim.comparison.experiments.layer_experiments import Experiments, experiment_samples, run_experiments
 from npusim.comparison.layer_result import LayerPair, LayerScales
 from npusim.comparison.measuring import LayerMeasure, rails_of
-from npusim.comparison.outputs import OutputMeasure, OutputScale, output_scales
+from npusim.comparison.outputs.measuring import OutputMeasure, OutputScale, output_scales
 from npusim.comparison.result import FloatComparison, LayerComparison
-from npusim.comparison.scales import recover_scales
 from npusim.engine.runner import available_threads
 from npusim.errors import InputError, UsageError
 from npusim.graph import Array

@@ -11,7 +11,7 @@ from npusim.quantize.columns import row_blocks
 from npusim.quantize.float_network import FloatArray, FloatLayer
 from npusim.quantize.rounding import LARGEST_FACTORISED, LeastSquares
 
-__all__ = ["Covariance", "least_squares", "measure"]
+__all__ = ["Covariance", "hold_mean", "least_squares", "measure"]
 
 MULTIPLICATIONS = 2**35
 """About so many multiplications are spent on one covariance; of more rows, a part drawn with a fixed seed is taken."""
@@ -96,6 +96,32 @@ def least_squares(found: Covariance, prior: FloatArray, ridge: float) -> LeastSq
     if width <= LARGEST_FACTORISED:
         return LeastSquares(matrix, prior + np.linalg.solve(matrix, missing))
     return LeastSquares(matrix, prior + _conjugate_gradients(matrix, missing))
+
+
+def hold_mean(problem: LeastSquares, found: Covariance, wanted: FloatArray) -> LeastSquares:
+    """The same problem with the mean of the sums of products held at given values.
+
+    A bias that does not fit its width cannot bring the output's mean to where it belongs; the weights then have to. Of all
+    weights with that mean, the target is the one that loses least, and rounding errors that move the mean count as well.
+
+    Parameters
+    ----------
+    problem
+        From :func:`least_squares`.
+    found
+        Covariances.
+    wanted
+        Real mean of the sums of products, [group, out / group].
+    """
+    mean = found.input_mean[:, :, np.newaxis]
+    if mean.shape[1] <= LARGEST_FACTORISED:
+        direction = np.linalg.solve(problem.matrix, mean)
+    else:
+        direction = _conjugate_gradients(problem.matrix, mean)
+    missing = wanted - (problem.target * mean).sum(axis=1)
+    reach = np.maximum((direction * mean).sum(axis=1), 1e-300)
+    target = problem.target + direction * (missing / reach)[:, np.newaxis]
+    return LeastSquares(problem.matrix + mean * np.swapaxes(mean, 1, 2), target)
 
 
 def _conjugate_gradients(matrix: FloatArray, right: FloatArray) -> FloatArray:

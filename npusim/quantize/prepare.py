@@ -141,7 +141,15 @@ def _separate_sums(network: FloatNetwork, positive: frozenset[str]) -> FloatNetw
         if not _follows_scale(network, other):
             unsigned = through(network, other, positive)
             other = rewriting.identity(other, f"{layer.output}/other", shape, depthwise=True, unsigned=unsigned)
-        rewriting.layers.append(replace(layer, inputs=(own, other)))
+        summed = replace(layer, inputs=(own, other))
+        if layer.activation is not Activation.RELU6:
+            rewriting.layers.append(summed)
+            continue
+        # the operands share the sum's scale, and codes that end at 6 would cut them off
+        inner = f"{layer.output}/sum"
+        rewriting.layers.append(replace(summed, output=inner, activation=Activation.RELU))
+        rewriting.identity(inner, layer.output, shape, depthwise=True, unsigned=True)
+        rewriting.layers[-1] = replace(rewriting.layers[-1], activation=Activation.RELU6)
     return rewriting.result()
 
 

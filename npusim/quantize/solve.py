@@ -12,9 +12,9 @@ import numpy as np
 from npusim.layer import Clip, IntegerArray, Requantization
 from npusim.quantize.activation_scales import choose_scale, coding_error, sample_channels
 from npusim.quantize.columns import accumulate, from_matrix, to_matrix
-from npusim.quantize.covariance import Covariance, least_squares, measure
+from npusim.quantize.covariance import Covariance, hold_mean, least_squares, measure
 from npusim.quantize.float_network import Activation, FloatArray, FloatLayer
-from npusim.quantize.parameters import EXACT_FLOAT32, fit_bias, width_rules
+from npusim.quantize.parameters import EXACT_FLOAT32, fit_bias, half_step, width_rules
 from npusim.quantize.rounding import LeastSquares, round_sequentially, rounding_error
 from npusim.quantize.weight_steps import Candidate, candidates, largest_sum, real_bias
 
@@ -29,6 +29,9 @@ FEEDBACK_GAIN: Final = 0.5
 
 SCALE_RATIOS: Final = tuple(2.0 ** (part / 8) for part in range(-4, 9))
 """Output scales that are tried with 8-bit weights, as multiples of the one that suits the output alone."""
+
+BIAS_PART: Final = 0.95
+"""Part of the bias's range that is used when weights take over: what is left is for moving the bias afterwards."""
 
 FINALISTS: Final = 3
 """Steps of a channel for which the careful rounding is done."""
@@ -135,7 +138,7 @@ def requantize_codes(sums: FloatArray, found: Requantization) -> FloatArray:
 def _ridge(task: Task, found: Covariance) -> float:
     """More for fewer samples; positions of one sample are alike, so they count as their square root."""
     seen = task.codes.shape[0] * math.sqrt(math.prod(task.layer.output_shape[2:]))
-    strength: float = RIDGE[0] + RIDGE[1] * min(2.0, found.inputs.shape[1] / seen)
+    strength: float = RIDGE[0] + RIDGE[1] * min(5.0, found.inputs.shape[1] / seen)
     return strength
 
 
@@ -176,16 +179,17 @@ def _round(problem: LeastSquares, found: Covariance, listed: Sequence[Candidate]
     # where nothing is valid, the coarsest step is nearest to it
     errors[-1] = np.where(np.isinf(errors).all(axis=0), np.finfo(np.float64).max, errors[-1])
     order = np.argsort(errors, axis=0, kind="stable")
-    largest = width_rules(task.weight_bits).largest_weight
+    rules = width_rules(task.weight_bits)
     best: Candidate | None = None
     kept = np.empty(0)
     for place in range(min(FINALISTS, len(listed))):
         chosen = _pick(listed, errors, order[place])
-        integers = round_sequentially(problem, chosen.step, largest)
+        integers = _rounded(problem, found, chosen, task.weight_bits)
         bias = real_bias(found, integers, chosen.step)
         loss = rounding_error(problem, integers, chosen.step)
+        beyond = np.maximum(np.abs(bias) - rules.largest_bias, 0.0) * chosen.step
         over = largest_sum(integers, bias, task.input_clip) * chosen.scale >= EXACT_FLOAT32
-        loss = np.where(np.isinf(chosen.error) | over, np.inf, loss)
+        loss = np.where(np.isinf(chosen.error) | over, np.inf, loss + np.square(beyond))
         if best is None:
             best, kept = Candidate(chosen.step, chosen.scale, chosen.shift, loss), integers
             continue
@@ -197,6 +201,19 @@ def _round(problem: LeastSquares, found: Covariance, listed: Sequence[Candidate]
     if best is None:
         raise ValueError("at least one candidate is wanted")
     return best, kept
+
+
+def _rounded(problem: LeastSquares, found: Covariance, chosen: Candidate, weight_bits: int) -> FloatArray:
+    """Carefully rounded weights; where the bias would not fit, those that hold the output's mean themselves."""
+    rules = width_rules(weight_bits)
+    integers = round_sequentially(problem, chosen.step, rules.largest_weight)
+    limit = BIAS_PART * rules.largest_bias - half_step(chosen.scale, chosen.shift)
+    bias = real_bias(found, integers, chosen.step)
+    wide = np.abs(bias) > limit
+    if not wide.any():
+        return integers
+    held = hold_mean(problem, found, found.output_mean - np.clip(bias, -limit, limit) * chosen.step)
+    return np.where(wide[:, np.newaxis], round_sequentially(held, chosen.step, rules.largest_weight), integers)
 
 
 def _parts(item: Candidate, error: FloatArray) -> tuple[FloatArray, IntegerArray, IntegerArray, FloatArray]:

@@ -1,7 +1,7 @@
 """The step of each output channel's weights: candidates that scale and shift meet exactly, and what each loses.
 
-A candidate is valid when nothing that the NPU stores or sums up leaves its width, whatever the input: the bias fits, and
-``(accumulator + bias) * scale`` stays below 2**24, so that float runtimes are exact as well. All arrays carry the groups of a
+A candidate is valid when ``(accumulator + bias) * scale`` stays below 2**24 whatever the input, so that nothing overflows and
+float runtimes are exact as well. All arrays carry the groups of a
 convolution on their first axis and the outputs of a group on their last.
 """
 
@@ -27,6 +27,9 @@ WIDE_RATIOS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 NARROW_RATIOS: Final = tuple(2.0 ** (part / 8) for part in range(2, -17, -1))
 """The same for 4- and 2-bit weights."""
+
+WIDE_BIAS: Final = 2.0
+"""How much worse a step is taken to be if its bias does not fit, so that the weights have to hold the output's mean."""
 
 MARGIN: Final = 0.98
 """Part of 2**24 that rounding to nearest may use: better rounding can need a little more."""
@@ -83,8 +86,10 @@ def make_candidate(
     scale, shift = (part.reshape(wanted.shape) for part in fitted[1:])
     integers = round_to_nearest(problem.target, step, rules.largest_weight)
     bias = real_bias(found, integers, step) + half_step(scale, shift)
-    valid = (largest_sum(integers, bias, codes) * scale < MARGIN * EXACT_FLOAT32) & (np.abs(bias) <= rules.largest_bias)
-    return Candidate(step, scale, shift, np.where(valid, rounding_error(problem, integers, step), np.inf))
+    stored = np.clip(bias, -rules.largest_bias, rules.largest_bias)
+    error = rounding_error(problem, integers, step) * np.where(stored == bias, 1.0, WIDE_BIAS)
+    valid = largest_sum(integers, stored, codes) * scale < MARGIN * EXACT_FLOAT32
+    return Candidate(step, scale, shift, np.where(valid, error, np.inf))
 
 
 def real_bias(found: Covariance, integers: FloatArray, step: FloatArray) -> FloatArray:

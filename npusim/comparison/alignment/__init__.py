@@ -1,0 +1,9 @@
+"""Which tensor of the float model stands for which layer of the quantized one, and the real value of one LSB there."""
+
+from __future__ import annotations
+
+from npusim.comparison.alignment.float_graph import FloatGraph
+from npusim.comparison.alignment.layer_pairs import Alignment, align
+from npusim.comparison.alignment.scales import recover_scales
+
+__all__ = ["Alignment", "FloatGraph", "align", "recover_scales"]

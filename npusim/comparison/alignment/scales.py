@@ -1,0 +1,224 @@
+"""The real value of one LSB of every layer, which the graph does not carry, recovered from the float model.
+
+Input stage: a code is ``(x + offset) * multiplier``, so one LSB is ``1 / multiplier``, times the gain of a batch norm that the
+stage takes in. Layer with weights: the float weights are ``s_w`` times the integer ones, by least squares for each channel,
+and ``s_out = s_in * s_w * 2**shift / scale`` must agree over all channels; the median is taken. Pools and data movers keep the
+scale of their input, also an average pool whose integers have a gain: the layers behind it are made for the scale without
+it. A multiplication that turns codes into real values gives the scale 1.
+
+The float biases are a witness that does not depend on the chain: ``b = s_in * s_w * bias``. Training lets the two drift apart,
+layer by layer. Where they part by more than that at once, the exporter had another input scale in mind than the layer gets (a
+layer fed with raw codes, for example). Then the layer's own output has the scale that follows from its biases.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from npusim.comparison.alignment.float_graph import FloatGraph, LinearOperation, parameters_of
+from npusim.comparison.alignment.layer_pairs import Alignment
+from npusim.comparison.alignment.stage_fit import stage_parameters
+from npusim.comparison.alignment.weights import channel_scale, weights_of
+from npusim.comparison.layer_result import LayerPair, LayerScales
+from npusim.comparison.sums import FloatArray
+from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Requantization, Step
+
+__all__ = ["half_lsb", "recover_scales"]
+
+CONTRADICTION: Final = 5.0
+"""Ratio between the drifts of two layers that follow each other that no training explains."""
+
+WITNESS: Final = 0.95
+"""Cosine of integer and float biases from which on they are a witness."""
+
+LEAST_BIAS: Final = 8.0
+"""Root mean square of the integer biases, their rounding taken off, below which they are too small to be one."""
+
+EQUAL_SCALES: Final = 0.05
+"""Relative difference up to which two summands count as having one scale."""
+
+_NO_UNIT: Final = frozenset(("Sigmoid", "Tanh", "Softmax", "HardSigmoid", "LogSoftmax"))
+"""Operations whose results are real values whatever they read."""
+
+
+def recover_scales(alignment: Alignment, quantized: Program, reference: Program) -> dict[str, LayerScales]:
+    """Recover the scales of all paired steps.
+
+    Parameters
+    ----------
+    alignment
+        Of the two programs.
+    quantized, reference
+        The quantized and the float program.
+
+    Returns
+    -------
+    dict
+        By name of the step; `LayerScales.fitted` is not known yet.
+    """
+    graph = FloatGraph(reference)
+    known = {name: LayerScales(1.0) for name in quantized.inputs}
+    drift = dict.fromkeys(quantized.inputs, 1.0)
+    steps = {step.name: step for step in quantized.steps}
+    found: dict[str, LayerScales] = {}
+    for pair in alignment.pairs:
+        step = steps[pair.step]
+        names = quantized.inputs_of(step)
+        scales = _scales(step, pair, [known[name] for name in names], drift[names[0]], alignment, quantized, graph)
+        found[pair.step] = known[pair.tensor] = scales
+        drift[pair.tensor] = _drift_behind(scales, drift[names[0]])
+    return found
+
+
+def half_lsb(shift: FloatArray) -> FloatArray:
+    """What a floor behind a shift takes away on average, in LSB: ``(1 - 2**-shift) / 2``.
+
+    Examples
+    --------
+    >>> half_lsb(np.array([0.0, 1.0, 8.0]))
+    array([0.        , 0.25      , 0.49804688])
+    """
+    result: FloatArray = (1 - np.ldexp(1.0, -shift.astype(np.int64))) / 2
+    return result
+
+
+def _scales(
+    step: Step,
+    pair: LayerPair,
+    inputs: list[LayerScales],
+    drift: float,
+    alignment: Alignment,
+    quantized: Program,
+    graph: FloatGraph,
+) -> LayerScales:
+    first = inputs[0]
+    linear = alignment.linear.get(step.name)
+    if isinstance(step, QuantizeStage):
+        return _stage_scales(step, pair, first, quantized, graph)
+    if linear is not None:
+        return _linear_scales(step, linear, first, drift, quantized)
+    if isinstance(step, HostOperation):
+        return _host_scales(step, inputs, quantized)
+    agreed = max(one.output for one in inputs) <= (1 + EQUAL_SCALES) * min(one.output for one in inputs)
+    kept = LayerScales(first.output, zero_point=first.zero_point, input=first.output, agreed=agreed)
+    requantization = step.requantization
+    if requantization is None:
+        return kept
+    factor = float(np.ldexp(1.0, int(requantization.shift[0])) / requantization.scale[0])
+    if step.kind is LayerKind.AVGPOOL and step.window is not None:
+        return replace(kept, gain=float(np.prod(step.window.kernel_shape)) / factor)
+    return replace(kept, output=first.output * factor)
+
+
+def _stage_scales(
+    stage: QuantizeStage, pair: LayerPair, first: LayerScales, quantized: Program, graph: FloatGraph
+) -> LayerScales:
+    norm = graph.producers.get(pair.float_tensor)
+    affine = graph.batch_norm(norm) if pair.float_nodes and norm and norm.operator == "BatchNormalization" else None
+    if affine is None:
+        multiplier, offset = stage_parameters(stage, max(stage.multiplier.size, stage.offset.size))
+        gain, zero = np.ones(len(multiplier)), float(np.median(offset * multiplier))
+    else:
+        multiplier, _ = stage_parameters(stage, len(affine[0]))
+        gain, zero = affine[0], 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_channel = first.output * gain / multiplier
+    output = _middle(by_channel)
+    by_value = first.output if pair.tensor not in quantized.inputs else None
+    return LayerScales(
+        output,
+        zero_point=zero if abs(zero) >= 1 else 0.0,
+        input=None if stage.input in quantized.inputs else by_value,
+        by_channel=by_channel,
+        spread=_spread(by_channel, output),
+    )
+
+
+def _drift_behind(scales: LayerScales, drift: float) -> float:
+    """By how much the biases of the last layer with weights, where they are a witness, see another scale than the chain."""
+    if scales.weights is None or scales.bias_difference is None:
+        return drift
+    return 1 + scales.bias_difference if scales.agreed else 1.0
+
+
+def _linear_scales(step: Step, linear: LinearOperation, first: LayerScales, drift: float, quantized: Program) -> LayerScales:
+    weights = weights_of(step, quantized)
+    factors = channel_scale(weights, linear.weights) if weights is not None else np.ones(len(linear.bias))
+    requantization = step.requantization if isinstance(step, IntegerLayer) else None
+    if requantization is None:
+        parameters = parameters_of(step, quantized.constants) if isinstance(step, HostOperation) else None
+        bias = np.zeros(len(factors)) if parameters is None else parameters[1]
+        steps, least = np.ones(len(factors)), 0.0
+    else:
+        bias = _bias_without_rounding(requantization)
+        steps, least = np.ldexp(1.0, requantization.shift) / requantization.scale, LEAST_BIAS
+    seen = _bias_input(bias, factors, linear.bias, least)
+    contradicted = seen is not None and not 1 / CONTRADICTION <= seen / first.output / drift <= CONTRADICTION
+    if contradicted and requantization is None:
+        seen = 1.0
+    assumed = seen if contradicted and seen is not None else first.output
+    by_channel = assumed * factors * steps
+    output = _middle(by_channel)
+    return LayerScales(
+        output,
+        input=first.output,
+        weights=factors,
+        by_channel=by_channel,
+        spread=_spread(by_channel, output),
+        bias_input=seen,
+        bias_difference=None if seen is None else seen / first.output - 1,
+        agreed=not contradicted,
+    )
+
+
+def _bias_without_rounding(requantization: Requantization) -> FloatArray:
+    """Biases without the half LSB that makes the floor round."""
+    half = np.ldexp(0.5, requantization.shift) / requantization.scale
+    result: FloatArray = requantization.bias - half
+    return result
+
+
+def _bias_input(bias: FloatArray, factors: FloatArray, reference: FloatArray, least: float) -> float | None:
+    """The input scale that follows from the biases, by least squares; None where they are no witness."""
+    known = np.isfinite(factors) & (factors > 0)
+    scaled, wanted = (bias * factors)[known], reference[known]
+    energy, target = float((scaled**2).sum()), float((wanted**2).sum())
+    if energy == 0 or target == 0 or np.sqrt((bias[known] ** 2).mean()) < least:
+        return None
+    product = float((scaled * wanted).sum())
+    return product / energy if product >= WITNESS * np.sqrt(energy * target) else None
+
+
+def _host_scales(step: HostOperation, inputs: list[LayerScales], quantized: Program) -> LayerScales:
+    first = inputs[0]
+    constants = [quantized.constants[name] for name in step.node.inputs if name in quantized.constants]
+    agreed = max(one.output for one in inputs) <= (1 + EQUAL_SCALES) * min(one.output for one in inputs)
+    kept = LayerScales(first.output, zero_point=first.zero_point, input=first.output, agreed=agreed)
+    if step.operator in _NO_UNIT:
+        return replace(kept, output=1.0, zero_point=0.0)
+    if len(inputs) > 1 or len(constants) != 1 or step.operator not in ("Add", "Sub", "Mul", "Div"):
+        return kept
+    number = float(constants[0].ravel()[0])
+    if step.operator in ("Add", "Sub"):
+        removed = number if step.operator == "Sub" else -number
+        return replace(kept, zero_point=0.0 if abs(first.zero_point - removed) <= 0.5 else first.zero_point)
+    factor = number if step.operator == "Mul" else 1 / number
+    chain = np.array([first.output / factor])
+    read, made = quantized.tensors[quantized.inputs_of(step)[0]], quantized.tensors[step.tensors[0]]
+    output = 1.0 if read.is_integer and not made.is_integer else float(chain[0])
+    return replace(kept, output=output, zero_point=first.zero_point * factor, by_channel=chain, spread=_spread(chain, output))
+
+
+def _middle(values: FloatArray) -> float:
+    """Median of the positive finite values; 1 where there are none."""
+    known = values[np.isfinite(values) & (values > 0)]
+    return float(np.median(known)) if known.size else 1.0
+
+
+def _spread(values: FloatArray, middle: float) -> float | None:
+    """Largest relative distance of a finite value from the middle."""
+    known = values[np.isfinite(values)]
+    return float(np.abs(known / middle - 1).max()) if known.size else None

@@ -1,0 +1,73 @@
+"""Weights of a quantized layer and of a float one, side by side: whether they fit, and by which factor."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npusim.comparison.alignment.float_graph import parameters_of
+from npusim.comparison.sums import FloatArray
+from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, Step
+
+__all__ = ["channel_cosine", "channel_scale", "overall_cosine", "weights_of"]
+
+
+def weights_of(step: Step, program: Program) -> FloatArray | None:
+    """Weights of a step as ``[outputs, values]`` in the order of `LinearOperation`; None for a step without.
+
+    Of a layer that a mixed precision left in float: the float weights.
+    """
+    if isinstance(step, HostOperation):
+        parameters = parameters_of(step, program.constants)
+        return None if parameters is None else parameters[0]
+    if not isinstance(step, IntegerLayer) or step.weights is None:
+        return None
+    weights = step.weights.astype(np.float64)
+    if step.kind is LayerKind.FC:
+        return weights.T
+    if step.kind is LayerKind.TCONV:
+        split = weights.reshape(step.group, weights.shape[0] // step.group, *weights.shape[1:])
+        return np.moveaxis(split, 2, 1).reshape(step.group * weights.shape[1], -1)
+    return weights.reshape(len(weights), -1)
+
+
+def channel_cosine(weights: FloatArray, reference: FloatArray, /) -> FloatArray:
+    """Cosine of the weights of each output channel, ``[channels]``; 1 where both are zero, 0 where one of them is.
+
+    Examples
+    --------
+    >>> channel_cosine(np.array([[3.0, 4.0], [1.0, 0.0]]), np.array([[0.03, 0.04], [-0.5, 0.0]]))
+    array([ 1., -1.])
+    """
+    bottom = np.sqrt((weights**2).sum(axis=1) * (reference**2).sum(axis=1))
+    product = (weights * reference).sum(axis=1)
+    both = ~weights.any(axis=1) & ~reference.any(axis=1)
+    result: FloatArray = np.where(both, 1.0, np.divide(product, bottom, out=np.zeros_like(bottom), where=bottom > 0))
+    return result
+
+
+def channel_scale(weights: FloatArray, reference: FloatArray, /) -> FloatArray:
+    """The factor ``s`` of each channel that minimises ``sum (reference - s weights)^2``, ``[channels]``.
+
+    NaN where weights are zero.
+
+    Examples
+    --------
+    >>> channel_scale(np.array([[2.0, 4.0]]), np.array([[0.25, 0.5]]))
+    array([0.125])
+    """
+    energy = (weights**2).sum(axis=1)
+    result: FloatArray = np.divide(
+        (weights * reference).sum(axis=1), energy, out=np.full_like(energy, np.nan), where=energy > 0
+    )
+    return result
+
+
+def overall_cosine(weights: FloatArray, reference: FloatArray, /) -> float:
+    """How well weights fit when each channel has its own factor: ``sqrt`` of the share of the reference's energy explained.
+
+    Negative factors explain nothing, because no layer can turn a sign around. 1 for weights that are zero on both sides.
+    """
+    energy = (reference**2).sum(axis=1)
+    cosines = np.maximum(channel_cosine(weights, reference), 0.0)
+    total = float(energy.sum())
+    return float(np.sqrt((cosines**2 * energy).sum() / total)) if total > 0 else float(not weights.any())

@@ -1,0 +1,295 @@
+"""Integers against integers: another quantized model, onnxruntime, or what a device wrote, layer by layer, for equality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from npusim.comparison.exact.arithmetic import ElementArithmetic, explain_element
+from npusim.comparison.exact.differences import LayerDifferences
+from npusim.comparison.exact.pairing import Pairing, pair_steps
+from npusim.errors import InputError, UsageError
+from npusim.graph import Array
+from npusim.program import Batching, HostOperation, Program, Step
+from npusim.session import InferenceSession
+from npusim.trace import step_kind
+
+__all__ = ["Divergence", "ExactComparison", "Progress", "compare_models", "sample_chunks"]
+
+CHUNK: Final = 128
+"""Samples compared at once: the codes of all layers of both sides are held in memory meanwhile."""
+
+Progress = Callable[[int, int], None]
+"""Called with the number of samples done and the number of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first element that differs, in the order of the layers, and its arithmetic.
+
+    Attributes
+    ----------
+    layer
+        The comparison of the layer.
+    model
+        How the model's value comes about; None where the host computes it in the graph's float operations.
+    other
+        How the other side's value comes about, where that is known.
+    other_values
+        What the other side holds in the layer's inner tensors at this element, where it can say.
+    names
+        What both sides are called.
+    """
+
+    layer: LayerDifferences
+    model: ElementArithmetic | None = None
+    other: ElementArithmetic | None = None
+    other_values: Mapping[str, float] = field(default_factory=dict)
+    names: tuple[str, str] = ("model", "other")
+
+    def __str__(self) -> str:
+        from npusim.comparison.exact.arithmetic_text import divergence_lines
+
+        return "\n".join(divergence_lines(self))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "layer": self.layer.name,
+            "tensor": self.layer.tensor,
+            "model": None if self.model is None else self.model.as_json(),
+            "other": None if self.other is None else self.other.as_json(),
+            "other_values": dict(self.other_values),
+        }
+
+
+@dataclass(slots=True)
+class ExactComparison:
+    """The result of comparing in integers; true when values were compared and all are as demanded.
+
+    Attributes
+    ----------
+    names
+        What both sides are called.
+    samples
+        Samples compared.
+    layers
+        The comparison of each layer that both sides have, in execution order.
+    only_model, only_other
+        Names of layers that only one side has.
+    divergence
+        The first element that differs; None when all are equal.
+    hint
+        What else would make them equal, as a clause; empty where nothing is known.
+    """
+
+    names: tuple[str, str]
+    samples: int = 0
+    layers: list[LayerDifferences] = field(default_factory=list)
+    only_model: tuple[str, ...] = ()
+    only_other: tuple[str, ...] = ()
+    divergence: Divergence | None = None
+    hint: str = ""
+
+    @property
+    def elements(self) -> int:
+        """Values compared."""
+        return sum(layer.elements for layer in self.layers)
+
+    @property
+    def mismatches(self) -> int:
+        """Values that differ beyond what is allowed."""
+        return sum(layer.mismatches for layer in self.layers)
+
+    @property
+    def first_differing(self) -> LayerDifferences | None:
+        """The first layer in execution order with a mismatch."""
+        return next((layer for layer in self.layers if layer.mismatches), None)
+
+    @property
+    def ok(self) -> bool:
+        """True when at least one value was compared and none differs."""
+        return self.elements > 0 and self.mismatches == 0
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def __str__(self) -> str:
+        first = self.first_differing
+        verdict = "equal" if first is None else f"{self.mismatches} of {self.elements} values differ, first in '{first.name}'"
+        return f"{verdict}: {len(self.layers)} layers, {self.elements} values, {self.samples} samples"
+
+    def to_pandas(self) -> Any:  # noqa: ANN401 - pandas is imported only here
+        """One row for each layer, as a pandas DataFrame."""
+        import pandas
+
+        rows = [layer.as_json() for layer in self.layers]
+        return pandas.DataFrame(
+            [{key: row[key] for key in row if key not in ("histogram", "first_difference")} for row in rows]
+        )
+
+
+def compare_models(
+    session: InferenceSession,
+    other: InferenceSession,
+    feeds: Mapping[str, Array],
+    *,
+    progress: Progress | None = None,
+) -> ExactComparison:
+    """Compare two quantized models on the same samples: the codes of every layer that both have, and the outputs.
+
+    Layers are paired by structure (:func:`npusim.comparison.exact.pairing.pair_steps`). Codes are compared as they are: two
+    exporters' graphs of one network have to be equal, models of different bit widths will differ.
+
+    Parameters
+    ----------
+    session, other
+        Both models. Inputs are paired in declared order and need the same shape and element type.
+    feeds
+        Inputs of `session` by name, samples on the first axis.
+    progress
+        Called after each part of the samples.
+
+    Raises
+    ------
+    UsageError
+        If the models' inputs or outputs do not fit, or no layer of one has the form of a layer of the other.
+    InputError
+        If the inputs do not fit the models.
+
+    Examples
+    --------
+    >>> result = compare_models(InferenceSession("a.onnx"), InferenceSession("b.onnx"), {"input": x})  # doctest: +SKIP
+    >>> print(result.divergence)  # doctest: +SKIP
+    """
+    names = _labels(session, other)
+    renamed = _paired_inputs(session.program, other.program, names)
+    pairing = pair_steps(session.program, other.program)
+    if not pairing.pairs:
+        raise UsageError(
+            f"no layer of {names[0]} has the kind and shape of a layer of {names[1]}; these are not two exports of one network"
+        )
+    wanted = [*_step_rows(pairing), *_output_rows(session.program, other.program, pairing, names)]
+    result = ExactComparison(
+        names,
+        layers=wanted,
+        only_model=tuple(step.name for step in pairing.only_first),
+        only_other=tuple(step.name for step in pairing.only_second),
+    )
+    for start, chunk, total in sample_chunks(session.program, feeds):
+        ours = session.trace(chunk, [row.tensor for row in wanted])
+        theirs = other.trace({renamed[name]: values for name, values in chunk.items()}, [_other_tensor(row) for row in wanted])
+        for row in wanted:
+            row.take(ours[row.tensor], theirs[_other_tensor(row)], start)
+        result.samples = start + len(next(iter(chunk.values())))
+        if progress is not None:
+            progress(result.samples, total)
+    result.divergence = _divergence(
+        result, (session, feeds), (other, {renamed[name]: values for name, values in feeds.items()})
+    )
+    return result
+
+
+def _divergence(
+    result: ExactComparison,
+    model: tuple[InferenceSession, Mapping[str, Array]],
+    other: tuple[InferenceSession, Mapping[str, Array]],
+) -> Divergence | None:
+    first = result.first_differing
+    if first is None:
+        return None
+    sides = explain_first(*model, first, first.tensor), explain_first(*other, first, _other_tensor(first))
+    return Divergence(first, *sides, names=result.names)
+
+
+def explain_first(
+    session: InferenceSession, feeds: Mapping[str, Array], row: LayerDifferences, tensor: str
+) -> ElementArithmetic | None:
+    """The arithmetic of a layer's first difference; None where it has none or the host computes the tensor."""
+    if row.first is None or row.kind == "HOST":
+        return None
+    return explain_element(session, feeds, tensor, row.first.sample, row.first.index)
+
+
+def sample_chunks(
+    program: Program, feeds: Mapping[str, Array], size: int = CHUNK
+) -> Iterator[tuple[int, dict[str, Array], int]]:
+    """Cut inputs into parts: number of the first sample, the part, number of all samples.
+
+    Raises
+    ------
+    InputError
+        If there is no sample.
+    UsageError
+        If the model has no batch axis of one sample.
+    """
+    if program.batching is Batching.FIXED:
+        raise UsageError(
+            "the model has no batch axis of one sample, so samples cannot be compared one by one; export it with batch 1"
+        )
+    count = min((len(values) for values in feeds.values()), default=0)
+    if not count:
+        raise InputError("there are no samples to compare on; give at least one")
+    for start in range(0, count, size):
+        yield start, {name: values[start : start + size] for name, values in feeds.items()}, count
+
+
+def _labels(session: InferenceSession, other: InferenceSession) -> tuple[str, str]:
+    labels = session.model.label, other.model.label
+    return labels if labels[0] != labels[1] else ("model", "other")
+
+
+def _paired_inputs(first: Program, second: Program, names: tuple[str, str]) -> dict[str, str]:
+    """The second model's name for each input of the first."""
+    described = [
+        [(program.tensors[name].shape, program.tensors[name].dtype.name) for name in program.inputs]
+        for program in (first, second)
+    ]
+    if described[0] != described[1]:
+        raise UsageError(
+            f"the inputs of {names[0]} are {_input_text(described[0])}, those of {names[1]} {_input_text(described[1])}; "
+            "models are compared on the same samples, so give two exports of one network"
+        )
+    return dict(zip(first.inputs, second.inputs, strict=True))
+
+
+def _input_text(described: Sequence[tuple[tuple[int, ...], str]]) -> str:
+    return " and ".join(f"{dtype} {list(shape)}" for shape, dtype in described) or "none"
+
+
+def _step_rows(pairing: Pairing) -> list[LayerDifferences]:
+    return [
+        LayerDifferences(one.name, step_kind(one), one.tensors[-1], other.name, other.tensors[-1])
+        for one, other in pairing.pairs
+    ]
+
+
+def _output_rows(first: Program, second: Program, pairing: Pairing, names: tuple[str, str]) -> Iterator[LayerDifferences]:
+    """Outputs of both models that are not the codes of paired layers, where both hold integers or both floats."""
+    if len(first.outputs) != len(second.outputs):
+        raise UsageError(
+            f"{names[0]} has {len(first.outputs)} outputs and {names[1]} {len(second.outputs)}; they are compared in order"
+        )
+    known = {(one.tensors[-1], other.tensors[-1]) for one, other in pairing.pairs}
+    for one, other in zip(map(first.resolve, first.outputs), map(second.resolve, second.outputs), strict=True):
+        shapes = first.tensors[one].shape, second.tensors[other].shape
+        if shapes[0] != shapes[1]:
+            raise UsageError(
+                f"output '{one}' of {names[0]} has shape {list(shapes[0])} and '{other}' of {names[1]} {list(shapes[1])}"
+            )
+        if (one, other) not in known and first.tensors[one].is_integer == second.tensors[other].is_integer:
+            sources = _producer(first, one), _producer(second, other)
+            yield LayerDifferences(_name(sources[0], one), "HOST", one, _name(sources[1], other), other)
+
+
+def _producer(program: Program, tensor: str) -> Step | None:
+    return next((step for step in program.steps if tensor in step.tensors), None)
+
+
+def _name(step: Step | None, tensor: str) -> str:
+    return step.name if isinstance(step, HostOperation) else tensor
+
+
+def _other_tensor(row: LayerDifferences) -> str:
+    return row.tensor if row.other_tensor is None else row.other_tensor

@@ -1,0 +1,152 @@
+"""Why a quantized model is worse than its float model: findings with evidence and remedies, the most important first."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from npusim.bounds.report import Finding
+from npusim.comparison.findings import data_rules, float_rules, structure_rules
+from npusim.comparison.findings.observation import CodeObservation
+from npusim.comparison.findings.scene import Scene, Sign
+from npusim.errors import UsageError
+from npusim.program import Program
+
+if TYPE_CHECKING:
+    from npusim.comparison.result import FloatComparison
+
+__all__ = ["RULES", "Finding", "Rule", "find_causes", "load_rules"]
+
+SEVERITIES: Final = ("error", "warning", "info")
+
+NOTEWORTHY_DB: Final = 0.5
+"""Effects on the output below this do not change the order of findings."""
+
+RULES: Final[Mapping[str, Callable[[Scene], Iterator[Sign]]]] = MappingProxyType(
+    {
+        "average_gain": structure_rules.average_gain,
+        "rounding_twice": structure_rules.rounding_twice,
+        "pool_offset": structure_rules.pool_offset,
+        "signed_to_unsigned": structure_rules.signed_to_unsigned,
+        "clip_in_real_units": structure_rules.clip_in_real_units,
+        "lost_bit": structure_rules.lost_bit,
+        "wide_codes": structure_rules.wide_codes,
+        "float_layer_on_codes": structure_rules.float_layer_on_codes,
+        "function_on_codes": structure_rules.function_on_codes,
+        "fractional_codes": structure_rules.fractional_codes,
+        "bias_width": structure_rules.bias_width,
+        "weight_width": structure_rules.weight_width,
+        "saturation": data_rules.saturation,
+        "channel_range": data_rules.channel_range,
+        "too_few_bits": float_rules.too_few_bits,
+        "zero_point": float_rules.zero_point,
+        "mixed_scales": float_rules.mixed_scales,
+        "bias_off": float_rules.bias_off,
+        "dead_channels": float_rules.dead_channels,
+    }
+)
+"""How each rule is recognised. Its words are data, in rules.toml."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The words of a rule.
+
+    Attributes
+    ----------
+    name
+        Its id.
+    severity
+        ``error``, ``warning`` or ``info``, unless an occurrence says otherwise.
+    message
+        What is the case, with keys of the evidence in braces.
+    remedy
+        What to do about it, likewise.
+    """
+
+    name: str
+    severity: str
+    message: str
+    remedy: str
+
+    def finding(self, sign: Sign) -> Finding:
+        """The finding of one occurrence."""
+        evidence: dict[str, Any] = dict(sign.evidence)
+        message, remedy = (text.format(**evidence) for text in (self.message, self.remedy))
+        return Finding(self.name, sign.severity or self.severity, sign.layer, message, remedy, evidence)
+
+
+def load_rules() -> Mapping[str, Rule]:
+    """The words of all rules by id.
+
+    Raises
+    ------
+    UsageError
+        If the file of rules does not have exactly the rules that are recognised.
+
+    Examples
+    --------
+    >>> load_rules()["average_gain"].severity
+    'warning'
+    """
+    table = tomllib.loads((files(__package__) / "rules.toml").read_text(encoding="utf-8"))
+    if set(table) != set(RULES):
+        raise UsageError(f"rules.toml and the rules differ in {sorted(set(table) ^ set(RULES))}; install npusim again")
+    return {name: Rule(name, **words) for name, words in table.items()}
+
+
+def find_causes(
+    program: Program,
+    *,
+    observations: Mapping[str, CodeObservation] | None = None,
+    comparison: FloatComparison | None = None,
+) -> tuple[Finding, ...]:
+    """Find what is wrong, or at least costly, in a quantized model.
+
+    Parameters
+    ----------
+    program
+        The model's program.
+    observations
+        What its codes do on data (:func:`npusim.comparison.findings.observe_codes`); without them rules that need data
+        find nothing.
+    comparison
+        The comparison with its float model; without it rules that need one find nothing.
+
+    Returns
+    -------
+    tuple of Finding
+        Those of layers with a measured effect on the output first, the largest first; then by severity, then in execution
+        order. The effect, in dB that the output would win with the layer in float, is in the evidence as ``output_gain_db``.
+
+    Examples
+    --------
+    >>> for finding in find_causes(session.program):  # doctest: +SKIP
+    ...     print(finding.severity, finding.layer, finding.message)
+    warning /gap/ReduceSum its codes are 1.5 times the average: ...
+    """
+    scene = Scene(program, {} if observations is None else observations, comparison)
+    words = load_rules()
+    found = [_measured(scene, words[name].finding(sign)) for name, detect in RULES.items() for sign in detect(scene)]
+    order = {step.name: position for position, step in enumerate(program.steps)}
+
+    def rank(finding: Finding) -> tuple[float, int, int]:
+        gain = float(finding.evidence.get("output_gain_db", 0.0))
+        noteworthy = gain if gain >= NOTEWORTHY_DB else 0.0
+        return -noteworthy, SEVERITIES.index(finding.severity), order.get(finding.layer or "", len(order))
+
+    return tuple(sorted(found, key=rank))
+
+
+def _measured(scene: Scene, finding: Finding) -> Finding:
+    """The finding with the effect of its layer on the output, where that was measured."""
+    compared = None if finding.layer is None else scene.compared(finding.layer)
+    if compared is None or compared.effect is None or math.isnan(compared.effect.if_float_gain_db):
+        return finding
+    evidence = {**finding.evidence, "output_gain_db": compared.effect.if_float_gain_db}
+    return Finding(finding.rule, finding.severity, finding.layer, finding.message, finding.remedy, evidence)

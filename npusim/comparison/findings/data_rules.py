@@ -1,0 +1,66 @@
+"""Rules for findings that need data: values that are cut off, one channel that takes the range of all others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+
+from npusim.comparison.findings.observation import clip_of
+from npusim.comparison.findings.scene import Scene, Sign
+from npusim.program import IntegerLayer
+
+__all__ = ["channel_range", "saturation"]
+
+SATURATED_SHARE: Final = 0.05
+"""From this share on saturation is reported; trained quantizers cut off a percent or two on purpose."""
+
+HEAVY_SHARE: Final = 0.2
+"""From this share on it is a warning."""
+
+RANGE_RATIO: Final = 4.0
+"""From this ratio on one channel costs all others two bits."""
+
+
+def saturation(scene: Scene) -> Iterator[Sign]:
+    """Layers and stages whose clip cuts off many values. A lower end of 0 is a ReLU and cuts off nothing that was wanted."""
+    for step in scene.program.steps:
+        seen, clip = scene.observations.get(step.name), clip_of(step)
+        if seen is None or clip is None or not seen.values:
+            continue
+        ends = [(seen.above, seen.beyond_upper, clip.upper)]
+        if clip.lower < 0:
+            ends.append((seen.below, seen.beyond_lower, clip.lower))
+        count, beyond, rail = max(ends)
+        share = count / seen.values
+        if share >= SATURATED_SHARE:
+            both = sum(end[0] for end in ends) / seen.values
+            evidence = {"share": share, "rail": rail, "beyond": beyond, "values": seen.values, "both_ends_share": both}
+            yield Sign(step.name, evidence, None if share >= HEAVY_SHARE else "info")
+
+
+def channel_range(scene: Scene) -> Iterator[Sign]:
+    """Layers in which one channel reaches several times as far as all others, which share its scale."""
+    for layer in scene.program.layers:
+        seen = scene.observations.get(layer.name)
+        if seen is None or len(seen.largest) < 3 or not isinstance(layer, IntegerLayer) or layer.requantization is None:
+            continue
+        clip = layer.requantization.clip
+        reach = np.maximum(np.abs(seen.smallest), np.abs(seen.largest))
+        order = np.argsort(-reach, kind="stable")
+        largest, following = int(reach[order[0]]), int(reach[order[1]])
+        if following == 0 or largest < RANGE_RATIO * following:
+            continue
+        bits = (clip.upper - clip.lower).bit_length()
+        yield Sign(
+            layer.name,
+            {
+                "channel": int(order[0]),
+                "largest": largest,
+                "next": following,
+                "ratio": largest / following,
+                "bits": bits,
+                "used_bits": bits - float(np.log2(largest / following)),
+            },
+        )

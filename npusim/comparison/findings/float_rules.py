@@ -1,0 +1,122 @@
+"""Rules for findings that need the float model: what bits cost at the output, scales and biases that do not fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from npusim.comparison.findings.scene import Scene, Sign
+
+if TYPE_CHECKING:
+    from npusim.comparison.result import LayerComparison
+
+__all__ = ["bias_off", "dead_channels", "mixed_scales", "too_few_bits", "zero_point"]
+
+COSTLY_DB: Final = 3.0
+"""From this gain at the output on a layer matters: half of the error's energy comes from it."""
+
+LARGE_SHARE: Final = 0.5
+"""A part that makes this share of the energy of the error that a layer introduces is its cause."""
+
+SMALL_SHARE: Final = 0.1
+"""A part below this share is no cause; training moves weights and biases together, a wrong bias comes alone."""
+
+ZERO_POINT: Final = 64.0
+"""In LSB: an offset from here on is a zero point in the wrong place, not rounding."""
+
+HEAVY_RATIO: Final = 1.5
+"""Scales that are this far apart are an error, whatever it costs on these data."""
+
+VISIBLE_RANGE: Final = 2.0
+"""In LSB: a channel whose real values move less may well have one code."""
+
+_RESIDUALS: Final = frozenset(("Add", "Sub", "Sum"))
+
+
+def too_few_bits(scene: Scene) -> Iterator[Sign]:
+    """Layers that would improve the output a lot in float, because of the bits of their weights or of their codes."""
+    for layer in _layers(scene):
+        gain = _gain(layer)
+        if layer.effect is None or gain < COSTLY_DB:
+            continue
+        shares = _shares(layer)
+        bits = (layer.codes.upper - layer.codes.lower).bit_length()
+        evidence = {"output_gain_db": gain, "if_float_db": layer.effect.if_float_db}
+        if shares["weights"] >= LARGE_SHARE and layer.weight_bits is not None and layer.weight_bits < 8:
+            share = shares["weights"]
+            yield Sign(layer.name, {**evidence, "what": "weights", "bits": layer.weight_bits, "share_of_introduced": share})
+        elif shares["rounding"] >= LARGE_SHARE and bits < 8:
+            yield Sign(layer.name, {**evidence, "what": "codes", "bits": bits, "share_of_introduced": shares["rounding"]})
+
+
+def zero_point(scene: Scene) -> Iterator[Sign]:
+    """Residuals that add or take away a zero point that their operands do not have."""
+    for layer in _layers(scene):
+        if layer.attribution is None or not (layer.kind == "ADD" or layer.operator in _RESIDUALS):
+            continue
+        offset = layer.attribution.introduced.mean_error / layer.scales.output
+        if abs(offset) >= ZERO_POINT:
+            yield Sign(layer.name, {"offset": offset, "scale": layer.scales.output})
+
+
+def mixed_scales(scene: Scene) -> Iterator[Sign]:
+    """Residuals and concatenations whose operands have different scales and are put together as they are."""
+    scales = {layer.name: layer.scales.output for layer in _layers(scene)}
+    for layer in _layers(scene):
+        found = [scales[name] for name in layer.inputs if name in scales]
+        if layer.scales.agreed or len(found) < 2:
+            continue
+        ratio = max(found) / min(found)
+        evidence = {"ratio": ratio, "scales": found, "inputs": list(layer.inputs)}
+        yield Sign(layer.name, evidence, "error" if ratio >= HEAVY_RATIO else "warning")
+
+
+def bias_off(scene: Scene) -> Iterator[Sign]:
+    """Layers with weights whose introduced error is one of bias and scale, and costly."""
+    for layer in _layers(scene):
+        if not layer.scales.agreed or layer.weight_bits is None or layer.attribution is None or _gain(layer) < COSTLY_DB:
+            continue
+        shares = _shares(layer)
+        if shares["bias_and_scale"] >= LARGE_SHARE and shares["weights"] < SMALL_SHARE:
+            offset = layer.attribution.introduced.mean_error / layer.scales.output
+            difference = layer.scales.bias_difference
+            fits = "" if difference is None else f"; its biases fit an input scale {difference + 1:.3g} times that of its codes"
+            evidence = {"offset": offset, "output_gain_db": _gain(layer), "share_of_introduced": shares["bias_and_scale"]}
+            yield Sign(layer.name, {**evidence, "bias_difference": difference, "fits": fits})
+
+
+def dead_channels(scene: Scene) -> Iterator[Sign]:
+    """Channels that give one code for every sample, though the float model's move by an LSB or two; where they first do."""
+    dead = {layer.name: set(layer.codes.dead_channels) for layer in _layers(scene)}
+    for layer in _layers(scene):
+        if layer.kind == "HOST":
+            continue
+        pools = layer.weight_bits is None
+        before = set().union(*(dead.get(name, set()) for name in layer.inputs)) if pools else set()
+        moved = (layer.channels.float_largest - layer.channels.float_smallest) / layer.scales.output
+        visible = set(np.flatnonzero(np.abs(moved) >= VISIBLE_RANGE).tolist())
+        died = [channel for channel in layer.codes.dead_channels if channel in visible - before]
+        if died:
+            listed = ", ".join(str(channel) for channel in died[:8]) + (" ..." if len(died) > 8 else "")
+            yield Sign(layer.name, {"count": len(died), "channels": died, "listed": listed})
+
+
+def _layers(scene: Scene) -> tuple[LayerComparison, ...]:
+    return () if scene.comparison is None else scene.comparison.layers
+
+
+def _gain(layer: LayerComparison) -> float:
+    """What the output would win with the layer in float, in dB; minus infinity where it was not measured."""
+    gain = math.nan if layer.effect is None else layer.effect.if_float_gain_db
+    return -math.inf if math.isnan(gain) else gain
+
+
+def _shares(layer: LayerComparison) -> dict[str, float]:
+    """The energy of each part of what the layer introduces, over the energy of all of it."""
+    parts: Any = layer.attribution
+    whole = 0.0 if parts is None else parts.introduced.root_mean_square_error**2
+    names = ("weights", "bias_and_scale", "rounding", "clipping")
+    return {name: getattr(parts, name).root_mean_square_error ** 2 / whole if whole else 0.0 for name in names}

@@ -1,0 +1,18 @@
+"""Which samples become golden vectors: the user's own, chosen to reach the most goals, or made and searched for."""
+
+from __future__ import annotations
+
+from npusim.golden.choice.choosing import ChosenSamples, choose_samples
+from npusim.golden.choice.evaluation import measure_coverage
+from npusim.golden.choice.samples import DEFAULT_SETS, Origin, Samples, pick_samples, read_samples
+
+__all__ = [
+    "DEFAULT_SETS",
+    "ChosenSamples",
+    "Origin",
+    "Samples",
+    "choose_samples",
+    "measure_coverage",
+    "pick_samples",
+    "read_samples",
+]

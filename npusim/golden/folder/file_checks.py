@@ -1,0 +1,145 @@
+"""The files of a golden folder, held against its manifest and against the numbers that they must hold."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from npusim.bounds.report import Finding
+from npusim.errors import InputError
+from npusim.golden.folder.c_text import read_arrays
+from npusim.golden.folder.harness import CHECK_HEADER, CHECK_SOURCE, check_header, check_source
+from npusim.golden.folder.manifest import MANIFEST
+from npusim.golden.folder.raw_files import binary_files, declared_tensors
+from npusim.golden.folder.vectors import Role, Vectors, little_endian
+from npusim.golden.folder.vendor_files import INPUT_CONFIG, TEST_VECTOR, input_config, test_vector
+from npusim.graph import Array
+from npusim.program import Program
+from npusim.tensor_file import read_tensor_file
+
+__all__ = ["check_contents", "check_files"]
+
+_CRC: Final = re.compile(r"\b0x([0-9a-f]{8})UL\b")
+_DEFINE: Final = re.compile(
+    r"^#define ((?:FE_|SKIP_NORMALIZE|OUTPUT_INT|NPUSIM_(?:LAYER|ALL_SETS|FIRST_|INPUT_|OUTPUT_[VF]|MODEL_))\w*)(?: (\S+))?$",
+    re.MULTILINE,
+)
+"""Macros that say something about the vectors; later versions of npusim may add others to the files."""
+
+REMEDY: Final = "write the folder again, or take it from where it came from"
+
+
+def check_files(root: Path, manifest: Mapping[str, Any]) -> Iterator[Finding]:
+    """Every file that the manifest names, byte for byte, and none besides."""
+    named = {item["path"]: item for item in manifest["files"]}
+    present = {path.relative_to(root).as_posix() for path in root.rglob("*") if not path.is_dir()}
+    for name in sorted(present - named.keys() - {MANIFEST}):
+        yield _finding("files", f"the file '{name}' is in the folder, and the manifest does not name it", "move it away")
+    for name, item in sorted(named.items()):
+        if name not in present:
+            yield _finding("files", f"the file '{name}' is missing")
+            continue
+        try:
+            content = (root / name).read_bytes()
+        except OSError as error:
+            yield _finding("files", f"the file '{name}' cannot be read: {error.strerror or error}")
+            continue
+        if len(content) != item["bytes"] or hashlib.sha256(content).hexdigest() != item["sha256"]:
+            yield _finding("files", f"the file '{name}' was changed after it was written: its SHA-256 is another one")
+
+
+def check_contents(root: Path, manifest: Mapping[str, Any], program: Program, vectors: Vectors) -> Iterator[Finding]:
+    """What stands in the C files, the binary ones and those of ONNX's layout, against the tensors computed."""
+    if "c" in manifest["formats"]:
+        yield from _check_c(root, manifest, vectors)
+    if "bin" in manifest["formats"]:
+        for name, content in binary_files(vectors):
+            if _content(root, name) not in (None, content):
+                yield _finding("binary", f"the file '{name}' does not hold the values of its tensor")
+    if "onnx" in manifest["formats"]:
+        yield from _check_onnx(root, program, vectors)
+
+
+def _check_c(root: Path, manifest: Mapping[str, Any], vectors: Vectors) -> Iterator[Finding]:
+    sha256, module = manifest["model"]["sha256"], manifest["module"]
+    numbers = [item["sample"] for item in manifest["sets"]]
+    texts = {
+        TEST_VECTOR: test_vector(vectors, numbers, sha256),
+        CHECK_SOURCE: check_source(vectors, module),
+        INPUT_CONFIG: input_config(vectors),
+        CHECK_HEADER: check_header(vectors, module, sha256),
+    }
+    for name, wanted in texts.items():
+        content = _content(root, name)
+        if content is None:
+            continue
+        seen = content.decode("ascii", "replace")
+        if _DEFINE.findall(seen) != _DEFINE.findall(wanted):
+            yield _finding("c_files", f"the file '{name}' defines other macros than it must")
+        if _CRC.findall(seen) != _CRC.findall(wanted):
+            yield _finding("c_files", f"the file '{name}' holds other CRC-32 sums than its sets have")
+        difference = _array_difference(seen, wanted)
+        if difference is not None:
+            yield _finding("c_files", f"the file '{name}' {difference}")
+
+
+def _array_difference(seen: str, wanted: str) -> str | None:
+    """How the arrays of two C sources differ; None when they are the same."""
+    try:
+        found = read_arrays(seen)
+    except ValueError as error:
+        return f"cannot be read: {error}"
+    expected = read_arrays(wanted)
+    if [name for name, _ in found] != [name for name, _ in expected]:
+        return f"defines {len(found)} arrays where {len(expected)} are to be, or others"
+    for place, ((name, values), (_, right)) in enumerate(zip(found, expected, strict=True)):
+        unequal = _unequal(values, right)
+        if unequal is not None:
+            return f"differs in array '{name}' (number {place}){unequal}"
+    return None
+
+
+def _unequal(values: Array, right: Array) -> str | None:
+    if values.shape != right.shape or values.dtype != right.dtype:
+        return f": {values.size} values of {values.dtype} instead of {right.size} of {right.dtype}"
+    places = np.flatnonzero(values.view(f"V{values.itemsize}") != right.view(f"V{right.itemsize}"))
+    return None if not places.size else f" at index {places[0]}: {values[places[0]]} instead of {right[places[0]]}"
+
+
+def _check_onnx(root: Path, program: Program, vectors: Vectors) -> Iterator[Finding]:
+    tensors = [(role, declared_tensors(program, vectors, role)) for role in (Role.INPUT, Role.OUTPUT)]
+    for number in range(vectors.sets):
+        for role, declared in tensors:
+            for place, (name, values) in enumerate(declared):
+                path = f"test_data_set_{number}/{role}_{place}.pb"
+                if _content(root, path) is None:
+                    continue
+                try:
+                    label, stored = read_tensor_file(root / path)
+                except InputError as error:
+                    yield _finding("onnx_files", str(error))
+                    continue
+                if not _same(label, name, stored, values[number : number + 1]):
+                    yield _finding("onnx_files", f"the file '{path}' does not hold the values of tensor '{name}'")
+
+
+def _same(label: str, name: str, stored: Array, values: Array) -> bool:
+    alike = label == name and stored.dtype == values.dtype and stored.shape == values.shape
+    return alike and little_endian(stored) == little_endian(values)
+
+
+def _content(root: Path, name: str) -> bytes | None:
+    """A file's bytes; None where it cannot be read, which `check_files` reports."""
+    try:
+        return (root / name).read_bytes()
+    except OSError:
+        return None
+
+
+def _finding(rule: str, message: str, remedy: str = REMEDY) -> Finding:
+    return Finding(rule, "error", None, message, remedy)

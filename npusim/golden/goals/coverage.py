@@ -1,0 +1,178 @@
+"""How well samples cover a model: what its layers saw, channel by channel, and what no input can show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from npusim.golden.goals.goal import BoolArray, Goal, GoalTable
+
+__all__ = ["BOTH", "Coverage", "LayerCoverage", "Share", "coverage_of"]
+
+BOTH: Final[Mapping[str, tuple[Goal, Goal]]] = {
+    "both_rails": (Goal.LOWER_RAIL, Goal.UPPER_RAIL),
+    "sign_change": (Goal.NEGATIVE, Goal.POSITIVE),
+    "boundary": (Goal.FIRST_OF_CODE, Goal.LAST_OF_CODE),
+}
+"""Two goals that a channel should reach both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many goals of one kind were reached.
+
+    Attributes
+    ----------
+    reached
+        Reached by some sample.
+    possible
+        Those that are not proven unreachable; the others are not counted against the samples.
+    unreachable
+        Proven: no input reaches them.
+    """
+
+    reached: int
+    possible: int
+    unreachable: int
+
+    @property
+    def share(self) -> float:
+        """Reached of those possible; 1 where none is."""
+        return self.reached / self.possible if self.possible else 1.0
+
+    def __str__(self) -> str:
+        return f"{self.reached}/{self.possible}" if self.possible else "-"
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCoverage:
+    """What one step saw.
+
+    Attributes
+    ----------
+    layer, kind
+        Its name and type: a layer type, ``QUANTIZE`` for the input stage, ``OUTPUT`` for a model output.
+    goals
+        For each kind of goal, and each pair of :data:`BOTH`, in how many channels it was reached.
+    accumulator
+        Smallest and largest accumulator seen, None for steps without one.
+    proven
+        The interval that no accumulator can leave.
+    """
+
+    layer: str
+    kind: str
+    goals: Mapping[str, Share]
+    accumulator: tuple[int, int] | None = None
+    proven: tuple[int, int] | None = None
+
+    @property
+    def accumulator_share(self) -> float | None:
+        """The part of the proven interval between the smallest and the largest accumulator seen."""
+        if self.accumulator is None or self.proven is None:
+            return None
+        width = self.proven[1] - self.proven[0]
+        return (self.accumulator[1] - self.accumulator[0]) / width if width else 1.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The row as an object for JSON."""
+        found: dict[str, Any] = {"name": self.layer, "kind": self.kind, "goals": _shares(self.goals)}
+        if self.accumulator is not None and self.proven is not None and self.accumulator_share is not None:
+            found["accumulator"] = {
+                "seen": list(self.accumulator),
+                "proven": list(self.proven),
+                "share": round(self.accumulator_share, 6),
+            }
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How well samples cover a model.
+
+    Attributes
+    ----------
+    samples
+        Their number.
+    layers
+        One row for each step with goals, in execution order; none for a model without integer layers.
+    """
+
+    samples: int
+    layers: tuple[LayerCoverage, ...]
+
+    @property
+    def total(self) -> Share:
+        """All goals of all layers."""
+        return self._sum([share for row in self.layers for name, share in row.goals.items() if name not in BOTH])
+
+    def by_goal(self) -> dict[str, Share]:
+        """All layers together, for each kind of goal and each pair of :data:`BOTH`."""
+        names = dict.fromkeys(name for row in self.layers for name in row.goals)
+        return {name: self._sum([row.goals[name] for row in self.layers if name in row.goals]) for name in names}
+
+    def as_json(self) -> dict[str, Any]:
+        """The coverage as an object for JSON."""
+        return {
+            "samples": self.samples,
+            "layers": [row.as_json() for row in self.layers],
+            "goals": _shares(self.by_goal()),
+            "total": _shares({"total": self.total})["total"],
+        }
+
+    @staticmethod
+    def _sum(shares: list[Share]) -> Share:
+        return Share(
+            sum(share.reached for share in shares),
+            sum(share.possible for share in shares),
+            sum(share.unreachable for share in shares),
+        )
+
+
+def coverage_of(
+    table: GoalTable, reached: BoolArray, seen: Mapping[str, tuple[int, int]], proven: Mapping[str, tuple[int, int]]
+) -> Coverage:
+    """The coverage of samples.
+
+    Parameters
+    ----------
+    table
+        The goals of the model.
+    reached
+        Which of them the samples reach, bool [samples, goals].
+    seen, proven
+        By layer: smallest and largest accumulator in the samples, and the proven interval.
+    """
+    union: BoolArray = np.asarray(reached.any(axis=0))
+    kinds = {meter.layer: meter.kind for meter in table.meters}
+    rows = []
+    for layer, kind in kinds.items():
+        groups = {group.goal: group for group in table.groups if group.meter.layer == layer}
+        hits = {goal: union[group.columns] for goal, group in groups.items()}
+        possible = {goal: table.possible[group.columns] for goal, group in groups.items()}
+        shares = {str(goal): _share(hits[goal], possible[goal]) for goal in groups}
+        rows.append(LayerCoverage(layer, kind, {**shares, **_pairs(hits, possible)}, seen.get(layer), proven.get(layer)))
+    return Coverage(len(reached), tuple(rows))
+
+
+def _pairs(hits: Mapping[Goal, BoolArray], possible: Mapping[Goal, BoolArray]) -> dict[str, Share]:
+    return {
+        name: _share(hits[first] & hits[second], possible[first] & possible[second])
+        for name, (first, second) in BOTH.items()
+        if first in hits and second in hits
+    }
+
+
+def _share(reached: BoolArray, possible: BoolArray) -> Share:
+    count = int(np.count_nonzero(possible))
+    return Share(int(np.count_nonzero(reached)), count, possible.size - count)
+
+
+def _shares(goals: Mapping[str, Share]) -> dict[str, dict[str, int]]:
+    return {
+        name: {"reached": share.reached, "possible": share.possible, "unreachable": share.unreachable}
+        for name, share in goals.items()
+    }
