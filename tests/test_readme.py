@@ -6,20 +6,26 @@ import doctest
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from command_line import Outcome, call
+from npusim import InferenceSession
 from npusim.cli.application import COMMANDS as TABLE
 from npusim.operators import SUPPORTED
 from npusim.program import LayerKind
+from npusim.sampling import generate_inputs
 from npusim.schemas import COMMANDS
+from npusim.verify import verify
 from support import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 EXAMPLES = [block for language, block in BLOCKS if language == "console"]
+PROGRAMS = [block for language, block in BLOCKS if language == "py"]
 SHELL = [block.strip() for language, block in BLOCKS if language == "sh"]
 
 
@@ -61,6 +67,24 @@ def test_python_examples_give_what_the_readme_shows(folder: Path) -> None:
     assert len(examples.examples) > 8
     report: list[str] = []
     assert doctest.DocTestRunner(verbose=False).run(examples, out=report.append).failed == 0, "".join(report)
+
+
+def test_the_pytest_example_passes(folder: Path) -> None:
+    (example,) = [block for block in PROGRAMS if "pytest_plugin" in block]
+    (folder / "test_example.py").write_text(example, encoding="utf-8")
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert "1 passed" in done.stdout, done.stdout
+
+
+@pytest.mark.needs_torch
+def test_the_torch_example_runs(folder: Path) -> None:
+    (example,) = [block for block in PROGRAMS if "import torch" in block]
+    done = subprocess.run([sys.executable, "-P", "-c", example], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    session = InferenceSession(folder / "network_4bit.onnx")
+    assert verify(session, generate_inputs(session.program, 8))
+    assert len(PROGRAMS) == 2
 
 
 def test_the_first_command_verifies_a_model(folder: Path) -> None:

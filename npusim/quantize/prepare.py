@@ -11,6 +11,7 @@ import numpy as np
 from npusim.graph import Array, Node
 from npusim.quantize.float_network import WEIGHTED, Activation, FloatKind, FloatLayer, FloatNetwork
 from npusim.quantize.float_weights import diagonal
+from npusim.quantize.scale_groups import group_scales
 
 __all__ = ["is_unsigned", "prepare", "through"]
 
@@ -193,7 +194,7 @@ def _follows_scale(network: FloatNetwork, tensor: str) -> bool:
 
 
 def _separate_concatenations(network: FloatNetwork, positive: frozenset[str]) -> FloatNetwork:
-    rewriting = _Rewriting(network)
+    rewriting, fixed = _Rewriting(network), _towards_outputs(network)
     for layer in network.layers:
         if layer.kind is not FloatKind.CONCAT:
             rewriting.layers.append(layer)
@@ -203,7 +204,7 @@ def _separate_concatenations(network: FloatNetwork, positive: frozenset[str]) ->
         operands = []
         for position, (name, positive_codes) in enumerate(zip(layer.inputs, unsigned, strict=True)):
             operand = name
-            shared = layer.axis != 1 and not _follows_scale(network, name)
+            shared = (layer.axis != 1 or layer.output in fixed) and not _follows_scale(network, name)
             if shared or (positive_codes and not all(unsigned)):
                 made, shape = f"{layer.output}/operand_{position}", producers[name].output_shape
                 operand = rewriting.identity(name, made, shape, depthwise=True, unsigned=all(unsigned))
@@ -213,14 +214,11 @@ def _separate_concatenations(network: FloatNetwork, positive: frozenset[str]) ->
 
 
 def _free_averages(network: FloatNetwork, positive: frozenset[str]) -> FloatNetwork:
-    """An average that is an output of the model, possibly behind moves, gets a layer behind it that has any scale."""
-    fixed = set(network.outputs)
-    for layer in reversed(network.layers):
-        if layer.output in fixed and layer.kind in (FloatKind.MOVE, FloatKind.CONCAT, FloatKind.MAX_POOL):
-            fixed.update(layer.inputs)
+    """An average whose channels must share a scale gets a layer behind it that can have any."""
+    groups = group_scales(network)
     rewriting = _Rewriting(network)
     for layer in network.layers:
-        if layer.kind is not FloatKind.AVERAGE_POOL or layer.output not in fixed:
+        if layer.kind is not FloatKind.AVERAGE_POOL or not groups.is_uniform(layer.output):
             rewriting.layers.append(layer)
             continue
         inner = replace(layer, output=f"{layer.output}/average")
@@ -228,3 +226,12 @@ def _free_averages(network: FloatNetwork, positive: frozenset[str]) -> FloatNetw
         unsigned = through(network, layer.inputs[0], positive)
         rewriting.identity(inner.output, layer.output, layer.output_shape, depthwise=True, unsigned=unsigned)
     return rewriting.result()
+
+
+def _towards_outputs(network: FloatNetwork) -> frozenset[str]:
+    """Outputs of the model, and what becomes one by moves, pools of maxima and concatenations."""
+    found = set(network.outputs)
+    for layer in reversed(network.layers):
+        if layer.output in found and layer.kind in (FloatKind.MOVE, FloatKind.CONCAT, FloatKind.MAX_POOL):
+            found.update(layer.inputs)
+    return frozenset(found)

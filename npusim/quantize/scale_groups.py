@@ -58,12 +58,12 @@ def group_scales(network: FloatNetwork) -> ScaleGroups:
             tied.append((layer.output, *origins[layer.inputs[0]], *origins[layer.inputs[1]]))
         elif layer.kind is FloatKind.CONCAT and layer.axis != 1:
             tied.append(tuple(name for source in layer.inputs for name in origins[source]))
-    for names in tied:
+    # an output of the model, or what moves mix, may come from several layers: these share one scale
+    single = [origins[name] for name in (*network.outputs, *_mixed(network)) if name in origins]
+    for names in (*tied, *single):
         joined = {group[name] for name in names}
         group = {name: min(joined) if number in joined else number for name, number in group.items()}
-    fixed = [name for output in network.outputs for name in origins.get(output, ())]
-    fixed += [name for tensor in _mixed(network) for name in origins[tensor]]
-    return ScaleGroups(group, frozenset(group[name] for name in fixed))
+    return ScaleGroups(group, frozenset(group[name] for names in single for name in names))
 
 
 def derive_scale(layer: FloatLayer, scales: Sequence[FloatArray], network: FloatNetwork) -> FloatArray:

@@ -10,7 +10,18 @@ from npusim.errors import UsageError
 
 __all__ = ["COMMANDS", "FILES", "load_schema"]
 
-COMMANDS: Final = ("bounds", "compare", "golden_check", "golden_verify", "golden_write", "inspect", "lint", "quantize", "run", "verify")
+COMMANDS: Final = (
+    "bounds",
+    "compare",
+    "golden_check",
+    "golden_verify",
+    "golden_write",
+    "inspect",
+    "lint",
+    "quantize",
+    "run",
+    "verify",
+)
 """Commands that have a schema; the words of a command in a group are joined by ``_``."""
 
 FILES: Final = ("certificate", "manifest")
