@@ -1,8 +1,9 @@
 """Make the models, inputs and golden vectors of this folder: ``python golden/make_models.py`` writes the same bytes every time.
 
-Each is a small network for vibration signals of three axes, written down by hand in the form in which the TorchScript exporter
+Two are a small network for vibration signals of three axes, written down by hand in the form in which the TorchScript exporter
 writes quantized networks for the NPU. Weights come from a fixed seed. Biases, scales and shifts are calibrated by running the
-network in integers on synthetic signals, so that every layer uses the range of its codes.
+network in integers on synthetic signals, so that every layer uses the range of its codes. The others are the float networks of
+networks.py, quantized by npusim.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from networks import NETWORKS
 from onnx import TensorProto, helper, numpy_helper
 
 from npusim import InferenceSession
 from npusim.array_files import write_arrays
 from npusim.golden.choice import pick_samples
 from npusim.golden.folder import Options, write_folder
+from npusim.quantize import quantize
 
 Integers = npt.NDArray[np.int64]
 
@@ -255,6 +258,17 @@ def make_model(weight_bits: int) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
+def write_networks(folder: Path) -> None:
+    """The quantized networks of networks.py; of the first also the float network and its samples, to try quantization on."""
+    for network in NETWORKS:
+        model, samples = network.float_model(), network.samples()
+        found = quantize(model, samples, network.weight_bits, network.activation_bits, float_output=network.float_output)
+        (folder / f"{network.name}.onnx").write_bytes(found.content)
+    first = NETWORKS[0]
+    (folder / "keywords_float.onnx").write_bytes(first.float_model())
+    write_arrays(folder / "keywords_samples.npz", {"input": first.samples()})
+
+
 def main(folder: Path) -> None:
     """Write all files to a folder."""
     for weight_bits in (8, 4):
@@ -262,6 +276,7 @@ def main(folder: Path) -> None:
         (folder / f"vibration_w{weight_bits}.onnx").write_bytes(content)
     signals = make_signals(16, seed=2)
     write_arrays(folder / "vibration_inputs.npz", {"input": signals})
+    write_networks(folder)
     for name in ("vibration_w8", "vibration_w4"):
         session = InferenceSession(folder / f"{name}.onnx")
         options = Options(formats=("c", "npz", "onnx"))

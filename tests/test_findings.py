@@ -12,8 +12,9 @@ import pytest
 
 from builders import GraphBuilder
 from command_line import model_with_float_layer
+from float_pairs import INPUT_LSB, PairBuilder
 from npusim import InferenceSession
-from npusim.comparison.findings import RULES, Finding, find_causes, load_rules, observe_codes
+from npusim.comparison.findings import RULES, Finding, find_causes, load_rules, observe_codes, weight_of
 from npusim.comparison.float_comparison import compare_with_float
 from support import Export, load_export
 
@@ -329,6 +330,106 @@ def test_measured_effects_come_first_then_severity_then_order() -> None:
     ]
 
 
+GENERATOR = np.random.default_rng(6)
+WEIGHTS = GENERATOR.integers(-60, 100, (4, 2, 1, 1)), GENERATOR.integers(-100, 100, (4, 3))
+
+
+def float_output(
+    factor: float = 1.0, area: int = 8, stage: float = 1.0, divide: bool = False
+) -> tuple[InferenceSession, bytes, dict[str, np.ndarray]]:
+    """A network whose last node multiplies by `factor` times what fits and whose input stage does by `stage` times that."""
+    pair = PairBuilder((2, area, 1))
+    if stage != 1:
+        pair.quantized = GraphBuilder((1, 2, area, 1))
+        pair.codes = pair.quantized.input_stage([INPUT_LSB / stage / 2] * 2, [stage / INPUT_LSB] * 2, [0] * 2)
+    pair.convolution(WEIGHTS[0], np.array([900, -700, 400, 1200]), shift=7)
+    pair.global_average(area)
+    pair.fully_connected(WEIGHTS[1], np.array([900, -700, 400]), weight_scale=2.0**-8, shift=7)
+    scale = np.float32(factor * pair.scale)
+    output = pair.quantized.binary("Div", pair.codes, 1 / scale) if divide else pair.quantized.binary("Mul", pair.codes, scale)
+    x = np.random.default_rng(1).integers(-50, 50, (40, 2, area, 1)) * INPUT_LSB
+    model = pair.quantized.model(output)
+    return InferenceSession(model), pair.reference.model(pair.values), {"input": x.astype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "severity", "cause", "says"),
+    [
+        ({}, None, "", ""),
+        ({"factor": 1.02}, None, "", ""),
+        ({"factor": 2.0}, "warning", "scales", "agree on 2 times less, so this factor alone is off"),
+        ({"factor": 0.5}, "warning", "scales", "agree on 2 times more, so this factor alone is off"),
+        ({"factor": 2.0, "divide": True}, "warning", "scales", "this factor alone is off"),
+        ({"area": 6}, "info", "average_gain", "the finding average_gain explains it: the gain of 1.5 of"),
+        ({"stage": 2.0}, "warning", "scales", "one LSB of '/t2_Add' counts as 2 times its value in the biases behind it"),
+    ],
+)
+def test_a_factor_that_does_not_fit_the_last_codes(
+    settings: dict[str, Any], severity: str | None, cause: str, says: str
+) -> None:
+    session, reference, feeds = float_output(**settings)
+    comparison = compare_with_float(session, reference, feeds)
+    found = [one for one in find_causes(session.program, comparison=comparison) if one.rule == "output_scale"]
+    assert [(one.severity, one.evidence["cause"]) for one in found] == ([(severity, cause)] if severity else [])
+    for one in found:
+        output, evidence = comparison.outputs[0], one.evidence
+        assert evidence["lost_db"] == pytest.approx(output.fitted_sqnr_db - output.sqnr_db)
+        # 2**-5 * 2**-4 * 2**7 * 2**-8 * 2**7
+        assert evidence["written"] == pytest.approx(settings.get("factor", 1) / 8)
+        assert evidence["fitted"] == pytest.approx(evidence["written"] * evidence["ratio"])
+        if severity == "warning":
+            assert evidence["output_gain_db"] == evidence["lost_db"]
+        assert says in one.message
+        assert f"multiply the output by {evidence['ratio']:.4g}" in one.remedy
+        values, wanted = (model.run(None, feeds)[0].astype(np.float64) for model in (session, InferenceSession(reference)))
+        better = 10 * np.log10((wanted**2).sum() / ((wanted - evidence["ratio"] * values) ** 2).sum())
+        assert better == pytest.approx(evidence["fitted_sqnr_db"])
+
+
+def ranged(values: list[int], samples: int = 12) -> list[Finding]:
+    """Findings about a stage of one LSB for 1, on small samples and on one sample for each of `values`, which fills it."""
+    graph, codes = start()
+    small = np.random.default_rng(3).uniform(-100, 100, (samples, *SHAPE[1:]))
+    x = np.concatenate([small, *(np.full(SHAPE, value) for value in values)])
+    return findings_of(graph, convolved(graph, codes, weight=1), np.random.default_rng(3).permutation(x))
+
+
+def test_samples_outside_of_the_input_range_come_first() -> None:
+    graph, codes = start()
+    x = np.random.default_rng(3).uniform(-100, 100, (70, *SHAPE[1:]))
+    x[5, 0, 0], x[66] = 200, -1000
+    x = x.astype(np.float32)
+    found = findings_of(graph, convolved(graph, codes, (0, 6)), x)
+    assert [finding.rule for finding in found[:2]] == ["input_range", "clip_in_real_units"]
+    evidence = found[0].evidence
+    assert (found[0].layer, found[0].severity, weight_of(found[0])) == ("/t2_Add", "warning", float("inf"))
+    assert (evidence["count"], evidence["samples"], evidence["listed"]) == (2, 70, "5, 66")
+    # -1000 is 872 below -128, 200 is 73 above 127; the stage's floor takes half an LSB of what it rounds
+    first, second = evidence["worst"]
+    assert (first["sample"], first["clipped_share"], first["beyond"]) == (66, 1.0, 872)
+    assert (second["sample"], second["clipped_share"], second["beyond"]) == (5, 1 / 16, 73)
+    assert first["error_share"] + second["error_share"] == evidence["error_share"] > 0.999
+    energy = ((np.clip(np.floor(x), -128, 127) - (x.astype(np.float64) - 0.5)) ** 2).reshape(70, -1).sum(axis=1)
+    assert second["error_share"] == pytest.approx(energy[5] / energy.sum())
+    assert json.loads(json.dumps(dict(evidence))) == dict(evidence)
+
+
+@pytest.mark.parametrize(
+    ("values", "rules"),
+    [
+        ([], []),
+        ([127], []),
+        ([127 + 60], ["saturation"]),
+        ([127 + 70], ["input_range", "saturation"]),
+        ([-128 - 70], ["input_range", "saturation"]),
+        ([500] * 6, ["input_range", "saturation"]),
+        ([500] * 12, ["saturation"]),
+    ],
+)
+def test_samples_outside_of_the_range_are_few_and_far(values: list[int], rules: list[str]) -> None:
+    assert [finding.rule for finding in ranged(values)] == rules
+
+
 Condition = Callable[[Export], bool]
 
 
@@ -430,3 +531,40 @@ def test_what_costs_most_at_the_output_comes_first(name: str, rule: str, layer: 
     first = found[0]
     assert (first.rule, first.layer) == (rule, layer)
     assert first.evidence["output_gain_db"] > gain
+
+
+def all_findings(export: Export, samples: int) -> list[Finding]:
+    session = InferenceSession(export.model)
+    feeds = {session.get_inputs()[0].name: export.inputs()[:samples]}
+    comparison = compare_with_float(session, export.float_model, feeds)
+    return list(find_causes(session.program, observations=observe_codes(session, feeds), comparison=comparison))
+
+
+@pytest.mark.exports
+@pytest.mark.parametrize(
+    ("name", "severity", "says"),
+    [
+        ("FC_CNN_TS_GEN_BASE_1K_NPU__ptq_w8a8_of__ts17", "warning", "2.55 times its value in the biases behind it"),
+        ("REG_TS_GEN_BASE_2K_NPU__ptq_w8a8_of__ts17", "warning", "the batch norm that it takes in has other statistics"),
+        ("CNN_TS_GEN_BASE_1K_NPU__ptq_w8a8_of__ts17", "info", "the finding average_gain explains it: the gain of 1.5"),
+        ("CNN_TS_GEN_BASE_6K_NPU__ptq_w8a8_of__ts17", None, ""),
+        ("H_AVGPOOL_SIGNED__ptq_w8a8_of__ts17", None, ""),
+    ],
+)
+def test_the_factor_of_a_float_output(name: str, severity: str | None, says: str) -> None:
+    found = all_findings(load_export(name), 64)
+    scales = [finding for finding in found if finding.rule == "output_scale"]
+    assert [finding.severity for finding in scales] == ([] if severity is None else [severity])
+    for finding in scales:
+        assert says in finding.message
+        assert finding.evidence["lost_db"] > 8
+        assert (finding is found[0]) == (severity == "warning")
+    assert "input_range" not in {finding.rule for finding in found}
+
+
+@pytest.mark.exports
+def test_the_extreme_samples_of_an_export_come_first() -> None:
+    first = all_findings(load_export("CNN_TS_GEN_BASE_1K_NPU__ptq_w8a8_of__ts17"), 74)[0]
+    assert (first.rule, first.severity, first.layer) == ("input_range", "warning", "/oss_1/oss_1.0/Add")
+    assert set(first.evidence["listed"].split(", ")) <= {str(sample) for sample in range(64, 74)}
+    assert first.evidence["worst"][0]["sample"] == 73

@@ -12,11 +12,26 @@ import pytest
 
 from npusim import InferenceSession
 from npusim.array_files import read_npz
+from npusim.bounds import certify
+from npusim.bounds.report import findings_of
 from npusim.golden.folder import verify_folder
+from npusim.program import LayerKind
+from npusim.sampling import generate_inputs
+from npusim.verify import verify
 from support import ROOT
 
 GOLDEN = ROOT / "golden"
-FILES = ("vibration_inputs.npz", "vibration_w4.onnx", "vibration_w8.onnx")
+NETWORKS = ("autoencoder_w8", "dense_w8", "keywords_w8", "residual_w4", "signed_w4a4", "ternary_w2")
+"""Made by quantizing the float networks of golden/networks.py."""
+
+FILES = (
+    "keywords_float.onnx",
+    "keywords_samples.npz",
+    "vibration_inputs.npz",
+    "vibration_w4.onnx",
+    "vibration_w8.onnx",
+    *(f"{name}.onnx" for name in NETWORKS),
+)
 FOLDERS = ("vibration_w4", "vibration_w8")
 
 
@@ -45,8 +60,28 @@ def test_golden_vectors_are_what_they_say(name: str) -> None:
 
 
 def test_files_are_small() -> None:
-    assert sum((GOLDEN / name).stat().st_size for name in FILES) < 100_000
+    assert sum((GOLDEN / name).stat().st_size for name in FILES) < 200_000
     assert sum((GOLDEN / name).stat().st_size for name in vector_files(GOLDEN)) < 300_000
+
+
+def test_networks_have_every_layer_type_and_width() -> None:
+    programs = {name: InferenceSession(GOLDEN / f"{name}.onnx").program for name in NETWORKS}
+    layers = [layer for program in programs.values() for layer in program.layers]
+    assert {layer.kind for layer in layers} == set(LayerKind) - {LayerKind.ADD}
+    assert {layer.weight_bits for layer in layers if layer.weights is not None} == {8, 4, 2}
+    clips = [layer.requantization.clip for layer in layers if layer.requantization is not None]
+    assert {(clip.lower, clip.upper) for clip in clips} == {(0, 255), (-128, 127), (-8, 7)}
+    ends = {name: program.tensors[program.outputs[0]].is_integer for name, program in programs.items()}
+    assert set(ends.values()) == {True, False}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_are_proven_and_equal_onnxruntime(name: str) -> None:
+    session = InferenceSession(GOLDEN / f"{name}.onnx")
+    certificate = certify(session.program)
+    assert all(judgement.holds for judgement in certificate.model.values())
+    assert findings_of(certificate) == ()
+    assert verify(session, generate_inputs(session.program, 16, seed=3))
 
 
 @pytest.mark.parametrize("bits", [8, 4])

@@ -13,39 +13,13 @@ from npusim.bounds import Property, certify
 from npusim.bounds.report import findings_of
 from npusim.model_file import open_model
 from npusim.onnx_reader import read_graph
-from npusim.program import LayerKind, Program
 from npusim.quantize import quantize
 from npusim.quantize.float_forward import forward
 from npusim.quantize.float_reader import read_float_network
-from npusim.quantize.parameters import width_rules
+from quantize_checks import check_widths, signal_to_noise
 from runtime_check import compare_with_runtime
 
 MOVES = {"Reshape", "Flatten", "Transpose", "Concat", "Resize", "Slice"}
-CLIPS = {8: {(0, 255), (-128, 127)}, 4: {(0, 255), (-128, 127), (0, 15), (-8, 7)}}
-
-
-def signal_to_noise(wanted: np.ndarray, given: np.ndarray) -> float:
-    noise = np.square(wanted.astype(np.float64) - given).sum()
-    return float(10 * np.log10(np.square(wanted.astype(np.float64)).sum() / max(noise, 1e-30)))
-
-
-def check_widths(program: Program, weight_bits: int, activation_bits: int = 8) -> None:
-    rules = width_rules(weight_bits)
-    for layer in program.layers:
-        assert layer.kind is not LayerKind.ADD
-        found = layer.requantization
-        if layer.weights is not None:
-            assert np.abs(layer.weights).max() <= rules.largest_weight
-        if found is None:
-            continue
-        assert np.abs(found.bias).max() <= rules.largest_bias
-        assert found.scale.min() >= 1
-        assert found.scale.max() <= rules.largest_scale
-        assert found.shift.min() >= 0
-        assert found.shift.max() <= 31
-        assert (found.clip.lower, found.clip.upper) in CLIPS[activation_bits]
-        if layer.inner_clip is not None:
-            assert (layer.inner_clip.lower, layer.inner_clip.upper) in CLIPS[activation_bits]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])

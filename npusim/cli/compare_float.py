@@ -13,7 +13,7 @@ from npusim.cli.compare_text import print_comparison
 from npusim.cli.output import print_json, result_object, terminal_width
 from npusim.cli.progress import progress
 from npusim.comparison.dataset_result import samples_table
-from npusim.comparison.findings import alignment_findings, find_causes, observe_codes
+from npusim.comparison.findings import alignment_findings, find_causes, observe_codes, weight_of
 from npusim.comparison.float_comparison import compare_with_float
 from npusim.comparison.result import FloatComparison
 from npusim.errors import UsageError
@@ -22,9 +22,6 @@ from npusim.model_file import ModelFile
 from npusim.session import InferenceSession
 
 __all__ = ["FloatOptions", "compare_float", "float_object", "ranked_findings"]
-
-NOTEWORTHY_DB: Final = 0.5
-"""Gains of the output below this do not change the order of findings."""
 
 BY_CHANNEL: Final = ("channels", "channel_mean_error", "channel_root_mean_square_error", "by_channel", "weight_correlation")
 
@@ -105,12 +102,7 @@ def ranked_findings(first: Sequence[Finding], second: Sequence[Finding]) -> tupl
     """Findings of both sorts: errors about the comparison itself, then those whose layers cost the output most."""
     blocking = [finding for finding in first if finding.severity == "error"]
     others = [finding for finding in first if finding.severity != "error"]
-    return (*blocking, *sorted((*others, *second), key=_rank))
-
-
-def _rank(finding: Finding) -> float:
-    gain = float(finding.evidence.get("output_gain_db") or 0.0)
-    return -gain if gain >= NOTEWORTHY_DB else 0.0
+    return (*blocking, *sorted((*others, *second), key=lambda finding: -weight_of(finding)))
 
 
 def float_object(

@@ -11,8 +11,9 @@ import click
 
 from npusim.bounds.certificate import certify
 from npusim.bounds.report import Finding, findings_of
-from npusim.cli.options import INPUT_FILES, json_option, model_argument
+from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option
 from npusim.cli.output import count, paragraph, print_json, result_object, terminal_width
+from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
 from npusim.datasets import read_inputs
 from npusim.errors import UsageError
@@ -57,6 +58,7 @@ COLUMNS: Final = (
     help="Give codes, or real values by a last multiplication.",
 )
 @click.option("--force", is_flag=True, help="Overwrite OUT.onnx.")
+@quiet_option
 @json_option
 def quantize_command(
     model: str,
@@ -66,6 +68,7 @@ def quantize_command(
     activation_bits: str,
     output_type: str,
     force: bool,
+    quiet: bool,
     as_json: bool,
 ) -> int:
     """Quantize MODEL, a float .onnx file, after training.
@@ -83,7 +86,15 @@ def quantize_command(
     _check_target(model, target, force=force)
     source = open_model(model)
     samples = read_inputs(calibration, input_specs(InferenceSession(model, check_finite=False)))
-    found = quantize(source.content, samples, int(weight_bits), int(activation_bits), float_output=output_type == "float")
+    with progress("quantize", quiet=quiet, unit="layers") as report:
+        found = quantize(
+            source.content,
+            samples,
+            int(weight_bits),
+            int(activation_bits),
+            float_output=output_type == "float",
+            progress=report,
+        )
     found.save(target, overwrite=force)
     findings = _findings(found)
     if as_json:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from npusim.engine.runner import Progress
 from npusim.errors import InternalMismatchError
 from npusim.graph import Array, Graph
 from npusim.model_file import open_model
@@ -35,6 +36,7 @@ def quantize(
     activation_bits: int = 8,
     *,
     float_output: bool = False,
+    progress: Progress | None = None,
 ) -> QuantizedModel:
     """Quantize a float network after training.
 
@@ -51,6 +53,8 @@ def quantize(
         8 or 4: codes between layers. Inputs and outputs of the model have 8 bits.
     float_output
         Give real values, by a last multiplication, instead of codes.
+    progress
+        Called with the number of layers done and of all.
 
     Returns
     -------
@@ -73,16 +77,21 @@ def quantize(
     """
     options = Options(weight_bits, activation_bits, float_output)
     graph = model if isinstance(model, Graph) else read_graph(open_model(model))
-    return quantize_network(read_float_network(graph), calibration, options)
+    return quantize_network(read_float_network(graph), calibration, options, progress)
 
 
-def quantize_network(network: FloatNetwork, calibration: Array | Mapping[str, Array], options: Options) -> QuantizedModel:
+def quantize_network(
+    network: FloatNetwork,
+    calibration: Array | Mapping[str, Array],
+    options: Options,
+    progress: Progress | None = None,
+) -> QuantizedModel:
     """Quantize a float network that has been read; see :func:`quantize`."""
     samples = calibration_samples(network, calibration)
     positive = _positive(network, samples)
     prepared = prepare(network, positive)
     quantizer = Quantizer(prepared, forward(prepared, samples), options, positive)
-    integers = quantizer.run()
+    integers = quantizer.run(progress)
     content = emit(integers)
     _check(content, quantizer, samples)
     scales = {

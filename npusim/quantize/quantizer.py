@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from npusim.engine.runner import Progress
 from npusim.graph import Node
 from npusim.layer import Clip, Window
 from npusim.quantize.activation_scales import choose_shared_scale, sample_channels
@@ -76,9 +77,11 @@ class Quantizer:
         self.riding = frozenset(layer.inputs[0] for layer in self.network.layers if layer.kind is FloatKind.ADD)
         self.values.update({name: self.floats[name] for name in self.network.inputs})
 
-    def run(self) -> IntegerNetwork:
-        """Walk over all layers."""
-        for layer in self.network.layers:
+    def run(self, progress: Progress | None = None) -> IntegerNetwork:
+        """Walk over all layers; `progress` is called with the number of layers done and of all."""
+        for index, layer in enumerate(self.network.layers):
+            if progress is not None:
+                progress(index, len(self.network.layers))
             match layer.kind:
                 case FloatKind.INPUT:
                     self._input(layer)

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from npusim.comparison.findings.alignment_check import alignment_findings
-from npusim.comparison.findings.causes import RULES, Finding, Rule, find_causes, load_rules
+from npusim.comparison.findings.causes import RULES, Finding, Rule, find_causes, load_rules, weight_of
 from npusim.comparison.findings.observation import CodeObservation, observe_codes
 
-__all__ = ["RULES", "CodeObservation", "Finding", "Rule", "alignment_findings", "find_causes", "load_rules", "observe_codes"]
+__all__ = [
+    "RULES",
+    "CodeObservation",
+    "Finding",
+    "Rule",
+    "alignment_findings",
+    "find_causes",
+    "load_rules",
+    "observe_codes",
+    "weight_of",
+]

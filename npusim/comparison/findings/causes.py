@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from npusim.bounds.report import Finding
-from npusim.comparison.findings import data_rules, float_rules, structure_rules
+from npusim.comparison.findings import data_rules, float_rules, output_rules, structure_rules
 from npusim.comparison.findings.observation import CodeObservation
 from npusim.comparison.findings.scene import Scene, Sign
 from npusim.errors import UsageError
@@ -20,7 +20,7 @@ from npusim.program import Program
 if TYPE_CHECKING:
     from npusim.comparison.result import FloatComparison
 
-__all__ = ["RULES", "Finding", "Rule", "find_causes", "load_rules"]
+__all__ = ["RULES", "Finding", "Rule", "find_causes", "load_rules", "weight_of"]
 
 SEVERITIES: Final = ("error", "warning", "info")
 
@@ -41,6 +41,7 @@ RULES: Final[Mapping[str, Callable[[Scene], Iterator[Sign]]]] = MappingProxyType
         "fractional_codes": structure_rules.fractional_codes,
         "bias_width": structure_rules.bias_width,
         "weight_width": structure_rules.weight_width,
+        "input_range": data_rules.input_range,
         "saturation": data_rules.saturation,
         "channel_range": data_rules.channel_range,
         "too_few_bits": float_rules.too_few_bits,
@@ -48,6 +49,7 @@ RULES: Final[Mapping[str, Callable[[Scene], Iterator[Sign]]]] = MappingProxyType
         "mixed_scales": float_rules.mixed_scales,
         "bias_off": float_rules.bias_off,
         "dead_channels": float_rules.dead_channels,
+        "output_scale": output_rules.output_scale,
     }
 )
 """How each rule is recognised. Its words are data, in rules.toml."""
@@ -121,8 +123,10 @@ def find_causes(
     Returns
     -------
     tuple of Finding
-        Those of layers with a measured effect on the output first, the largest first; then by severity, then in execution
-        order. The effect, in dB that the output would win with the layer in float, is in the evidence as ``output_gain_db``.
+        Samples that make most of the error by themselves first, for they stand behind all other numbers. Then those of layers
+        with a measured effect on the output, the largest first; then by severity, then in execution order. The effect, in dB
+        that the output would win with the layer in float, is in the evidence as ``output_gain_db``; of ``output_scale`` it is
+        what the output wins with the factor that fits.
 
     Examples
     --------
@@ -136,17 +140,39 @@ def find_causes(
     order = {step.name: position for position, step in enumerate(program.steps)}
 
     def rank(finding: Finding) -> tuple[float, int, int]:
-        gain = float(finding.evidence.get("output_gain_db", 0.0))
-        noteworthy = gain if gain >= NOTEWORTHY_DB else 0.0
-        return -noteworthy, SEVERITIES.index(finding.severity), order.get(finding.layer or "", len(order))
+        return -weight_of(finding), SEVERITIES.index(finding.severity), order.get(finding.layer or "", len(order))
 
     return tuple(sorted(found, key=rank))
+
+
+def weight_of(finding: Finding) -> float:
+    """What a finding counts in the order of findings: its effect on the output in dB, where that is worth mentioning.
+
+    Infinite for samples outside of the input's range that make most of its error: other numbers mean little before these are
+    left out.
+
+    Examples
+    --------
+    >>> weight_of(Finding("average_gain", "warning", "pool", "", "", {"output_gain_db": 12.0}))
+    12.0
+    >>> weight_of(Finding("average_gain", "warning", "pool", "", "", {"output_gain_db": 0.25}))
+    0.0
+    """
+    if finding.rule == "input_range" and finding.severity == "warning":
+        return math.inf
+    gain = float(finding.evidence.get("output_gain_db") or 0.0)
+    return gain if gain >= NOTEWORTHY_DB else 0.0
 
 
 def _measured(scene: Scene, finding: Finding) -> Finding:
     """The finding with the effect of its layer on the output, where that was measured."""
     compared = None if finding.layer is None else scene.compared(finding.layer)
-    if compared is None or compared.effect is None or math.isnan(compared.effect.if_float_gain_db):
+    if (
+        "output_gain_db" in finding.evidence
+        or compared is None
+        or compared.effect is None
+        or math.isnan(compared.effect.if_float_gain_db)
+    ):
         return finding
     evidence = {**finding.evidence, "output_gain_db": compared.effect.if_float_gain_db}
     return Finding(finding.rule, finding.severity, finding.layer, finding.message, finding.remedy, evidence)

@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from npusim.comparison.code_sums import IntegerArray
 from npusim.comparison.exact.comparison import Progress, sample_chunks
+from npusim.comparison.sums import FloatArray
 from npusim.graph import Array
 from npusim.program import Clip, IntegerLayer, Program, QuantizeStage, Step
 from npusim.session import InferenceSession
 
-__all__ = ["CodeObservation", "clip_of", "observe_codes"]
+__all__ = ["CodeObservation", "SampleErrors", "clip_of", "observe_codes"]
 
 CHUNK = 64
 """Samples traced at once."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampleErrors:
+    """What an input stage does to each sample.
+
+    Attributes
+    ----------
+    energy
+        ``sum (code - u)^2`` over the values of the sample, with ``u`` what the stage would give without rounding and without a
+        clip, in LSB^2; float64 ``[samples]``.
+    clipped_share
+        Share of the values that the clip cuts off at either end, float64 ``[samples]``.
+    beyond
+        How far beyond the clip they reach at most, in LSB, int64 ``[samples]``.
+    """
+
+    energy: FloatArray
+    clipped_share: FloatArray
+    beyond: IntegerArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +54,8 @@ class CodeObservation:
         Values that the clip cuts off at its upper and at its lower end.
     beyond_upper, beyond_lower
         How far beyond the clip they reach, in LSB.
+    samples
+        For stages that read an input of the model: sample by sample; None for all other steps.
     """
 
     smallest: IntegerArray
@@ -42,9 +65,10 @@ class CodeObservation:
     below: int = 0
     beyond_upper: int = 0
     beyond_lower: int = 0
+    samples: SampleErrors | None = None
 
     def __add__(self, other: CodeObservation) -> CodeObservation:
-        """Both together."""
+        """Both together, but for `samples`, which are put together at the end."""
         return CodeObservation(
             np.minimum(self.smallest, other.smallest),
             np.maximum(self.largest, other.largest),
@@ -83,17 +107,22 @@ def observe_codes(
     program = session.program
     watched = {step.name: step for step in program.steps if program.tensors[step.tensors[-1]].is_integer}
     before = {name: _before_clip(program, step) for name, step in watched.items()}
+    stages = {name: floor for name, step in watched.items() if (floor := _input_floor(program, step)) is not None}
     wanted = {step.tensors[-1] for step in watched.values()} | {tensor for tensor in before.values() if tensor is not None}
+    wanted |= {tensor for floor in stages.values() for tensor in floor}
     found: dict[str, CodeObservation] = {}
+    errors: dict[str, list[SampleErrors]] = {name: [] for name in stages}
     for start, chunk, total in sample_chunks(program, feeds, CHUNK):
         trace = session.trace(chunk, sorted(wanted))
         for name, step in watched.items():
             tensor = before[name]
             seen = _observed(step, trace[step.tensors[-1]], None if tensor is None else trace[tensor])
             found[name] = found[name] + seen if name in found else seen
+        for name, (unrounded, unclipped) in stages.items():
+            errors[name].append(_sample_errors(trace[unrounded], trace[unclipped], trace[watched[name].tensors[-1]]))
         if progress is not None:
             progress(start + len(next(iter(chunk.values()))), total)
-    return found
+    return found | {name: replace(found[name], samples=_joined(parts)) for name, parts in errors.items()}
 
 
 def clip_of(step: Step) -> Clip | None:
@@ -113,6 +142,31 @@ def _before_clip(program: Program, step: Step) -> str | None:
         return None
     open_taps = [tap.tensor for tap in step.taps if tap.clip is None]
     return open_taps[-1] if open_taps and program.tensors[open_taps[-1]].is_integer else None
+
+
+def _input_floor(program: Program, step: Step) -> tuple[str, str] | None:
+    """What the floor of a stage at an input of the model reads and gives; None for all other steps."""
+    if not isinstance(step, QuantizeStage) or program.resolve(step.input) not in program.inputs:
+        return None
+    floor = next((node for node in step.nodes if node.op_type == "Floor"), None)
+    known = {step.input, *step.tensors}
+    return None if floor is None or floor.inputs[0] not in known else (floor.inputs[0], floor.outputs[0])
+
+
+def _sample_errors(unrounded: Array, unclipped: Array, codes: Array) -> SampleErrors:
+    rows, before, after = (one.reshape(len(one), -1).astype(np.float64) for one in (unrounded, unclipped, codes))
+    # the half LSB that makes the floor round is in the offset
+    error = after - (rows - 0.5)
+    cut = np.abs(before - after)
+    return SampleErrors(np.einsum("ij,ij->i", error, error), (cut > 0).mean(axis=1), cut.max(axis=1).astype(np.int64))
+
+
+def _joined(parts: list[SampleErrors]) -> SampleErrors:
+    return SampleErrors(
+        np.concatenate([part.energy for part in parts]),
+        np.concatenate([part.clipped_share for part in parts]),
+        np.concatenate([part.beyond for part in parts]),
+    )
 
 
 def _observed(step: Step, codes: Array, unclipped: Array | None) -> CodeObservation:

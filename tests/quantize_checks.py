@@ -1,0 +1,37 @@
+"""What every quantized network must keep, for the tests of quantization."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.program import LayerKind, Program
+from npusim.quantize.parameters import width_rules
+
+__all__ = ["check_widths", "signal_to_noise"]
+
+CLIPS = {8: {(0, 255), (-128, 127)}, 4: {(0, 255), (-128, 127), (0, 15), (-8, 7)}}
+
+
+def signal_to_noise(wanted: npt.NDArray[np.generic], given: npt.NDArray[np.generic]) -> float:
+    noise = np.square(wanted.astype(np.float64) - given).sum()
+    return float(10 * np.log10(np.square(wanted.astype(np.float64)).sum() / max(noise, 1e-30)))
+
+
+def check_widths(program: Program, weight_bits: int, activation_bits: int = 8) -> None:
+    rules = width_rules(weight_bits)
+    for layer in program.layers:
+        assert layer.kind is not LayerKind.ADD
+        found = layer.requantization
+        if layer.weights is not None:
+            assert np.abs(layer.weights).max() <= rules.largest_weight
+        if found is None:
+            continue
+        assert np.abs(found.bias).max() <= rules.largest_bias
+        assert found.scale.min() >= 1
+        assert found.scale.max() <= rules.largest_scale
+        assert found.shift.min() >= 0
+        assert found.shift.max() <= 31
+        assert (found.clip.lower, found.clip.upper) in CLIPS[activation_bits]
+        if layer.inner_clip is not None:
+            assert (layer.inner_clip.lower, layer.inner_clip.upper) in CLIPS[activation_bits]
