@@ -277,10 +277,11 @@ def main(folder: Path) -> None:
     signals = make_signals(16, seed=2)
     write_arrays(folder / "vibration_inputs.npz", {"input": signals})
     write_networks(folder)
-    for name in ("vibration_w8", "vibration_w4"):
+    samples = dict.fromkeys(("vibration_w8", "vibration_w4"), signals)
+    for name, found in {**samples, **{network.name: network.samples() for network in NETWORKS}}.items():
         session = InferenceSession(folder / f"{name}.onnx")
-        options = Options(formats=("c", "npz", "onnx"))
-        write_folder(folder / name, session, pick_samples(session, {"input": signals}, 4), options, force=True)
+        options = Options(formats=("c", "npz", "onnx") if name in samples else ("c", "npz"))
+        write_folder(folder / name, session, pick_samples(session, {"input": found}, 4), options, force=True)
 
 
 if __name__ == "__main__":

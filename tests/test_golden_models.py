@@ -15,7 +15,7 @@ from npusim.array_files import read_npz
 from npusim.bounds import certify
 from npusim.bounds.report import findings_of
 from npusim.golden.folder import verify_folder
-from npusim.program import LayerKind
+from npusim.program import HostOperation, LayerKind
 from npusim.sampling import generate_inputs
 from npusim.verify import verify
 from support import ROOT
@@ -32,7 +32,7 @@ FILES = (
     "vibration_w8.onnx",
     *(f"{name}.onnx" for name in NETWORKS),
 )
-FOLDERS = ("vibration_w4", "vibration_w8")
+FOLDERS = ("vibration_w4", "vibration_w8", *NETWORKS)
 
 
 def test_script_makes_the_committed_bytes(tmp_path: Path) -> None:
@@ -56,12 +56,15 @@ def test_golden_vectors_are_what_they_say(name: str) -> None:
     found = verify_folder(GOLDEN / name, GOLDEN / f"{name}.onnx")
     assert found.findings == ()
     assert len(found.manifest["sets"]) == 4
-    assert found.values == 4 * (3 * 64 + 3 * 64 + 8 * 64 + 8 * 32 + 8 * 32 + 16 * 32 + 16 + 4)
+    layers = [step for step in InferenceSession(GOLDEN / f"{name}.onnx").program.steps if not isinstance(step, HostOperation)]
+    assert {layer.output for layer in layers} <= {tensor["name"] for tensor in found.manifest["tensors"]}
+    if name.startswith("vibration"):
+        assert found.values == 4 * (3 * 64 + 3 * 64 + 8 * 64 + 8 * 32 + 8 * 32 + 16 * 32 + 16 + 4)
 
 
 def test_files_are_small() -> None:
     assert sum((GOLDEN / name).stat().st_size for name in FILES) < 200_000
-    assert sum((GOLDEN / name).stat().st_size for name in vector_files(GOLDEN)) < 300_000
+    assert sum((GOLDEN / name).stat().st_size for name in vector_files(GOLDEN)) < 1_200_000
 
 
 def test_networks_have_every_layer_type_and_width() -> None:

@@ -1,0 +1,9 @@
+#ifndef INPUT_CONFIG_H_
+#define INPUT_CONFIG_H_
+
+#define OUTPUT_INT
+#define FE_STACKING_CHANNELS 4
+#define FE_STACKING_FRAME_WIDTH 32
+#define FE_NN_OUT_SIZE 4
+
+#endif /* INPUT_CONFIG_H_ */
