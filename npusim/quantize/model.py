@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from npusim.array_files import replacing
 from npusim.errors import UsageError
 from npusim.quantize.concern import Concern
+from npusim.quantize.float_network import FloatArray
 from npusim.quantize.integer_network import IntegerNetwork
 
-__all__ = ["LayerReport", "QuantizedModel"]
+__all__ = ["LayerReport", "QuantizedModel", "signal_to_noise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +88,11 @@ class QuantizedModel:
             raise UsageError(f"{target}: exists already; name another file, or allow it to be overwritten")
         with replacing(target) as stream:
             stream.write(self.content)
+
+
+def signal_to_noise(wanted: FloatArray, real: FloatArray) -> float:
+    """Signal to noise ratio in dB; infinite without noise."""
+    noise = float(np.square(wanted - real).sum())
+    if noise == 0:
+        return float("inf")
+    return float(10 * np.log10(max(float(np.square(wanted).sum()), 1e-300) / noise))

@@ -15,7 +15,7 @@ from npusim.engine.runner import Progress
 from npusim.graph import Node
 from npusim.layer import Clip, Window
 from npusim.quantize.activation_scales import choose_shared_scale, sample_channels
-from npusim.quantize.concern import Concern
+from npusim.quantize.concern import Concern, bias_saturated, coarse_input, silent_channels
 from npusim.quantize.equalize import stretch_of
 from npusim.quantize.float_forward import forward_layer
 from npusim.quantize.float_network import WEIGHTED, Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
@@ -28,11 +28,11 @@ from npusim.quantize.integer_network import (
     QuantizedLayer,
     Residual,
 )
-from npusim.quantize.model import LayerReport
+from npusim.quantize.model import LayerReport, signal_to_noise
 from npusim.quantize.options import Options
 from npusim.quantize.parameters import codes_clip
 from npusim.quantize.prepare import through
-from npusim.quantize.scale_groups import MAKERS, ScaleGroups, channel_scale, derive_scale, group_scales
+from npusim.quantize.scale_groups import ScaleGroups, channel_scale, derive_scale, group_scales
 from npusim.quantize.solve import Solution, Task, solve
 from npusim.quantize.stages import average_codes, fit_average, fit_stage, stage_codes
 
@@ -133,8 +133,8 @@ class Quantizer:
 
     def _report(self, layer: FloatLayer, steps: FloatArray | None = None) -> None:
         tensor, scale = layer.output, self.scales.get(layer.output)
-        if layer.kind in MAKERS:
-            self._note_silence(layer)
+        if layer.kind in WEIGHTED:
+            self._note(silent_channels(layer, self.floats[tensor]))
         real = self.values[tensor] if scale is None else self.codes[tensor] * scale
         self.reports.append(
             LayerReport(
@@ -148,16 +148,9 @@ class Quantizer:
             )
         )
 
-    def _note_silence(self, layer: FloatLayer) -> None:
-        """Channels that are zero on all samples: nothing is known about their range."""
-        values = self.floats[layer.output]
-        active = values.any(axis=(0, *range(2, values.ndim)))
-        if not active.all():
-            message = (
-                f"{int((~active).sum())} of {active.size} channels of '{layer.output}' are zero on all calibration samples"
-            )
-            remedy = "prune them, or give samples that use them"
-            self.warnings.append(Concern("silent_channels", "info", layer.name, message, remedy))
+    def _note(self, concern: Concern | None) -> None:
+        if concern is not None:
+            self.warnings.append(concern)
 
     def _input(self, layer: FloatLayer) -> None:
         clip, wanted = self._clip(layer), self._shared_scale(layer)
@@ -165,11 +158,7 @@ class Quantizer:
             raise ValueError(f"layer '{layer.name}' has no scale")
         stage, scale = fit_stage(layer, wanted, clip)
         if (scale > 2 * wanted).any():
-            message = (
-                f"values of '{layer.inputs[0]}' are so small that the multiplier of '{layer.name}' saturates: codes are coarse"
-            )
-            remedy = "give the model its input in a smaller unit"
-            self.warnings.append(Concern("coarse_input", "warning", layer.name, message, remedy))
+            self._note(coarse_input(layer))
         self.steps.append(replace(stage, output=self.tensor_name(layer.output)))
         self._keep(layer, stage_codes(stage, self.values[layer.inputs[0]]), scale, clip)
         self._report(layer)
@@ -189,11 +178,7 @@ class Quantizer:
             lambda scale: stretch_of(self.network, layer.output, scale),
         )
         solution = solve(task)
-        if not solution.bias_fits.all():
-            channels = ", ".join(str(index) for index in np.flatnonzero(~solution.bias_fits))
-            message = f"the bias of '{layer.name}' does not fit into its bits in output channel {channels} and was saturated"
-            remedy = "its weights are very small against it: look at the float model, or use 8-bit weights"
-            self.warnings.append(Concern("bias_saturated", "warning", layer.name, message, remedy))
+        self._note(bias_saturated(layer, solution.bias_fits))
         return solution
 
     def _before_activation(self, layer: FloatLayer) -> FloatArray:
@@ -302,11 +287,3 @@ class Quantizer:
             self.steps.append(Dequantize(f"{tensor}/dequantize", self.tensor_name(tensor), output, scale[np.newaxis]))
             self.values[tensor] = (self.codes[tensor].astype(np.float32) * scale).astype(np.float64)
         return output
-
-
-def signal_to_noise(wanted: FloatArray, real: FloatArray) -> float:
-    """Signal to noise ratio in dB; infinite without noise."""
-    noise = float(np.square(wanted - real).sum())
-    if noise == 0:
-        return float("inf")
-    return float(10 * np.log10(max(float(np.square(wanted).sum()), 1e-300) / noise))
