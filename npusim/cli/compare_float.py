@@ -42,6 +42,10 @@ class FloatOptions:
         """Refuse before any work what could not be written after it."""
         if self.channels and not self.as_json:
             raise UsageError("--channels is for --json; give both, or write a report with --report")
+        if self.report is not None:
+            from npusim.comparison.report import check_drawable
+
+            check_drawable()
         for path in (self.table, self.samples, self.report):
             if path is None:
                 continue

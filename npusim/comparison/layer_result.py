@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
 from npusim.comparison.attribution_result import PART_NAMES, Attribution, ErrorPart, Introduced, LayerEffect
 from npusim.comparison.code_sums import IntegerArray
 from npusim.comparison.sums import FloatArray
@@ -26,7 +28,19 @@ __all__ = [
     "LayerScales",
     "Scatter",
     "UnpairedLayer",
+    "channel_axis",
 ]
+
+
+def channel_axis(shape: tuple[int, ...], channels: int) -> int:
+    """The first axis behind that of the samples that has this many channels; 1 where none has.
+
+    Examples
+    --------
+    >>> channel_axis((1, 1, 16), 16)
+    2
+    """
+    return next((axis for axis in range(1, len(shape)) if shape[axis] == channels), 1)
 
 
 class Confidence(StrEnum):
@@ -118,6 +132,9 @@ class LayerScales:
         ``bias_input / input - 1``.
     agreed
         Whether all inputs of the layer have the scale that the layer adds them with; false for a residual of two scales.
+    channels
+        Scale of each channel, ``[channels]``, where the layers that read the codes are made for one per channel; `output` is
+        then their median, and an LSB is that of the channel. None where the codes have one scale.
     """
 
     output: float
@@ -132,6 +149,27 @@ class LayerScales:
     bias_input: float | None = None
     bias_difference: float | None = None
     agreed: bool = True
+    channels: FloatArray | None = None
+
+    def over(self, shape: tuple[int, ...]) -> FloatArray:
+        """The scale shaped so that it broadcasts over codes of a shape, samples on the first axis.
+
+        Examples
+        --------
+        >>> LayerScales(0.5).over((8, 2, 4))
+        array(0.5)
+        >>> LayerScales(0.5, channels=np.array([0.4, 0.6])).over((8, 2, 4)).shape
+        (2, 1)
+        """
+        if self.channels is None or self.channels.size == 1:
+            return np.asarray(self.output if self.channels is None else self.channels[0], np.float64)
+        trailing = len(shape) - 1 - channel_axis(shape, self.channels.size)
+        return self.channels.reshape(-1, *(1,) * trailing)
+
+    def by_rows(self, channels: int) -> FloatArray:
+        """The scale of each of some channels, ``[channels]``; `output` where they are not the channels of the codes."""
+        known = self.channels if self.channels is not None and self.channels.size == channels else np.asarray(self.output)
+        return np.broadcast_to(known, (channels,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,8 @@ class LayerMeasure:
         """
         axis = 1 if reference.ndim > 1 else 0
         values, wanted = codes.astype(np.float64), reference.astype(np.float64)
-        real = (values - self.scales.zero_point) * self.scales.output
+        scale = self.scales.over(wanted.shape)
+        real = (values - self.scales.zero_point) * scale
         errors = ErrorSums.of(wanted, real, channel_axis=axis)
         lower, upper = self._range(values)
         used = CodeSums.of(values, lower=lower, upper=upper, channel_axis=axis)
@@ -93,7 +94,7 @@ class LayerMeasure:
         bins = -(-(upper - lower + 1) // width)
         counted = Histogram.of(values, start=lower, width=width, bins=bins, channel_axis=shown)
         start, step, count = ERROR_BINS
-        lsb = (real - wanted) / self.scales.output
+        lsb = (real - wanted) / scale
         off = Histogram.of(lsb, start=start, width=step, bins=count, channel_axis=shown)
         rows = rows_of(wanted, axis)
         ends = (rows.min(axis=1), rows.max(axis=1))
@@ -127,10 +128,10 @@ class LayerMeasure:
     def metrics(self) -> ErrorMetrics:
         """Errors over all samples and channels."""
         sums = _known(self.errors).total()
-        lsb = self.scales.output
         mean, rms, largest = (
             float(one(sums)[0]) for one in (metrics.mean_error, metrics.root_mean_square_error, metrics.largest_error)
         )
+        mean_lsb, rms_lsb, largest_lsb = self._in_lsb(mean, rms, largest)
         return ErrorMetrics(
             values=sums.total_count,
             sqnr_db=float(metrics.sqnr_db(sums)[0]),
@@ -141,10 +142,20 @@ class LayerMeasure:
             mean_absolute_error=float(metrics.mean_absolute_error(sums)[0]),
             root_mean_square_error=rms,
             largest_error=largest,
-            mean_error_lsb=mean / lsb,
-            root_mean_square_error_lsb=rms / lsb,
-            largest_error_lsb=largest / lsb,
+            mean_error_lsb=mean_lsb,
+            root_mean_square_error_lsb=rms_lsb,
+            largest_error_lsb=largest_lsb,
         )
+
+    def _in_lsb(self, mean: float, rms: float, largest: float) -> tuple[float, float, float]:
+        """Mean, root mean square and largest error in LSB, of each channel its own."""
+        lsb = self.scales.output
+        if self.scales.channels is None:
+            return mean / lsb, rms / lsb, largest / lsb
+        sums = _known(self.errors)
+        each, count = self.scales.by_rows(len(sums.count)), float(sums.count.sum())
+        squares = float((sums.error_energy / each**2).sum())
+        return float((sums.error / each).sum()) / count, np.sqrt(squares / count), float((sums.largest_error / each).max())
 
     def fitted_scales(self) -> LayerScales:
         """The scales with the one by least squares."""
@@ -183,8 +194,8 @@ class LayerMeasure:
             mean_error=mean,
             root_mean_square_error=metrics.root_mean_square_error(sums),
             largest_error=largest,
-            mean_error_lsb=mean / self.scales.output,
-            largest_error_lsb=largest / self.scales.output,
+            mean_error_lsb=mean / self.scales.by_rows(len(mean)),
+            largest_error_lsb=largest / self.scales.by_rows(len(mean)),
             float_smallest=lowest,
             float_largest=highest,
             code_smallest=codes.smallest,
@@ -201,8 +212,9 @@ class LayerMeasure:
     def scatter(self) -> Scatter:
         """The points kept."""
         wanted, codes, channels = (np.concatenate([one[index] for one in self.points]) for index in range(3))
-        real = (codes - self.scales.zero_point) * self.scales.output
-        return Scatter(wanted, real, codes, channels.astype(np.int64))
+        places = channels.astype(np.int64)
+        lsb = self.scales.by_rows(len(_known(self.errors).count))[places]
+        return Scatter(wanted, (codes - self.scales.zero_point) * lsb, codes, places)
 
 
 def _known(value: _Sums | None) -> _Sums:

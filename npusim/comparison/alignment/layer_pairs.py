@@ -10,11 +10,12 @@ ReLU. Steps that only change the scale keep the meaning of what they read.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from npusim.comparison.alignment.channel_scales import ChannelScales, find_channel_scales
 from npusim.comparison.alignment.float_graph import FloatGraph, LinearOperation
-from npusim.comparison.alignment.partners import Partner, find_partner
-from npusim.comparison.alignment.weights import channel_cosine, weights_of
+from npusim.comparison.alignment.partners import Partner, confidence_of, find_partner
+from npusim.comparison.alignment.weights import channel_cosine, overall_cosine, weights_of
 from npusim.comparison.layer_result import LayerPair, UnpairedLayer
 from npusim.program import Program, Step
 from npusim.trace import step_kind
@@ -38,6 +39,8 @@ class Alignment:
         Tensors of the quantized program (inputs and results of steps) to tensors of the float model.
     linear
         Of layers with weights, by the name of the step: the float operation.
+    by_channel
+        Names of the steps whose codes have one scale per channel.
     """
 
     pairs: tuple[LayerPair, ...]
@@ -45,6 +48,7 @@ class Alignment:
     unpaired_float: tuple[str, ...]
     meaning: Mapping[str, str]
     linear: Mapping[str, LinearOperation]
+    by_channel: frozenset[str] = frozenset()
 
 
 def align(quantized: Program, reference: Program) -> Alignment:
@@ -86,7 +90,9 @@ def align(quantized: Program, reference: Program) -> Alignment:
     missing = tuple(
         step.tensors[0] for step in reference.host_operations if step.tensors[0] not in taken and graph.linear(step) is not None
     )
-    return Alignment(tuple(pairs), tuple(unpaired), missing, meaning, linear)
+    scaled = find_channel_scales(pairs, linear, quantized, graph)
+    again = tuple(_scaled_pair(pair, scaled, linear, quantized) for pair in pairs)
+    return Alignment(again, tuple(unpaired), missing, meaning, linear, scaled.steps)
 
 
 def _pair(step: Step, sources: list[str], partner: Partner, quantized: Program, graph: FloatGraph) -> LayerPair:
@@ -105,4 +111,21 @@ def _pair(step: Step, sources: list[str], partner: Partner, quantized: Program, 
         reason=partner.reason,
         weight_correlation=correlation,
         squeezed=quantized.tensors[step.tensors[-1]].shape != graph.shape(partner.tensor),
+    )
+
+
+def _scaled_pair(
+    pair: LayerPair, scaled: ChannelScales, linear: Mapping[str, LinearOperation], quantized: Program
+) -> LayerPair:
+    """The pair with its weights compared for inputs of one scale per channel, where it reads such."""
+    if pair.step not in scaled.columns:
+        return pair
+    step = next(one for one in quantized.steps if one.name == pair.step)
+    weights, reference = weights_of(step, quantized), linear[pair.step].weights * scaled.columns[pair.step]
+    if weights is None:
+        return pair
+    cosine = overall_cosine(weights, reference)
+    reason = f"weights fit with a cosine of {cosine:.4f}, for inputs with one scale per channel"
+    return replace(
+        pair, confidence=confidence_of(step, cosine), reason=reason, weight_correlation=channel_cosine(weights, reference)
     )

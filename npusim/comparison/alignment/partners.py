@@ -12,7 +12,7 @@ from npusim.comparison.alignment.weights import overall_cosine, weights_of
 from npusim.comparison.layer_result import Confidence
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
 
-__all__ = ["Partner", "find_partner"]
+__all__ = ["Partner", "confidence_of", "find_partner"]
 
 FITTING: Final = {8: 0.98, 4: 0.9, 2: 0.6}
 """Cosine of the weights from which on a pair counts as certain, by weight bits."""
@@ -74,6 +74,13 @@ def find_partner(
     return _of_kind(sources, _AVERAGES, shape, graph)
 
 
+def confidence_of(step: Step, cosine: float) -> Confidence:
+    """How sure a pair is whose weights have this cosine."""
+    bits = step.weight_bits if isinstance(step, IntegerLayer) else None
+    limit = FITTING.get(bits or 8, FITTING[8])
+    return Confidence.CERTAIN if cosine >= limit else Confidence.LIKELY if cosine >= ROUGHLY_FITTING else Confidence.UNSURE
+
+
 def _behind_stage(stage: QuantizeStage, source: str, graph: FloatGraph) -> Partner:
     """An input stage takes in a batch norm that reads the same tensor, if offset and multiplier are that batch norm's."""
     for step in graph.readers(source, "BatchNormalization"):
@@ -105,9 +112,7 @@ def _with_weights(
         wanted = "x".join(str(size) for size in weights.shape)
         return f"the float model has no unpaired operation with weights of shape {wanted} behind '{sources[0]}'"
     cosine, linear = max(candidates, key=lambda item: item[0])
-    bits = step.weight_bits if isinstance(step, IntegerLayer) else None
-    limit = FITTING.get(bits or 8, FITTING[8])
-    sure = Confidence.CERTAIN if cosine >= limit else Confidence.LIKELY if cosine >= ROUGHLY_FITTING else Confidence.UNSURE
+    sure = confidence_of(step, cosine)
     reason = f"weights fit with a cosine of {cosine:.4f}, the best of {len(candidates)} with this shape"
     output = linear.output
     if isinstance(step, IntegerLayer):

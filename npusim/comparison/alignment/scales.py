@@ -4,7 +4,9 @@ Input stage: a code is ``(x + offset) * multiplier``, so one LSB is ``1 / multip
 stage takes in. Layer with weights: the float weights are ``s_w`` times the integer ones, by least squares for each channel,
 and ``s_out = s_in * s_w * 2**shift / scale`` must agree over all channels; the median is taken. Pools and data movers keep the
 scale of their input, also an average pool whose integers have a gain: the layers behind it are made for the scale without
-it. A multiplication that turns codes into real values gives the scale 1.
+it. A multiplication that turns codes into real values gives the scale 1. Where the weights of the layers behind show that they
+are made for one scale per channel (:mod:`npusim.comparison.alignment.channel_scales`), these are kept, the gains of average
+pools taken in.
 
 The float biases are a witness that does not depend on the chain: ``b = s_in * s_w * bias``. Training lets the two drift apart,
 layer by layer. Where they part by more than that at once, the exporter had another input scale in mind than the layer gets (a
@@ -18,9 +20,15 @@ from typing import Final
 
 import numpy as np
 
+from npusim.comparison.alignment.channel_scales import (
+    channels_behind,
+    input_columns,
+    known_scales,
+    middle_scale,
+    stage_by_channel,
+)
 from npusim.comparison.alignment.float_graph import FloatGraph, LinearOperation, parameters_of
 from npusim.comparison.alignment.layer_pairs import Alignment
-from npusim.comparison.alignment.stage_fit import stage_parameters
 from npusim.comparison.alignment.weights import channel_scale, weights_of
 from npusim.comparison.layer_result import LayerPair, LayerScales
 from npusim.comparison.sums import FloatArray
@@ -67,10 +75,34 @@ def recover_scales(alignment: Alignment, quantized: Program, reference: Program)
     for pair in alignment.pairs:
         step = steps[pair.step]
         names = quantized.inputs_of(step)
-        scales = _scales(step, pair, [known[name] for name in names], drift[names[0]], alignment, quantized, graph)
+        inputs = [known[name] for name in names]
+        scales = _scales(step, pair, inputs, drift[names[0]], alignment, quantized, graph)
+        if step.name in alignment.by_channel:
+            scales = _with_channels(scales, step, pair, inputs, alignment, quantized, graph)
         found[pair.step] = known[pair.tensor] = scales
         drift[pair.tensor] = _drift_behind(scales, drift[names[0]])
     return found
+
+
+def _with_channels(
+    scales: LayerScales,
+    step: Step,
+    pair: LayerPair,
+    inputs: list[LayerScales],
+    alignment: Alignment,
+    quantized: Program,
+    graph: FloatGraph,
+) -> LayerScales:
+    """The scales of a step whose codes have one for each channel; the gain of an average pool is a part of them."""
+    read = [np.full(1, one.output) if one.channels is None else one.channels for one in inputs]
+    linear = alignment.linear.get(step.name)
+    if scales.by_channel is not None:
+        channels: FloatArray | None = known_scales(scales.by_channel)
+    else:
+        channels = channels_behind(step, pair, linear, read, quantized, graph)
+    if channels is None:
+        return scales
+    return replace(scales, output=middle_scale(channels), channels=channels, gain=1.0)
 
 
 def half_lsb(shift: FloatArray) -> FloatArray:
@@ -116,17 +148,9 @@ def _scales(
 def _stage_scales(
     stage: QuantizeStage, pair: LayerPair, first: LayerScales, quantized: Program, graph: FloatGraph
 ) -> LayerScales:
-    norm = graph.producers.get(pair.float_tensor)
-    affine = graph.batch_norm(norm) if pair.float_nodes and norm and norm.operator == "BatchNormalization" else None
-    if affine is None:
-        multiplier, offset = stage_parameters(stage, max(stage.multiplier.size, stage.offset.size))
-        gain, zero = np.ones(len(multiplier)), float(np.median(offset * multiplier))
-    else:
-        multiplier, _ = stage_parameters(stage, len(affine[0]))
-        gain, zero = affine[0], 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        by_channel = first.output * gain / multiplier
-    output = _middle(by_channel)
+    by_unit, zero = stage_by_channel(stage, pair, graph)
+    by_channel = first.output * by_unit
+    output = middle_scale(by_channel)
     by_value = first.output if pair.tensor not in quantized.inputs else None
     return LayerScales(
         output,
@@ -146,7 +170,7 @@ def _drift_behind(scales: LayerScales, drift: float) -> float:
 
 def _linear_scales(step: Step, linear: LinearOperation, first: LayerScales, drift: float, quantized: Program) -> LayerScales:
     weights = weights_of(step, quantized)
-    factors = channel_scale(weights, linear.weights) if weights is not None else np.ones(len(linear.bias))
+    factors = np.ones(len(linear.bias)) if weights is None else channel_scale(weights, _as_read(step, linear, first))
     requantization = step.requantization if isinstance(step, IntegerLayer) else None
     if requantization is None:
         parameters = parameters_of(step, quantized.constants) if isinstance(step, HostOperation) else None
@@ -161,7 +185,7 @@ def _linear_scales(step: Step, linear: LinearOperation, first: LayerScales, drif
         seen = 1.0
     assumed = seen if contradicted and seen is not None else first.output
     by_channel = assumed * factors * steps
-    output = _middle(by_channel)
+    output = middle_scale(by_channel)
     return LayerScales(
         output,
         input=first.output,
@@ -172,6 +196,12 @@ def _linear_scales(step: Step, linear: LinearOperation, first: LayerScales, drif
         bias_difference=None if seen is None else seen / first.output - 1,
         agreed=not contradicted,
     )
+
+
+def _as_read(step: Step, linear: LinearOperation, first: LayerScales) -> FloatArray:
+    """Float weights times the scale of the input channel that each is for, over the middle scale."""
+    columns = None if first.channels is None else input_columns(step, linear.weights.shape, first.channels / first.output)
+    return linear.weights if columns is None else linear.weights * columns
 
 
 def _bias_without_rounding(requantization: Requantization) -> FloatArray:
@@ -210,12 +240,6 @@ def _host_scales(step: HostOperation, inputs: list[LayerScales], quantized: Prog
     read, made = quantized.tensors[quantized.inputs_of(step)[0]], quantized.tensors[step.tensors[0]]
     output = 1.0 if read.is_integer and not made.is_integer else float(chain[0])
     return replace(kept, output=output, zero_point=first.zero_point * factor, by_channel=chain, spread=_spread(chain, output))
-
-
-def _middle(values: FloatArray) -> float:
-    """Median of the positive finite values; 1 where there are none."""
-    known = values[np.isfinite(values) & (values > 0)]
-    return float(np.median(known)) if known.size else 1.0
 
 
 def _spread(values: FloatArray, middle: float) -> float | None:

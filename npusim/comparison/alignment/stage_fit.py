@@ -12,6 +12,9 @@ __all__ = ["fit_batch_norm", "stage_parameters"]
 MOST_SPREAD = 0.25
 """Largest relative difference between the scales that a stage's channels imply; a multiplier is rounded to a few bits."""
 
+CLOSE = 0.25
+"""In LSB: offsets that differ by less are the same, but for rounding."""
+
 
 def stage_parameters(stage: QuantizeStage, channels: int) -> tuple[FloatArray, FloatArray]:
     """Multiplier and offset of each channel without the half LSB that makes the floor round.
@@ -41,6 +44,9 @@ def fit_batch_norm(stage: QuantizeStage, gain: FloatArray, shift: FloatArray) ->
         scales = gain / multiplier
         distance = np.abs(offset - shift / gain) * np.abs(multiplier)
     middle = float(np.median(scales))
-    if not middle > 0 or not np.abs(scales / middle - 1).max() <= MOST_SPREAD:
+    if not middle > 0 or not np.isfinite(distance).all():
         return None
-    return float(distance.max()) if np.isfinite(distance).all() else None
+    farthest = float(distance.max())
+    one_scale = bool(np.abs(scales / middle - 1).max() <= MOST_SPREAD)
+    # channels may each have a scale of their own where all offsets, turned signs included, are those of the batch norm
+    return farthest if one_scale or (farthest < CLOSE and bool((scales > 0).all())) else None

@@ -184,7 +184,8 @@ class _Run:
 def _one_layer(name: str, stage: LayerStages, run: _Run, sums: _Sums) -> None:
     tensor = np.asarray(run.values[stage.pair.float_tensor], np.float64)
     scale = stage.scales
-    real = ((np.asarray(run.codes[stage.pair.tensor], np.float64) - scale.zero_point) * scale.output).reshape(tensor.shape)
+    codes = np.asarray(run.codes[stage.pair.tensor], np.float64)
+    real = ((codes - scale.zero_point) * scale.over(codes.shape)).reshape(tensor.shape)
     alone = stage.alone(run.values)
     axis = 1 if tensor.ndim > 1 else 0
     found = AttributionSums.of(real, alone, tensor, in_place=stage.in_place(run.codes), channel_axis=axis)

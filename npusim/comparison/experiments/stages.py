@@ -1,7 +1,7 @@
 """The sequence of values from the float layer to the quantized one, whose differences are the parts of the introduced error.
 
-A layer reads codes ``x``, which stand for ``a' = s_in * (x - zero_point)``. F is the layer's float counterpart, which ends with
-the activation ``act``:
+A layer reads codes ``x``, which stand for ``a' = s_in * (x - zero_point)``, with one scale for all channels or one for each. F
+is the layer's float counterpart, which ends with the activation ``act``:
 
 ====== =========================================================================== ====================================
 ``y0`` ``F(a')``                                                                   the float layer on the same inputs
@@ -168,7 +168,8 @@ class LayerStages:
 
     def float_on_codes(self, codes: Mapping[str, Array]) -> FloatArray:
         """F on the codes that the layer really gets, as real-valued codes of its output."""
-        result = self.float_layer(self._fed(self._float_shaped(codes))) / self.scales.output + self.scales.zero_point
+        values = self.float_layer(self._fed(self._float_shaped(codes)))
+        result = values / self.scales.over(values.shape) + self.scales.zero_point
         return result.reshape(-1, *self.quantized.tensors[self.pair.tensor].shape[1:])
 
     def _float_shaped(self, codes: Mapping[str, Array]) -> list[FloatArray]:
@@ -180,14 +181,14 @@ class LayerStages:
     def _fed(self, codes: list[FloatArray]) -> dict[str, Array]:
         """Real values of codes by float tensor, in its element type."""
         return {
-            source: ((one - scale.zero_point) * scale.output).astype(self.reference.tensors[source].dtype)
+            source: ((one - scale.zero_point) * scale.over(one.shape)).astype(self.reference.tensors[source].dtype)
             for source, one, scale in zip(self.sources, codes, self.inputs, strict=True)
         }
 
     def _nearest_codes(self, index: int, values: Array) -> FloatArray:
         """The codes of an input that are nearest to float activations; values as they are where the layer reads no codes."""
         scale = self.inputs[index]
-        codes = values.astype(np.float64) / scale.output + scale.zero_point
+        codes = values.astype(np.float64) / scale.over(values.shape) + scale.zero_point
         is_integer = self.quantized.tensors[self.quantized.inputs_of(self.step)[index]].is_integer
         return np.rint(codes) if is_integer else codes
 
@@ -198,7 +199,7 @@ class LayerStages:
 
     def _to_real(self, codes: FloatArray) -> FloatArray:
         """Codes of the output as real values in the shape of the float tensor."""
-        return self._in_float_shape((codes - self.scales.zero_point) * self.scales.output)
+        return self._in_float_shape((codes - self.scales.zero_point) * self.scales.over(codes.shape))
 
     def _integer_stages(
         self,
@@ -223,7 +224,7 @@ class LayerStages:
             # the integer weights at their scale; the float bias is for the float activation function behind it
             product = accumulator * by_channel(self.inputs[0].output * self._weight_scales(), layer)
             weights = self._activated(product + by_channel(self.linear.bias, layer), fed)
-        scale = self.scales.output
+        scale = self.scales.over(accumulator.shape)
         return Stages(
             reference,
             weights,

@@ -50,7 +50,7 @@ def average_gain(scene: Scene) -> Iterator[Sign]:
     for layer in scene.pools:
         area, gain = _area(layer), _gain(layer)
         worst = float(gain[np.abs(gain - 1).argmax()])
-        if layer.requantization is None or abs(worst - 1) <= GAIN_TOLERANCE:
+        if layer.requantization is None or abs(worst - 1) <= GAIN_TOLERANCE or _gain_is_taken_in(scene, layer):
             continue
         upper = layer.requantization.clip.upper
         evidence: dict[str, Any] = {
@@ -204,6 +204,12 @@ def _gain(layer: IntegerLayer) -> Any:  # noqa: ANN401 - a float64 array
     """By what each channel's codes are larger than the average: area * scale / 2**shift."""
     part = layer.requantization
     return np.ones(1) if part is None else _area(layer) * part.scale / np.exp2(part.shift)
+
+
+def _gain_is_taken_in(scene: Scene, layer: IntegerLayer) -> bool:
+    """Whether what reads a pool's codes is made for them as they are, which its weights tell."""
+    compared = scene.compared(layer.name)
+    return compared is not None and compared.scales.channels is not None
 
 
 def _pool_offsets(scene: Scene) -> Iterator[tuple[IntegerLayer, float, int]]:

@@ -22,17 +22,22 @@ __all__ = ["OutputMeasure", "OutputScale", "output_scales"]
 
 @dataclass(frozen=True, slots=True)
 class OutputScale:
-    """An output of the quantized model: its name, its tensor, the float tensor it means, and how it becomes a real value."""
+    """An output of the quantized model: its name, its tensor, the float tensor it means, and how it becomes a real value.
+
+    `channels` is the scale of each channel where there is one for each; `scale` is then their median.
+    """
 
     name: str
     tensor: str
     float_tensor: str
     scale: float
     zero_point: float
+    channels: FloatArray | None = field(default=None, compare=False)
 
     def real(self, values: Array, shape: tuple[int, ...]) -> FloatArray:
         """The output as real values in the shape of the float output, which differs in axes of size 1 only."""
-        return ((np.asarray(values, np.float64) - self.zero_point) * self.scale).reshape(shape)
+        lsb = LayerScales(self.scale, channels=self.channels).over(np.shape(values))
+        return ((np.asarray(values, np.float64) - self.zero_point) * lsb).reshape(shape)
 
 
 def output_scales(
@@ -51,8 +56,8 @@ def output_scales(
         if meaning not in wanted or meaning is None or tensor not in by_tensor:
             continue
         is_code = quantized.tensors[tensor].is_integer
-        scale = by_tensor[tensor]
-        found.append(OutputScale(name, tensor, meaning, scale.output if is_code else 1.0, scale.zero_point if is_code else 0.0))
+        scale = by_tensor[tensor] if is_code else LayerScales(1.0)
+        found.append(OutputScale(name, tensor, meaning, scale.output, scale.zero_point, scale.channels))
     return tuple(found)
 
 

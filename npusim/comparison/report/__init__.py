@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from npusim.comparison.report.page import ReportContent, render_report, write_report
+from npusim.comparison.report.page import ReportContent, check_drawable, render_report, write_report
 
-__all__ = ["ReportContent", "render_report", "write_report"]
+__all__ = ["ReportContent", "check_drawable", "render_report", "write_report"]

@@ -20,7 +20,7 @@ from npusim.comparison.report.network import network_picture
 from npusim.comparison.result import FloatComparison, LayerComparison
 from npusim.errors import UsageError
 
-__all__ = ["ReportContent", "render_report", "write_report"]
+__all__ = ["ReportContent", "check_drawable", "render_report", "write_report"]
 
 NEEDED: Final = {"jinja2": "jinja2", "PIL": "pillow"}
 """Modules that draw a report, and the packages they come in."""
@@ -55,6 +55,19 @@ class ReportContent:
     findings: Sequence[Finding]
 
 
+def check_drawable() -> None:
+    """Make sure that what draws a report is installed, before any work for it.
+
+    Raises
+    ------
+    UsageError
+        Naming the packages that are missing.
+    """
+    missing = [package for module, package in NEEDED.items() if find_spec(module) is None]
+    if missing:
+        raise UsageError(f"a report needs {' and '.join(missing)}, not installed here; pip install 'npusim[report]'")
+
+
 def render_report(content: ReportContent) -> str:
     """The page as HTML; the same content gives the same text.
 
@@ -63,9 +76,7 @@ def render_report(content: ReportContent) -> str:
     UsageError
         If the packages that draw it are not installed.
     """
-    missing = [package for module, package in NEEDED.items() if find_spec(module) is None]
-    if missing:
-        raise UsageError(f"a report needs {' and '.join(missing)}, not installed here; pip install 'npusim[report]'")
+    check_drawable()
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
