@@ -18,9 +18,9 @@ import npusim
 
 __all__ = ["geometric_mean", "machine", "medians"]
 
-PAUSE = 0.01
+PAUSE = 0.05
 """Seconds of rest before each turn. onnxruntime's threads go on spinning after a run: without a rest, whoever follows them on a
-machine with two cores takes twice as long."""
+machine with two cores takes twice as long. Ten milliseconds are not enough for that."""
 
 SHORTEST = 0.002
 """Seconds that a turn lasts at least; shorter runs are repeated."""

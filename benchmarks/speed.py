@@ -48,7 +48,7 @@ def measure_zoo(exports: list[Export], repetitions: int) -> list[str]:
                 "|---|---:|---:|---:|",
             ]
             for export in exports:
-                found = medians(contenders(export, count, threads), repetitions if count < 512 else max(7, repetitions // 3))
+                found = medians(contenders(export, count, threads), repetitions if count < 512 else 7)
                 ratios = {name: found[name] / found["npusim"] for name in ("single", "batched")}
                 for name, ratio in ratios.items():
                     means.setdefault((threads, count), {}).setdefault(name, []).append((export.is_two_dimensional, ratio))
@@ -239,7 +239,7 @@ def main() -> None:
         "networks.",
         "",
         *machine(),
-        *measure_zoo(exports, 7 if arguments.short else 21),
+        *measure_zoo(exports, 7 if arguments.short else 11),
         *measure_reference_evaluator(few, 7),
         *measure_peak(exports),
         *measure_scaling(first if arguments.short else largest),
