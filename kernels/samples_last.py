@@ -4,8 +4,8 @@ Every weighted layer becomes matrix products with the samples as the long side, 
 number of channels: for one output position, the window of the input is a matrix ``[taps * channels, samples]`` that already
 lies in memory, so nothing is copied. Pools and requantization are element-wise over contiguous memory.
 
-Views are made once for a pair of arrays (`*_views`), products are run on them as often as new values lie in the arrays
-(`multiply_views`).
+Everything that is the same in every run is fixed once: views of a pair of arrays (`*_views`), and the NumPy calls on them
+(`*_calls`). Running a layer is making its calls, as often as new values lie in the arrays.
 
 Float BLAS is exact on integers as long as every partial sum stays below 2**24 (float32) or 2**53 (float64), in whatever
 order and with or without fused multiply-add; the caller has proven that before it chose the element type. The simple twins,
@@ -15,7 +15,8 @@ which tests compare with, are in :mod:`npusim.kernels.integer`.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from typing import Any, TypeAlias
 
@@ -24,22 +25,29 @@ import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
 __all__ = [
+    "Call",
     "FloatArray",
     "Gathering",
     "PerAxis",
     "Product",
+    "channel_rows",
     "copied_views",
     "dense_views",
     "gathered_views",
-    "multiply_views",
+    "is_one_block",
+    "pointwise_views",
+    "product_calls",
     "product_onto",
-    "requantize_in_place",
+    "requantize_calls",
     "row_weights",
     "tap_views",
 ]
 
 FloatArray: TypeAlias = npt.NDArray[Any]
 PerAxis: TypeAlias = Sequence[int]
+Call: TypeAlias = Callable[[], object]
+"""A NumPy function with all its arguments."""
+
 Product: TypeAlias = tuple[FloatArray, FloatArray, FloatArray, FloatArray | None]
 """``(left, right, result, target)``: the product goes to `result`, and is added to `target` where there is one."""
 
@@ -51,17 +59,26 @@ COPIED_BYTES = 2**18
 """Size of the copies made at a time: a part of the second-level cache."""
 
 
-def multiply_views(products: Sequence[Product], gatherings: Sequence[Gathering] = (), /) -> None:
-    """Run products: ``result = left @ right``, then ``target += result`` where a target is given.
+def product_calls(products: Sequence[Product], gatherings: Sequence[Gathering] = (), /) -> list[Call]:
+    """The calls for products: ``result = left @ right``, then ``target += result`` where a target is given.
 
     Usually `left` holds weights, broadcast over positions, and `right` one matrix ``[taps * channels, samples]`` for each.
+
+    Examples
+    --------
+    >>> result = np.empty((1, 1))
+    >>> (multiply,) = product_calls([(np.array([[2.0, 3.0]]), np.array([[1.0], [10.0]]), result, None)])
+    >>> multiply().tolist(), result.tolist()
+    ([[32.0]], [[32.0]])
     """
-    for copy, view in gatherings:
-        np.copyto(copy, view)
+    calls: list[Call] = [partial(np.copyto, copy, view) for copy, view in gatherings]
     for left, right, result, target in products:
-        np.matmul(left, right, out=result)
+        # of two plain matrices the older function makes less ado
+        plain = left.ndim == right.ndim == 2 and all(array.flags.c_contiguous for array in (left, right, result))
+        calls.append(partial(np.dot if plain else np.matmul, left, right, result))
         if target is not None:
-            np.add(target, result, out=target)
+            calls.append(partial(np.add, target, result, target))
+    return calls
 
 
 def row_weights(weights: FloatArray, /) -> FloatArray:
@@ -111,13 +128,54 @@ def dense_views(
     return products
 
 
+def is_one_block(x: FloatArray, /) -> bool:
+    """True when the positions and samples of ``[*spatial, channels, samples]`` lie in one piece for each channel.
+
+    Examples
+    --------
+    >>> is_one_block(np.zeros((3, 4, 6, 5)).transpose(1, 2, 0, 3)), is_one_block(np.zeros((4, 6, 3, 5)))
+    (True, False)
+    """
+    sizes, steps = (*x.shape[:-2], x.shape[-1]), (*x.strides[:-2], x.strides[-1])
+    expected = x.itemsize
+    for size, step in zip(reversed(sizes), reversed(steps), strict=True):
+        if size > 1 and step != expected:
+            return False
+        expected *= size
+    return True
+
+
+def channel_rows(x: FloatArray, /) -> FloatArray:
+    """View ``[*spatial, channels, samples]``, each channel in one piece, as ``[channels, positions * samples]``.
+
+    Parameters
+    ----------
+    x
+        For which :func:`is_one_block` is true.
+    """
+    return as_strided(x, (x.shape[-2], math.prod(x.shape[:-2]) * x.shape[-1]), (x.strides[-2], x.itemsize))
+
+
+def pointwise_views(x: FloatArray, w: FloatArray, out: FloatArray, /) -> list[Product]:
+    """Convolution with a kernel of one element where channels lie outermost: all positions and samples are one product.
+
+    Parameters
+    ----------
+    x, out
+        ``[*spatial, channels, samples]``, each channel in one piece (:func:`is_one_block`).
+    w
+        ``[out channels, channels]``.
+    """
+    return [(w, channel_rows(x), channel_rows(out), None)]
+
+
 def gathered_views(
-    x: FloatArray, w: FloatArray, out: FloatArray, /, *, strides: PerAxis, dilations: PerAxis
+    x: FloatArray, w: FloatArray, out: FloatArray, /, *, strides: PerAxis, dilations: PerAxis, bias: FloatArray | None
 ) -> tuple[list[Product], list[Gathering]]:
     """Convolution of a single sample: its windows are copied to rows, so that all positions are one product.
 
     With one sample, a matrix for each position would have one column; a product of ``[positions, taps * channels]`` with the
-    weights is worth the copy.
+    weights is worth the copy. The bias rides along as the weight of a column of ones.
 
     Parameters
     ----------
@@ -125,15 +183,26 @@ def gathered_views(
         As for :func:`dense_views`, with one sample.
     strides, dilations
         One number for each spatial axis; the inner dilation is 1.
+    bias
+        ``[out channels]``, added to the result; None for none.
     """
     rank = len(strides)
     outer, columns = w.shape[: rank - 1], w.shape[-1]
-    rows = np.empty((*out.shape[:rank], *outer, columns), x.dtype)
+    taps, positions = math.prod(outer) * columns, out.shape[:rank]
+    rows = np.ones((*positions, taps + (bias is not None)), x.dtype)
+    places = as_strided(
+        rows, (*positions, *outer, columns), (*rows.strides[:rank], *np.empty((*outer, columns), x.dtype).strides)
+    )
     steps = tuple(step * stride for step, stride in zip(x.strides, strides, strict=False))
-    taps = tuple(step * dilation for step, dilation in zip(x.strides, dilations[: rank - 1], strict=False))
-    view = as_strided(x, rows.shape, (*steps, *taps, x.strides[rank]), writeable=False)
-    matrix = np.ascontiguousarray(np.moveaxis(w, rank - 1, -1).reshape(-1, w.shape[rank - 1]))
-    return [(rows.reshape(*out.shape[:rank], -1), matrix, out[..., 0], None)], [(rows, view)]
+    moves = tuple(step * dilation for step, dilation in zip(x.strides, dilations[: rank - 1], strict=False))
+    view = as_strided(x, places.shape, (*steps, *moves, x.strides[rank]), writeable=False)
+    matrix = np.moveaxis(w, rank - 1, -1).reshape(-1, w.shape[rank - 1])
+    if bias is not None:
+        matrix = np.concatenate([matrix, bias[None]])
+    result = out[..., 0]
+    if result.flags.c_contiguous:
+        rows, result = rows.reshape(-1, rows.shape[-1]), result.reshape(-1, result.shape[-1])
+    return [(rows, np.ascontiguousarray(matrix), result, None)], [(places, view)]
 
 
 def copied_views(
@@ -205,7 +274,7 @@ def product_onto(w: FloatArray, view: FloatArray, out: FloatArray, scratch: Floa
     return (w, view, scratch, out) if before else (w, view, out, None)
 
 
-def requantize_in_place(
+def requantize_calls(
     y: FloatArray,
     /,
     *,
@@ -214,24 +283,25 @@ def requantize_in_place(
     floor: bool,
     lower: FloatArray,
     upper: FloatArray,
-) -> None:
-    """``y = clip(floor((y + bias) * multiplier), lower, upper)`` in place; None leaves an operation out.
+) -> list[Call]:
+    """The calls for ``y = clip(floor((y + bias) * multiplier), lower, upper)`` in place; None leaves an operation out.
 
     Parameters
     ----------
     y
         Accumulators ``[*spatial, channels, samples]``; already times the multiplier where that was folded into the weights.
     bias, multiplier
-        ``[channels, 1]`` each.
+        ``[channels, 1]`` each, or of any shape that broadcasts to `y`.
     floor
         False where all values are integers anyway.
     lower, upper
         Ends of the codes, arrays without axes in the element type of `y` (plain numbers would be converted at every call).
     """
+    calls: list[Call] = []
     if bias is not None:
-        np.add(y, bias, out=y)
+        calls.append(partial(np.add, y, bias, y))
     if multiplier is not None:
-        np.multiply(y, multiplier, out=y)
+        calls.append(partial(np.multiply, y, multiplier, y))
     if floor:
-        np.floor(y, out=y)
-    y.clip(lower, upper, out=y)
+        calls.append(partial(np.floor, y, y))
+    return [*calls, partial(y.clip, lower, upper, y)]

@@ -1,131 +1,260 @@
 """Fast depthwise convolution on activations whose last axis holds the samples (see :mod:`npusim.kernels.samples_last`).
 
-A product for each output would be a matrix of one row. Along a row of outputs the kernel makes a banded matrix: one product
-then gives several neighbours, at the price of multiplying zeros.
+A product for each output would be a matrix of one row. Rows of outputs together are a banded matrix times the rows of inputs
+that they read: one product gives them all, at the price of multiplying zeros.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
-from typing import TypeAlias
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby, product
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from .samples_last import FloatArray, PerAxis, Product, product_onto
+from .samples_last import Call, FloatArray, PerAxis, Product
 
-__all__ = ["BLOCK", "Tap", "add_taps", "banded_weights", "depthwise_taps", "depthwise_views"]
+__all__ = ["Band", "band_cost", "band_matrix", "band_views", "bands", "best_rows", "is_evenly_spaced", "tap_calls"]
 
-Tap: TypeAlias = tuple[FloatArray, FloatArray]
-"""``(view, weights)``: what one kernel tap reads for every output, and its weights for every output of a row."""
-
-BLOCK = 8
-"""Outputs of a depthwise row computed by one product: longer blocks waste more multiplications on zeros, shorter ones more
-calls."""
+MOST_ROWS = 32
+"""Most output rows in a band that are worth trying."""
 
 
-def banded_weights(weights: FloatArray, /, *, stride: int, dilation: int, block: int) -> FloatArray:
-    """Depthwise weights ``[channels, *kernel]`` as banded matrices ``[*outer kernel, channels, block, reach]``.
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Output rows that are computed together, and the input rows that they read.
 
-    Row i of a matrix holds the inner kernel from column ``i * stride`` on, its taps `dilation` apart, so that one product gives
-    `block` neighbouring outputs.
+    Attributes
+    ----------
+    start, rows
+        First output row, and how many.
+    first, height
+        First input row, and how many; padding is left out.
+    shift
+        Where the window of output row `start` begins, counted from input row `first` (negative: in the padding).
+    """
+
+    start: int
+    rows: int
+    first: int
+    height: int
+    shift: int
+
+
+def bands(rows: int, size: int, taps: int, count: int, /, *, stride: int, dilation: int, pad: int) -> Iterator[Band]:
+    """Cut an axis of outputs into bands.
+
+    Parameters
+    ----------
+    rows
+        Output rows of a band; the last one may have fewer.
+    size, taps, count
+        Input rows, kernel rows, output rows.
+    stride, dilation, pad
+        Of that axis; the pad before it, negative where the input begins before the first window.
 
     Examples
     --------
-    >>> banded_weights(np.array([[1.0, 2.0]]), stride=1, dilation=1, block=2).tolist()
-    [[[1.0, 2.0, 0.0], [0.0, 1.0, 2.0]]]
+    Four outputs of a kernel of three taps, two at a time; the window of the first begins in the padding:
+
+    >>> list(bands(2, 4, 3, 4, stride=1, dilation=1, pad=1))  # doctest: +NORMALIZE_WHITESPACE
+    [Band(start=0, rows=2, first=0, height=3, shift=-1),
+     Band(start=2, rows=2, first=1, height=3, shift=0)]
     """
-    channels, kernel = weights.shape[0], weights.shape[-1]
-    span = (kernel - 1) * dilation + 1
-    bands = np.zeros((*weights.shape[1:-1], channels, block, (block - 1) * stride + span), weights.dtype)
-    moved = np.moveaxis(weights, 0, -2)
-    for row in range(block):
-        bands[..., row, row * stride : row * stride + span : dilation] = moved
-    return bands
+    for start in range(0, count, rows):
+        here = min(rows, count - start)
+        begin = start * stride - pad
+        end = begin + (here - 1) * stride + (taps - 1) * dilation + 1
+        first = min(max(begin, 0), size)
+        yield Band(start, here, first, max(min(end, size) - first, 0), begin - first)
 
 
-def depthwise_views(
-    x: FloatArray,
-    bands: FloatArray,
-    out: FloatArray,
-    scratch: FloatArray,
+def band_cost(found: Sequence[Band], inner_in: int, inner_out: int, /) -> int:
+    """What the products of bands cost, in multiplications of one channel and sample.
+
+    Small matrices waste a part of what a processor can do: a product of ``m x k`` takes the time of ``(m + 6) * (k + 4)``
+    multiplications at full speed (measured on small matrices with both vector widths).
+    """
+    return sum((band.rows * inner_out + 6) * (band.height * inner_in + 4) for band in found)
+
+
+def best_rows(
+    sizes: PerAxis, kernel: PerAxis, counts: PerAxis, /, *, strides: PerAxis, dilations: PerAxis, pads: PerAxis
+) -> tuple[int, int]:
+    """How many rows a band should have, and what it costs (:func:`band_cost`).
+
+    Parameters
+    ----------
+    sizes, kernel, counts
+        Of input, kernel and output, one number for each spatial axis.
+    strides, dilations, pads
+        One number for each spatial axis; pads before.
+    """
+    geometry = {"stride": strides[0], "dilation": dilations[0], "pad": pads[0]}
+    inner_in, inner_out = math.prod(sizes[1:]), math.prod(counts[1:])
+
+    def cost(rows: int) -> int:
+        return band_cost(list(bands(rows, sizes[0], kernel[0], counts[0], **geometry)), inner_in, inner_out)
+
+    best = min(range(1, min(counts[0], MOST_ROWS) + 1), key=cost)
+    return best, cost(best)
+
+
+def band_matrix(
+    weights: FloatArray,
+    band: Band,
+    sizes: PerAxis,
+    counts: PerAxis,
     /,
     *,
     strides: PerAxis,
     dilations: PerAxis,
-    start: int,
+    pads: PerAxis,
+) -> FloatArray:
+    """Depthwise weights ``[channels, *kernel]`` as matrices ``[channels, rows * inner out, height * inner in]`` of a band.
+
+    Parameters
+    ----------
+    weights
+        Weights.
+    band
+        The rows of the first axis.
+    sizes, counts
+        Of input and output, one number for each spatial axis.
+    strides, dilations, pads
+        One number for each spatial axis; pads before.
+
+    Examples
+    --------
+    Two outputs of a kernel of two taps, the first of which begins in the padding:
+
+    >>> band_matrix(np.array([[1.0, 2.0]]), Band(0, 2, 0, 2, -1), [2], [2], strides=[1], dilations=[1], pads=[1]).tolist()
+    [[[2.0, 0.0], [1.0, 2.0]]]
+    """
+    outputs, inputs = (band.rows, *counts[1:]), (band.height, *sizes[1:])
+    begins = (-band.shift, *pads[1:])
+    matrix = np.zeros((weights.shape[0], *outputs, *inputs), weights.dtype)
+    for tap in product(*(range(size) for size in weights.shape[1:])):
+        places = []
+        for axis, index in enumerate(tap):
+            rows = np.arange(outputs[axis])
+            read = rows * strides[axis] + index * dilations[axis] - begins[axis]
+            meets = (read >= 0) & (read < inputs[axis])
+            places.append((rows[meets], read[meets]))
+        targets, sources = (np.ix_(*axes) for axes in zip(*places, strict=True))
+        where: tuple[Any, ...] = (slice(None), *targets, *sources)
+        own: tuple[Any, ...] = (slice(None), *tap)
+        matrix[where] = weights[own].reshape(-1, *(1,) * len(places))
+    return matrix.reshape(weights.shape[0], math.prod(outputs), math.prod(inputs))
+
+
+def band_views(
+    x: FloatArray,
+    weights: FloatArray,
+    out: FloatArray,
+    /,
+    *,
+    rows: int,
+    strides: PerAxis,
+    dilations: PerAxis,
+    pads: PerAxis,
 ) -> list[Product]:
-    """Products of a depthwise convolution: one for each channel and block of neighbouring outputs.
+    """Products of a depthwise convolution: one matrix for each channel and band of output rows.
+
+    Bands of the same shape are one product. Padding is never read: what a window would find there is left out of its matrix.
+
+    Parameters
+    ----------
+    x
+        Input ``[*spatial, channels, samples]`` whose positions are evenly spaced in memory, in order.
+    weights
+        ``[channels, *kernel]``.
+    out
+        ``[*spatial, channels, samples]``, positions evenly spaced likewise.
+    rows
+        Output rows of a band.
+    strides, dilations, pads
+        One number for each spatial axis; pads before, negative where the input begins before the first window.
+    """
+    rank = len(strides)
+    sizes, counts, (channels, samples) = x.shape[:rank], out.shape[:rank], x.shape[rank:]
+    inner_in, inner_out = math.prod(sizes[1:]), math.prod(counts[1:])
+    for array in (x, out):
+        if not is_evenly_spaced(array):
+            raise ValueError(
+                f"positions of shape {array.shape[:rank]} with strides {array.strides[:rank]} are not evenly spaced"
+            )
+    geometry = {"stride": strides[0], "dilation": dilations[0], "pad": pads[0]}
+    found = bands(rows, sizes[0], weights.shape[1], counts[0], **geometry)
+    products: list[Product] = []
+    for _, same in groupby(found, key=lambda band: (band.rows, band.height, band.shift)):
+        alike = list(same)
+        band = alike[0]
+        matrix = band_matrix(weights, band, sizes, counts, strides=strides, dilations=dilations, pads=pads)
+        between = alike[1].first - band.first if len(alike) > 1 else 0
+        view = as_strided(
+            x[band.first :] if band.height else x,
+            (len(alike), channels, band.height * inner_in, samples),
+            (between * x.strides[0], x.strides[rank], x.strides[rank - 1], x.strides[rank + 1]),
+            writeable=False,
+        )
+        result = as_strided(
+            out[band.start :],
+            (len(alike), channels, band.rows * inner_out, samples),
+            (rows * out.strides[0], out.strides[rank], out.strides[rank - 1], out.strides[rank + 1]),
+        )
+        products.append((matrix, view, result, None))
+    return products
+
+
+def is_evenly_spaced(x: FloatArray, /) -> bool:
+    """True when stepping through the positions of ``[*spatial, channels, samples]`` is stepping through memory evenly.
+
+    Examples
+    --------
+    >>> is_evenly_spaced(np.zeros((4, 6, 3, 5))), is_evenly_spaced(np.zeros((4, 6, 3, 5))[:, 1:5])
+    (True, False)
+    """
+    sizes, steps = x.shape[:-2], x.strides[:-2]
+    expected = [steps[-1] * math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+    return all(size == 1 or step == wanted for size, step, wanted in zip(sizes, steps, expected, strict=True))
+
+
+def tap_calls(
+    x: FloatArray, w: FloatArray, out: FloatArray, scratch: FloatArray, /, *, strides: PerAxis, dilations: PerAxis
+) -> list[Call]:
+    """The calls of a depthwise convolution tap by tap, element by element.
+
+    Along wide rows a band would be mostly zeros; and with one sample a product would have one column.
 
     Parameters
     ----------
     x
         Padded input ``[*spatial, channels, samples]``.
-    bands
-        As from :func:`banded_weights`.
-    out, scratch
-        ``[*outer, blocks * block, channels, samples]``: the stretch of the inner axis that whole blocks cover.
-    strides, dilations
-        One number for each spatial axis.
-    start
-        Output position on the inner axis at which the stretch begins.
-    """
-    rank = len(strides)
-    channels, block, reach = bands.shape[-3:]
-    outer, blocks, samples = out.shape[: rank - 1], out.shape[rank - 1] // block, x.shape[-1]
-    steps = tuple(step * stride for step, stride in zip(x.strides, strides[:-1], strict=False))
-    inner, across, sample = x.strides[rank - 1 :]
-    windows = (*steps, inner * block * strides[-1], across, inner, sample)
-    result, spare = (_in_blocks(array, rank, block, blocks) for array in (out, scratch))
-    products: list[Product] = []
-    for position in product(*(range(size) for size in bands.shape[: rank - 1])):
-        corner = (*(index * dilation for index, dilation in zip(position, dilations, strict=False)), start * strides[-1])
-        view = as_strided(x[corner], (*outer, blocks, channels, reach, samples), windows, writeable=False)
-        products.append(product_onto(bands[position], view, result, spare, products))
-    return products
-
-
-def _in_blocks(array: FloatArray, rank: int, block: int, blocks: int) -> FloatArray:
-    """View ``[*outer, blocks * block, channels, samples]`` as ``[*outer, blocks, channels, block, samples]``."""
-    inner, across, sample = array.strides[rank - 1 :]
-    shape = (*array.shape[: rank - 1], blocks, array.shape[rank], block, array.shape[-1])
-    return as_strided(array, shape, (*array.strides[: rank - 1], inner * block, across, inner, sample))
-
-
-def depthwise_taps(
-    x: FloatArray, w: FloatArray, length: int, /, *, outer: PerAxis, strides: PerAxis, dilations: PerAxis
-) -> list[Tap]:
-    """Views for a depthwise convolution of a single sample, tap by tap.
-
-    With one sample a product has one column; multiplying whole rows element by element is faster from some size on.
-
-    Parameters
-    ----------
-    x
-        Padded input ``[*spatial, channels]``.
     w
         ``[channels, *kernel]``.
-    length, outer
-        Sizes of the output: its inner axis, and the axes before it.
+    out, scratch
+        ``[*spatial, channels, samples]``.
     strides, dilations
         One number for each spatial axis.
     """
-    sizes = (*outer, length)
-    taps: list[Tap] = []
+    rank = len(strides)
+    calls: list[Call] = []
     for tap in product(*(range(size) for size in w.shape[1:])):
         window = tuple(
             slice(index * dilation, index * dilation + (count - 1) * stride + 1, stride)
-            for index, dilation, count, stride in zip(tap, dilations, sizes, strides, strict=True)
+            for index, dilation, count, stride in zip(tap, dilations, out.shape, strides, strict=False)
         )
-        # repeated along the row, so that NumPy runs over positions and channels in one loop
-        taps.append((x[window], np.repeat(np.moveaxis(w, 0, -1)[tap][None], length, axis=0)))
-    return taps
-
-
-def add_taps(taps: Sequence[Tap], out: FloatArray, scratch: FloatArray, /) -> None:
-    """``out = sum of view * weights`` over the taps; `scratch` has the shape of `out`."""
-    for number, (view, weights) in enumerate(taps):
-        np.multiply(view, weights, out=scratch if number else out)
-        if number:
-            np.add(out, scratch, out=out)
+        own: tuple[Any, ...] = (slice(None), *tap, None)
+        factors = w[own]
+        if x.shape[-1] == 1:
+            # repeated along the row, so that NumPy runs over positions and channels in one loop
+            factors = np.repeat(factors[None], out.shape[rank - 1], axis=0)
+        calls.append(partial(np.multiply, x[window], factors, scratch if calls else out))
+        if len(calls) > 1:
+            calls.append(partial(np.add, out, scratch, out))
+    return calls

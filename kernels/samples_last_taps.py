@@ -7,14 +7,14 @@ padding is never stored.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from functools import partial
 from itertools import product
 
 import numpy as np
 
-from .samples_last import FloatArray, PerAxis, Product
+from .samples_last import Call, FloatArray, PerAxis, Product
 
-__all__ = ["add_windows", "maximum_of_views", "maximum_views", "transposed_views", "valid_range"]
+__all__ = ["meets_data", "transposed_views", "valid_range", "window_maximum_calls", "window_sum_calls"]
 
 
 def transposed_views(
@@ -82,48 +82,99 @@ def _landing(
     return tuple(windows), tuple(positions)
 
 
-def maximum_views(
+def window_maximum_calls(
     x: FloatArray, out: FloatArray, /, *, kernel_shape: PerAxis, strides: PerAxis, dilations: PerAxis, pads: PerAxis
-) -> tuple[FloatArray | None, list[tuple[FloatArray, FloatArray]]]:
-    """Views for max pooling in which padding never wins: the running maximum over the taps, each where it falls on data.
+) -> list[Call]:
+    """The calls for max pooling in which padding never wins: the running maximum over the taps, each where it falls on data.
+
+    Large windows take one axis after the other, the inner one first, which are fewer comparisons.
 
     Parameters
     ----------
     x
         Input ``[*spatial, channels, samples]``, not padded.
     out
-        ``[*spatial, channels, samples]``.
+        ``[*spatial, channels, samples]``, written.
+    kernel_shape, strides, dilations
+        One number for each spatial axis.
+    pads
+        Begins of all axes.
+    """
+    rank = len(strides)
+    axes = [axis for axis in reversed(range(rank)) if kernel_shape[axis] > 1 or strides[axis] > 1 or pads[axis]]
+    shapes = [(*x.shape[:axis], *out.shape[axis:]) for axis in axes]
+    axis_by_axis = sum((kernel_shape[axis] - 1) * math.prod(shape) for axis, shape in zip(axes, shapes, strict=True))
+    if axis_by_axis >= (math.prod(kernel_shape) - 1) * out.size:
+        return _maximum_calls(x, out, kernel_shape=kernel_shape, strides=strides, dilations=dilations, pads=pads)
+    calls: list[Call] = []
+    for axis, shape in zip(axes, shapes, strict=True):
+        result = out if axis == axes[-1] else np.empty(shape, out.dtype)
+        calls += _maximum_calls(
+            x,
+            result,
+            kernel_shape=_only(axis, kernel_shape, 1),
+            strides=_only(axis, strides, 1),
+            dilations=_only(axis, dilations, 1),
+            pads=_only(axis, pads, 0),
+        )
+        x = result
+    return calls
+
+
+def _only(axis: int, values: PerAxis, neutral: int) -> list[int]:
+    """The value of one axis, and on all others one that changes nothing."""
+    return [value if index == axis else neutral for index, value in enumerate(values)]
+
+
+def _maximum_calls(
+    x: FloatArray, out: FloatArray, *, kernel_shape: PerAxis, strides: PerAxis, dilations: PerAxis, pads: PerAxis
+) -> list[Call]:
+    everywhere = tuple(slice(0, size) for size in out.shape[: len(strides)])
+    taps = [_landing(tap, out.shape, x.shape, strides, dilations, pads) for tap in product(*(range(k) for k in kernel_shape))]
+    # a tap that falls on data for every output comes first, a second one is compared with it
+    taps.sort(key=lambda tap: tap[0] != everywhere)
+    (target, source), *others = taps
+    if target != everywhere:
+        calls: list[Call] = [partial(out.fill, -np.inf)]
+        others = taps
+    elif others and others[0][0] == everywhere:
+        calls = [partial(np.maximum, x[source], x[others[0][1]], out=out)]
+        others = others[1:]
+    else:
+        calls = [partial(np.copyto, out, x[source])]
+    return [*calls, *(partial(np.maximum, out[target], x[source], out=out[target]) for target, source in others)]
+
+
+def meets_data(
+    counts: PerAxis, sizes: PerAxis, /, *, kernel_shape: PerAxis, strides: PerAxis, dilations: PerAxis, pads: PerAxis
+) -> bool:
+    """True when one tap of the kernel falls on data for every output, so that no window lies in the padding as a whole.
+
+    Parameters
+    ----------
+    counts, sizes
+        Of outputs and inputs, one number for each spatial axis.
     kernel_shape, strides, dilations
         One number for each spatial axis.
     pads
         Begins of all axes.
 
-    Returns
-    -------
-    (whole, pairs)
-        A tap that falls on data for every output, None if there is none; and for each other tap the outputs it reaches with the
-        inputs it reads there.
+    Examples
+    --------
+    >>> meets_data([4], [4], kernel_shape=[3], strides=[1], dilations=[1], pads=[1])
+    True
+    >>> meets_data([1], [1], kernel_shape=[2], strides=[1], dilations=[2], pads=[1])
+    False
     """
-    rank = len(strides)
-    everywhere = tuple(slice(0, size) for size in out.shape[:rank])
-    taps = [_landing(tap, out.shape, x.shape, strides, dilations, pads) for tap in product(*(range(k) for k in kernel_shape))]
-    whole = next((source for target, source in taps if target == everywhere), None)
-    return None if whole is None else x[whole], [(out[target], x[source]) for target, source in taps if source != whole]
+    everywhere = tuple(slice(0, count) for count in counts)
+    taps = product(*(range(size) for size in kernel_shape))
+    return any(_landing(tap, counts, sizes, strides, dilations, pads)[0] == everywhere for tap in taps)
 
 
-def maximum_of_views(out: FloatArray, whole: FloatArray | None, pairs: Sequence[tuple[FloatArray, FloatArray]], /) -> None:
-    """Max pooling on the views of :func:`maximum_views`."""
-    if whole is not None and pairs and pairs[0][0].shape == out.shape:
-        np.maximum(whole, pairs[0][1], out=out)
-        pairs = pairs[1:]
-    else:
-        out[...] = -np.inf if whole is None else whole
-    for part, view in pairs:
-        np.maximum(part, view, out=part)
-
-
-def add_windows(x: FloatArray, out: FloatArray, /, *, kernel_shape: PerAxis, strides: PerAxis, pads: PerAxis) -> None:
-    """Sum over each window, zeros outside of the input: the accumulator of average pooling.
+def window_sum_calls(
+    x: FloatArray, out: FloatArray, /, *, kernel_shape: PerAxis, strides: PerAxis, pads: PerAxis
+) -> list[Call]:
+    """The calls for sums over windows, zeros outside of the input: the accumulator of average pooling.
 
     Parameters
     ----------
@@ -138,10 +189,13 @@ def add_windows(x: FloatArray, out: FloatArray, /, *, kernel_shape: PerAxis, str
     """
     rank = len(strides)
     if tuple(kernel_shape) == x.shape[:rank] and not any(pads) and math.prod(out.shape[:rank]) == 1:
-        np.add.reduce(x, axis=tuple(range(rank)), out=out.reshape(out.shape[rank:]))
-        return
-    out[...] = 0
+        if x.flags.c_contiguous and out.flags.c_contiguous:
+            # the sum of all rows of a matrix is a row of ones times it
+            ones = np.ones(math.prod(kernel_shape), x.dtype)
+            return [partial(np.dot, ones, x.reshape(ones.size, -1), out.reshape(-1))]
+        return [partial(np.add.reduce, x, tuple(range(rank)), None, out.reshape(out.shape[rank:]))]
+    calls: list[Call] = [partial(out.fill, 0)]
     for tap in product(*(range(size) for size in kernel_shape)):
         target, source = _landing(tap, out.shape, x.shape, strides, (1,) * rank, pads)
-        part = out[target]
-        np.add(part, x[source], out=part)
+        calls.append(partial(np.add, out[target], x[source], out[target]))
+    return calls

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from npusim.engine.runner import MANY_THREADS, run_chunked
+from npusim.engine.runner import run_chunked
 from npusim.graph import Array
 from npusim.program import Program
 from sketch import Sketch
@@ -36,7 +36,7 @@ class Numbers:
     program: Program
     samples: int
     before: Callable[[int], None] = lambda start: None
-    most_threads: int = MANY_THREADS
+    fewest_samples: int = 1
     starts: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
 

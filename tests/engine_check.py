@@ -10,7 +10,7 @@ import numpy as np
 from npusim import Program
 from npusim.engine.fast import FastPlan
 from npusim.engine.reference import run_steps
-from npusim.engine.runner import MANY_THREADS, ChunkRunner, run_chunked
+from npusim.engine.runner import ChunkRunner, run_chunked
 from npusim.graph import Array
 
 __all__ = ["COUNTS", "Cut", "assert_same", "every_tensor", "reference_tensors", "samples_for"]
@@ -25,7 +25,7 @@ class Cut:
 
     plan: FastPlan
     samples: int
-    most_threads: int = MANY_THREADS
+    fewest_samples: int = 1
 
     def run(self, feeds: Mapping[str, Array], targets: Iterable[str]) -> dict[str, Array]:
         return self.plan.run(feeds, targets)

@@ -45,10 +45,12 @@ def test_blas_runs_on_one_thread_meanwhile_and_gets_its_threads_back(program: Pr
     assert three
     seen: list[list[int]] = []
     for threads in (1, 2):
-        run(Numbers(program, 10, lambda start: seen.append(blas_threads())), 50, threads=threads)
+        runner = Numbers(program, 10, lambda start: seen.append(blas_threads()))
+        run(runner, 50, threads=threads)
         assert blas_threads() == three
-    assert len(seen) == 10
-    assert {number for numbers in seen for number in numbers} == {1}
+        assert len(seen) == len(runner.sizes) >= 5
+        assert {number for numbers in seen for number in numbers} == {1}
+        seen.clear()
 
 
 @pytest.mark.parametrize("threads", [1, 2])

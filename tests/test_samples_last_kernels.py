@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,8 +10,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided
 
 from kernel_cases import Case, convolutions, maximum_pools, requantizations, sum_pools, transposed_convolutions
+from npusim.kernels import samples_last, samples_last_depthwise, samples_last_taps
 from npusim.kernels.integer import (
     accumulate_convolution,
     accumulate_transposed_convolution,
@@ -19,18 +22,27 @@ from npusim.kernels.integer import (
 )
 from npusim.kernels.requantize import requantize
 from npusim.kernels.samples_last import (
-    Gathering,
+    Call,
     Product,
+    channel_rows,
     copied_views,
     dense_views,
     gathered_views,
-    multiply_views,
-    requantize_in_place,
+    is_one_block,
+    pointwise_views,
+    product_calls,
+    requantize_calls,
     row_weights,
     tap_views,
 )
-from npusim.kernels.samples_last_depthwise import BLOCK, add_taps, banded_weights, depthwise_taps, depthwise_views
-from npusim.kernels.samples_last_taps import add_windows, maximum_of_views, maximum_views, transposed_views, valid_range
+from npusim.kernels.samples_last_depthwise import band_cost, band_views, bands, best_rows, is_evenly_spaced, tap_calls
+from npusim.kernels.samples_last_taps import (
+    meets_data,
+    transposed_views,
+    valid_range,
+    window_maximum_calls,
+    window_sum_calls,
+)
 from oracle import oracle_convolution, oracle_transposed_convolution, oracle_window_maximum, oracle_window_sum
 
 Floats = npt.NDArray[np.floating]
@@ -73,16 +85,22 @@ def samples_last_shape(acc: Integers) -> tuple[int, ...]:
     return (*acc.shape[2:], acc.shape[1], acc.shape[0])
 
 
-Stages = Sequence[tuple[Sequence[Product], Sequence[Gathering]]]
-
-
-def run_twice(x: Floats, out: Floats, stages: Stages) -> None:
-    """Run stages on other values first: views stay, values change."""
+def run_twice(x: Floats, out: Floats, calls: Sequence[Call]) -> None:
+    """Make the calls on other values first: views stay, values change."""
     values = x.copy()
     for current in (np.full_like(values, 7), values):
         x[...], out[...] = current, np.nan
-        for products, gatherings in stages:
-            multiply_views(products, gatherings)
+        for call in calls:
+            call()
+
+
+def channels_outermost(x: Floats, gap: int = 0) -> Floats:
+    """The same values ``[*spatial, channels, samples]`` in memory channel by channel, `gap` elements between channels."""
+    moved = np.moveaxis(x, -2, 0)
+    rows = np.full((x.shape[-2], moved[0].size + gap), np.nan, x.dtype)
+    rows[:, : moved[0].size] = moved.reshape(x.shape[-2], -1)
+    steps = np.empty(moved.shape[1:], x.dtype).strides
+    return np.moveaxis(as_strided(rows, moved.shape, (rows.strides[0], *steps)), 0, -2)
 
 
 def check_convolution(case: Case, x: Integers, dtype: type, kernel: str, more: int = 0) -> Integers:
@@ -95,16 +113,15 @@ def check_convolution(case: Case, x: Integers, dtype: type, kernel: str, more: i
     out, scratch = (unwritten(samples_last_shape(wanted), dtype) for _ in range(2))
     weights = w.astype(dtype)
     if kernel == "dense":
-        stages = [(dense_views(source, row_weights(weights), out, scratch, **geometry), [])]
+        calls = product_calls(dense_views(source, row_weights(weights), out, scratch, **geometry))
     elif kernel == "gathered":
-        stages = [gathered_views(source, row_weights(weights), out, **geometry)]
+        calls = product_calls(*gathered_views(source, row_weights(weights), out, **geometry, bias=None))
     elif kernel == "copied":
-        stages = list(copied_views(source, row_weights(weights), out, **geometry))
-    elif kernel == "taps":
-        stages = [(taps_of_groups(source, weights, out, scratch, arguments["group"], geometry), [])]
+        stages = copied_views(source, row_weights(weights), out, **geometry)
+        calls = [call for products, gatherings in stages for call in product_calls(products, gatherings)]
     else:
-        stages = [(blocks_of_channels(source, weights, out, scratch, geometry), [])]
-    run_twice(source, out, stages)
+        calls = product_calls(taps_of_groups(source, weights, out, scratch, arguments["group"], geometry))
+    run_twice(source, out, calls)
     np.testing.assert_array_equal(turned_back(out), wanted)
     return wanted
 
@@ -122,70 +139,170 @@ def taps_of_groups(
     return products
 
 
-def blocks_of_channels(
-    x: Floats, weights: Floats, out: Floats, scratch: Floats, geometry: dict[str, list[int]], block: int = BLOCK
-) -> list[Product]:
-    """Depthwise, each output channel of an input channel in turn, whole blocks and then the rest of a row."""
-    rank, times = len(geometry["strides"]), out.shape[-2] // x.shape[-2]
-    length = out.shape[rank - 1]
-    products: list[Product] = []
-    for number in range(times):
-        for start in range(0, length, block):
-            size = min(block, length - start)
-            stride, dilation = geometry["strides"][-1], geometry["dilations"][-1]
-            bands = banded_weights(weights[number::times, 0], stride=stride, dilation=dilation, block=size)
-            part = (*(slice(None),) * (rank - 1), slice(start, start + size), slice(number, None, times))
-            products += depthwise_views(x, bands, out[part], scratch[part], **geometry, start=start)
-    return products
-
-
-@given(
-    convolutions(wide=False), FLOATS, st.sampled_from(["dense", "gathered", "copied", "taps", "depthwise"]), st.integers(0, 1)
-)
+@given(convolutions(wide=False), FLOATS, st.sampled_from(["dense", "gathered", "copied", "taps"]), st.integers(0, 1))
 def test_convolutions(case: Case, dtype: type, kernel: str, more: int) -> None:
-    x, w = case.arrays
-    dilations, group = case.arguments["dilations"], case.arguments["group"]
+    x, _ = case.arrays
     if kernel in ("dense", "gathered", "copied"):
-        assume(group == 1 and dilations[-1] == 1)
-    if kernel == "depthwise":
-        assume(w.shape[1] == 1)
+        assume(case.arguments["group"] == 1 and case.arguments["dilations"][-1] == 1)
     for samples in (x[:1], x[1:]) if kernel == "gathered" else (x[:1], x, more_samples(x)):
-        if not len(samples):
+        if not len(samples) or (kernel == "gathered" and len(samples) > 1):
             continue
         found = check_convolution(case, samples, dtype, kernel, more)
-        if samples is x and kernel != "gathered":
+        if len(samples) == len(x):
             assert found.tolist() == oracle_convolution(*case.lists, **case.list_arguments)
 
 
-@given(convolutions(wide=False), FLOATS, st.integers(1, 9))
-def test_depthwise_blocks_of_any_size(case: Case, dtype: type, block: int) -> None:
+@given(convolutions(wide=False), FLOATS, st.integers(0, 1), st.integers(-(2**12), 2**12), st.booleans())
+def test_the_bias_of_a_single_sample_rides_along(case: Case, dtype: type, more: int, bias: int, into_padding: bool) -> None:
     x, w = case.arrays
-    assume(w.shape[1] == 1)
-    arguments = case.arguments
-    wanted = accumulate_convolution(x, w, **arguments)
-    source = padded(x, arguments["pads"], dtype)
-    out, scratch = (unwritten(samples_last_shape(wanted), dtype) for _ in range(2))
-    geometry = {"strides": arguments["strides"], "dilations": arguments["dilations"]}
-    multiply_views(blocks_of_channels(source, w.astype(dtype), out, scratch, geometry, block))
+    assume(case.arguments["group"] == 1 and case.arguments["dilations"][-1] == 1)
+    biases = bias + np.arange(w.shape[0])
+    wanted = accumulate_convolution(x[:1], w, **case.arguments) + biases.reshape(-1, *(1,) * (w.ndim - 2))
+    source = padded(x[:1], case.arguments["pads"], dtype, more=more)
+    shape = samples_last_shape(wanted)
+    whole = unwritten((*(size + 2 * into_padding for size in shape[:-2]), *shape[-2:]), dtype)
+    out = whole[tuple(slice(int(into_padding), int(into_padding) + size) for size in shape[:-2])]
+    geometry = {"strides": case.arguments["strides"], "dilations": case.arguments["dilations"]}
+    run_twice(
+        source,
+        out,
+        product_calls(*gathered_views(source, row_weights(w.astype(dtype)), out, **geometry, bias=biases.astype(dtype))),
+    )
     np.testing.assert_array_equal(turned_back(out), wanted)
 
 
-@given(convolutions(wide=False), FLOATS, st.integers(0, 1))
-def test_depthwise_taps_of_a_single_sample(case: Case, dtype: type, more: int) -> None:
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    st.integers(1, 5),
+    st.integers(1, 6),
+    st.integers(1, 9),
+    FLOATS,
+    st.integers(0, 3),
+    st.randoms(use_true_random=False),
+)
+def test_pointwise_convolutions_of_channels_outermost(
+    sizes: list[int], channels: int, outputs: int, samples: int, dtype: type, gap: int, random: np.random.Generator
+) -> None:
+    generator = np.random.default_rng(random.getrandbits(32))
+    x = generator.integers(-128, 128, (samples, channels, *sizes))
+    w = generator.integers(-128, 128, (outputs, channels, *(1,) * len(sizes)))
+    rank = len(sizes)
+    wanted = accumulate_convolution(x, w, strides=[1] * rank, pads=[0] * (2 * rank), dilations=[1] * rank, group=1)
+    source = channels_outermost(turned(x, dtype), gap)
+    out = channels_outermost(unwritten(samples_last_shape(wanted), dtype), gap)
+    assert is_one_block(source)
+    assert is_one_block(out)
+    assert np.shares_memory(channel_rows(source), source)
+    np.testing.assert_array_equal(channel_rows(source), np.moveaxis(source, -2, 0).reshape(channels, -1))
+    run_twice(source, out, product_calls(pointwise_views(source, w.reshape(outputs, channels).astype(dtype), out)))
+    np.testing.assert_array_equal(turned_back(out), wanted)
+
+
+def test_what_lies_in_one_piece() -> None:
+    x = np.zeros((4, 5, 3, 7), np.float32)
+    assert is_one_block(channels_outermost(x, 2))
+    assert is_one_block(x[:, :, :1][:1, :1])
+    assert not is_one_block(x)
+    assert not is_one_block(channels_outermost(x)[:, :4])
+    assert not is_one_block(channels_outermost(x)[..., :6])
+    assert is_evenly_spaced(x)
+    assert is_evenly_spaced(x[1:3])
+    assert is_evenly_spaced(channels_outermost(x, 2))
+    assert not is_evenly_spaced(x[:, 1:])
+
+
+@given(convolutions(wide=False), FLOATS, st.integers(1, 9), st.booleans(), st.lists(st.integers(0, 3), min_size=6, max_size=6))
+def test_depthwise_bands_of_any_size(case: Case, dtype: type, rows: int, outermost: bool, around: list[int]) -> None:
+    """With more or less padding in memory than the layer asks for, in either order of memory."""
     x, w = case.arrays
     assume(w.shape[1] == 1)
     arguments = case.arguments
-    wanted = accumulate_convolution(x[:1], w, **arguments)
-    source = padded(x[:1], arguments["pads"], dtype, more=more)[..., 0]
-    out, scratch = (unwritten(samples_last_shape(wanted), dtype) for _ in range(2))
+    rank, times = len(arguments["strides"]), w.shape[0] // x.shape[1]
+    for samples in (x, x[:1], more_samples(x)):
+        wanted = accumulate_convolution(samples, w, **arguments)
+        source = padded(samples, [*around[:rank], *around[3 : 3 + rank]], dtype)
+        out = unwritten(samples_last_shape(wanted), dtype)
+        if outermost:
+            source, out = channels_outermost(source, 3), channels_outermost(out, 3)
+        pads = [pad - begin for pad, begin in zip(arguments["pads"], around[:rank], strict=False)]
+        geometry = {"strides": arguments["strides"], "dilations": arguments["dilations"], "pads": pads}
+        calls: list[Call] = []
+        for number in range(times):
+            own = w[number::times, 0].astype(dtype)
+            calls += product_calls(band_views(source, own, out[..., number::times, :], rows=rows, **geometry))
+        run_twice(source, out, calls)
+        np.testing.assert_array_equal(turned_back(out), wanted)
+    assert accumulate_convolution(x, w, **arguments).tolist() == oracle_convolution(*case.lists, **case.list_arguments)
+
+
+def test_bands_of_the_same_shape_are_one_product() -> None:
+    x, weights = np.zeros((16, 9, 4, 8), np.float32), np.zeros((4, 3, 3), np.float32)
+    out = np.zeros((16, 9, 4, 8), np.float32)
+    products = band_views(x, weights, out, rows=2, strides=[1, 1], dilations=[1, 1], pads=[1, 1])
+    assert [right.shape for _, right, _, _ in products] == [(1, 4, 27, 8), (6, 4, 36, 8), (1, 4, 27, 8)]
+
+
+def test_uneven_memory_is_refused_by_bands() -> None:
+    x, weights = np.zeros((6, 5, 2, 3), np.float32), np.zeros((2, 1, 1), np.float32)
+    with pytest.raises(ValueError, match="not evenly spaced"):
+        band_views(x[:, :4], weights, np.zeros((6, 4, 2, 3), np.float32), rows=1, strides=[1, 1], dilations=[1, 1], pads=[0, 0])
+
+
+@given(
+    st.integers(1, 9),
+    st.integers(1, 12),
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(-3, 6),
+    st.data(),
+)
+def test_bands_cover_every_output_and_every_input_it_reads(
+    rows: int, size: int, taps: int, stride: int, dilation: int, pad: int, data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(1, 12))
+    found = list(bands(rows, size, taps, count, stride=stride, dilation=dilation, pad=pad))
+    assert [row for band in found for row in range(band.start, band.start + band.rows)] == list(range(count))
+    for band in found:
+        read = {
+            place
+            for row in range(band.start, band.start + band.rows)
+            for tap in range(taps)
+            if 0 <= (place := row * stride - pad + tap * dilation) < size
+        }
+        assert read <= set(range(band.first, band.first + band.height))
+        assert 0 <= band.first <= band.first + band.height <= size
+        assert band.shift == band.start * stride - pad - band.first
+
+
+def test_the_best_number_of_rows_costs_least() -> None:
+    geometry = {"strides": [1, 1], "dilations": [1, 1], "pads": [1, 1]}
+    rows, cost = best_rows([25, 5], [3, 3], [25, 5], **geometry)
+    costs = [band_cost(list(bands(number, 25, 3, 25, stride=1, dilation=1, pad=1)), 5, 5) for number in range(1, 26)]
+    assert cost == min(costs) == costs[rows - 1]
+    assert 1 < rows < 25
+
+
+@given(convolutions(wide=False), FLOATS, st.integers(0, 1), st.booleans())
+def test_depthwise_tap_by_tap(case: Case, dtype: type, more: int, outermost: bool) -> None:
+    x, w = case.arrays
+    assume(w.shape[1] == 1)
+    arguments = case.arguments
     times = w.shape[0] // x.shape[1]
-    geometry = {"outer": wanted.shape[2:-1], "strides": arguments["strides"], "dilations": arguments["dilations"]}
-    for number in range(times):
-        own = slice(number, None, times)
-        taps = depthwise_taps(source, w[own, 0].astype(dtype), wanted.shape[-1], **geometry)
-        add_taps(taps, out[..., own, 0], scratch[..., own, 0])
-    np.testing.assert_array_equal(turned_back(out), wanted)
-    assert turned_back(out).tolist() == oracle_convolution(x[:1].tolist(), case.lists[1], **case.list_arguments)
+    geometry = {"strides": arguments["strides"], "dilations": arguments["dilations"]}
+    for samples in (x, x[:1], more_samples(x)):
+        wanted = accumulate_convolution(samples, w, **arguments)
+        source = padded(samples, arguments["pads"], dtype, more=more)
+        out, scratch = (unwritten(samples_last_shape(wanted), dtype) for _ in range(2))
+        if outermost:
+            out = channels_outermost(out)
+        calls: list[Call] = []
+        for number in range(times):
+            own = slice(number, None, times)
+            calls += tap_calls(source, w[own, 0].astype(dtype), out[..., own, :], scratch[..., own, :], **geometry)
+        run_twice(source, out, calls)
+        np.testing.assert_array_equal(turned_back(out), wanted)
+    assert accumulate_convolution(x, w, **arguments).tolist() == oracle_convolution(*case.lists, **case.list_arguments)
 
 
 def test_copies_of_many_rows_are_made_a_few_rows_at_a_time() -> None:
@@ -226,7 +343,8 @@ def test_transposed_convolutions(case: Case, dtype: type) -> None:
             products = transposed_views(
                 source[..., columns, :], own, out[..., rows, :], scratch, **geometry, pads=arguments["pads"][:rank]
             )
-            multiply_views(products)
+            for call in product_calls(products):
+                call()
         np.testing.assert_array_equal(turned_back(out), wanted)
         if x is case.arrays[0]:
             assert wanted.tolist() == oracle_transposed_convolution(*case.lists, **case.list_arguments)
@@ -245,11 +363,35 @@ def test_maximum_pools(case: Case, dtype: type) -> None:
         wanted = window_maximum(samples, **case.arguments)
         source, out = turned(samples, dtype), unwritten(samples_last_shape(wanted), dtype)
         begins = arguments["pads"][: len(arguments["strides"])]
-        whole, pairs = maximum_views(source, out, **{**arguments, "pads": begins})
-        for values in (np.zeros_like(source), source.copy()):
-            source[...] = values
-            maximum_of_views(out, whole, pairs)
+        run_twice(source, out, window_maximum_calls(source, out, **{**arguments, "pads": begins}))
         np.testing.assert_array_equal(turned_back(out), wanted)
+
+
+@given(maximum_pools(pads_below_kernel=True))
+def test_windows_that_meet_data_everywhere(case: Case) -> None:
+    """No window lies in the padding as a whole where it is said so: summing ones over the windows gives no zero."""
+    arguments = {name: value for name, value in case.arguments.items() if name != "ceil_mode"}
+    rank = len(arguments["strides"])
+    sizes = case.arrays[0].shape[2:]
+    try:
+        counts = window_maximum(np.zeros(case.arrays[0].shape, np.int64), **case.arguments).shape[2:]
+    except ValueError:
+        assume(False)
+    found = meets_data(counts, sizes, **{**arguments, "pads": arguments["pads"][:rank]})
+    met = [
+        any(
+            all(
+                0 <= place * stride - pad + tap * dilation < size
+                for place, stride, pad, tap, dilation, size in zip(
+                    where, arguments["strides"], arguments["pads"], taps, arguments["dilations"], sizes, strict=False
+                )
+            )
+            for taps in np.ndindex(*arguments["kernel_shape"])
+        )
+        for where in np.ndindex(*counts)
+    ]
+    if found:
+        assert all(met)
 
 
 @given(sum_pools(), FLOATS, st.booleans())
@@ -267,7 +409,8 @@ def check_sum(x: Integers, arguments: dict[str, list[int]], dtype: type) -> None
     wanted = window_sum(x, **arguments)
     source, out = turned(x, dtype), unwritten(samples_last_shape(wanted), dtype)
     begins = arguments["pads"][: len(arguments["strides"])]
-    add_windows(source, out, kernel_shape=arguments["kernel_shape"], strides=arguments["strides"], pads=begins)
+    geometry = {"kernel_shape": arguments["kernel_shape"], "strides": arguments["strides"], "pads": begins}
+    run_twice(source, out, window_sum_calls(source, out, **geometry))
     np.testing.assert_array_equal(turned_back(out), wanted)
 
 
@@ -292,7 +435,7 @@ def test_requantization_in_place(case: Case, dtype: type, folded: bool) -> None:
     offset = bias * (multiplier if folded else 1)
     y = y.astype(dtype)
     assume(dtype is np.float64 or np.isfinite(y).all())
-    requantize_in_place(
+    calls = requantize_calls(
         y,
         bias=np.asarray(offset, dtype) if bias.any() else None,
         multiplier=None if folded or (multiplier == 1).all() else multiplier.astype(dtype),
@@ -300,6 +443,8 @@ def test_requantization_in_place(case: Case, dtype: type, folded: bool) -> None:
         lower=np.array(lower, dtype),
         upper=np.array(upper, dtype),
     )
+    for call in calls:
+        call()
     np.testing.assert_array_equal(turned_back(y), wanted)
 
 
@@ -310,18 +455,6 @@ def test_valid_ranges(count: int, size: int, stride: int, offset: int) -> None:
     assert 0 <= first <= last
 
 
-@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(1, 5), st.integers(1, 2))
-def test_banded_weights(channels: int, kernel: int, stride: int, dilation: int, block: int, outer: int) -> None:
-    weights = np.arange(1.0, channels * outer * kernel + 1).reshape(channels, outer, kernel)
-    bands = banded_weights(weights, stride=stride, dilation=dilation, block=block)
-    assert bands.shape == (outer, channels, block, (block - 1) * stride + (kernel - 1) * dilation + 1)
-    for row, channel, position in np.ndindex(outer, channels, block):
-        wanted = np.zeros(bands.shape[-1])
-        for tap in range(kernel):
-            wanted[position * stride + tap * dilation] = weights[channel, row, tap]
-        np.testing.assert_array_equal(bands[row, channel, position], wanted)
-
-
 @given(st.lists(st.integers(1, 3), min_size=3, max_size=5))
 def test_row_weights_hold_the_inner_kernel_beside_the_channels(shape: list[int]) -> None:
     weights = np.arange(float(np.prod(shape))).reshape(shape)
@@ -330,3 +463,10 @@ def test_row_weights_hold_the_inner_kernel_beside_the_channels(shape: list[int])
     for index in np.ndindex(*shape):
         out, channel, *kernel = index
         assert rows[(*kernel[:-1], out, kernel[-1] * shape[1] + channel)] == weights[index]
+
+
+@pytest.mark.parametrize("module", [samples_last, samples_last_depthwise, samples_last_taps])
+def test_examples(module: object) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0

@@ -20,20 +20,34 @@ class BlasThreads:
     """
 
     def __init__(self) -> None:
-        self._controller = ThreadpoolController()
+        # threadpoolctl's own context manager looks at all libraries again each time, which takes as long as a small layer
+        self._libraries = ThreadpoolController().select(user_api="blas").lib_controllers
         self._limited = Lock()
 
     @contextmanager
     def pinned(self) -> Iterator[None]:
         """While inside, BLAS runs on the calling thread only: small products are slower when they are shared out."""
-        if not self._limited.acquire(blocking=False):
+        before = [library.num_threads for library in self._libraries]
+        if all(number == 1 for number in before) or not self._limited.acquire(blocking=False):
             yield
             return
         try:
-            with self._controller.limit(limits=1, user_api="blas"):
-                yield
+            self._set([1] * len(before))
+            yield
         finally:
+            self._set(before)
+            self._let_others_set()
             self._limited.release()
+
+    def _set(self, numbers: list[int]) -> None:
+        for library, number in zip(self._libraries, numbers, strict=True):
+            library.set_num_threads(number)
+
+    def _let_others_set(self) -> None:
+        """Give up what threadpoolctl, from version 3.7 on, keeps for the first thread that sets anything."""
+        for library in self._libraries:
+            if hasattr(library, "clear_controlling_thread"):
+                library.clear_controlling_thread()
 
 
 @cache

@@ -6,26 +6,28 @@ No result depends on the chunks or the threads: every sample is computed alone, 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from queue import SimpleQueue
+from threading import Event, Lock
 from typing import Final, Protocol
 
 import numpy as np
 
 from npusim.engine.blas import blas_threads
 from npusim.engine.reference import run_steps
+from npusim.engine.workers import workers
 from npusim.graph import Array
 from npusim.program import Batching, Program
 
-__all__ = ["MANY_THREADS", "ChunkRunner", "Progress", "ReferenceRunner", "available_threads", "run_chunked"]
+__all__ = ["ChunkRunner", "Progress", "ReferenceRunner", "available_threads", "run_chunked"]
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and the number of all."""
 
-
-MANY_THREADS: Final = 2**10
-"""More than any machine has."""
+VECTOR: Final = 16
+"""Chunks of more than some samples are a multiple of this many, which vector instructions handle without a rest."""
 
 
 class ChunkRunner(Protocol):
@@ -37,8 +39,8 @@ class ChunkRunner(Protocol):
         ...
 
     @property
-    def most_threads(self) -> int:
-        """Most chunks worth computing at the same time."""
+    def fewest_samples(self) -> int:
+        """Samples from which a thread of its own pays."""
         ...
 
     def run(self, feeds: Mapping[str, Array], targets: Iterable[str]) -> dict[str, Array]:
@@ -52,7 +54,7 @@ class ReferenceRunner:
 
     program: Program
     samples: int
-    most_threads: int = MANY_THREADS
+    fewest_samples: int = 1
 
     def run(self, feeds: Mapping[str, Array], targets: Iterable[str]) -> dict[str, Array]:
         """Compute tensors for one chunk."""
@@ -87,7 +89,7 @@ def run_chunked(
     targets
         Names of tensors, aliases resolved.
     threads
-        Most chunks in flight at a time; fewer where the runner says that more would not be faster.
+        Most chunks in flight at a time, the caller's own among them; fewer where the runner says that more would not be faster.
     check
         Called with each chunk's inputs and the number of its first sample before it runs.
     progress
@@ -107,7 +109,7 @@ def run_chunked(
         with blas_threads().pinned():
             return runner.run(whole, names)
     count = len(next(iter(inputs.values())))
-    threads = min(threads, runner.most_threads)
+    threads = max(1, min(threads, count // runner.fewest_samples))
     size = _chunk_size(count, runner.samples, threads)
 
     def compute(start: int) -> dict[str, Array]:
@@ -124,47 +126,75 @@ def run_chunked(
                 progress(count, count)
             return results
         collected = _Collected(program, names, count)
-        for start, part in _in_order_of_completion(compute, starts, min(threads, len(starts))):
-            collected.put(start, part)
-            if progress is not None:
-                progress(min(collected.done, count), count)
-    return collected.arrays
+        _Work(compute, starts, collected, progress).run(min(threads, len(starts)))
+    return collected.joined()
 
 
 def _chunk_size(count: int, most: int, threads: int) -> int:
-    """Samples of a chunk: as many as the runner takes, fewer when several threads have less than one chunk each."""
-    if threads < 2 or count <= most:
-        return most
-    share = -(-count // threads)
-    return max(1, min(most, share))
+    """Samples of a chunk: as many as the runner takes, or fewer, so that all threads have as many chunks of the same size."""
+    rounds = -(-count // (most * threads))
+    share = -(-count // (rounds * threads))
+    return share if share <= 4 * VECTOR else min(most, -(-share // VECTOR) * VECTOR)
 
 
-def _in_order_of_completion(
-    compute: Callable[[int], dict[str, Array]], starts: Sequence[int], threads: int
-) -> Iterator[tuple[int, dict[str, Array]]]:
-    if threads < 2:
-        for start in starts:
-            yield start, compute(start)
-        return
-    waiting = iter(starts)
-    with ThreadPoolExecutor(threads, "npusim") as pool:
-        running: dict[Future[dict[str, Array]], int] = {}
-        try:
+@dataclass(slots=True)
+class _Work:
+    """Chunks shared out among threads, of which the caller's is one: whoever is free takes the next."""
+
+    compute: Callable[[int], dict[str, Array]]
+    starts: Sequence[int]
+    collected: _Collected
+    progress: Progress | None
+    done: int = 0
+    finished: SimpleQueue[int | BaseException] = field(default_factory=SimpleQueue)
+    stopped: Event = field(default_factory=Event)
+
+    def run(self, threads: int) -> None:
+        """Compute all chunks; the first error ends the run."""
+        waiting = iter(self.starts)
+        if threads < 2:
             for start in waiting:
-                running[pool.submit(compute, start)] = start
-                if len(running) == threads:
-                    break
-            while running:
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    start = running.pop(future)
-                    following = next(waiting, None)
-                    if following is not None:
-                        running[pool.submit(compute, following)] = following
-                    yield start, future.result()
+                self._report(self.collected.put(start, self.compute(start)))
+            return
+        left = len(self.starts)
+        try:
+            with workers().helping(partial(self._take, waiting), threads - 1):
+                for start in waiting:
+                    self._finish(start)
+                    while not self.finished.empty():
+                        left -= self._settle()
+                while left:
+                    left -= self._settle()
         finally:
             # an error or Ctrl-C: what has not begun never begins, what runs ends with its chunk
-            pool.shutdown(wait=False, cancel_futures=True)
+            self.stopped.set()
+
+    def _take(self, waiting: Iterable[int]) -> None:
+        for start in waiting:
+            self._finish(start)
+            if self.stopped.is_set():
+                return
+
+    def _finish(self, start: int) -> None:
+        """Compute a chunk and leave word of it, for the caller's thread to read."""
+        try:
+            self.finished.put(self.collected.put(start, self.compute(start)))
+        except Exception as error:  # noqa: BLE001 - handed over, and raised by _settle in the caller's thread
+            self.stopped.set()
+            self.finished.put(error)
+
+    def _settle(self) -> int:
+        """Report one finished chunk, or raise its error."""
+        found = self.finished.get()
+        if isinstance(found, BaseException):
+            raise found
+        self._report(found)
+        return 1
+
+    def _report(self, samples: int) -> None:
+        self.done += samples
+        if self.progress is not None:
+            self.progress(min(self.done, self.collected.count), self.collected.count)
 
 
 class _Collected:
@@ -173,33 +203,44 @@ class _Collected:
     def __init__(self, program: Program, names: Sequence[str], count: int) -> None:
         self._program = program
         self._names = names
-        self._count = count
+        self._lock = Lock()
+        self.count = count
         self.arrays: dict[str, Array] = {}
-        self.done = 0
 
-    def put(self, start: int, part: Mapping[str, Array]) -> None:
-        """Take the results of the chunk that begins with sample `start`."""
-        self.done += self._samples(part)
-        for name in self._names:
-            values = part[name]
-            if name in self._program.constants:
-                self.arrays[name] = values
-                continue
-            if self._program.batching is Batching.SINGLE:
-                values = values[None]
-            if name not in self.arrays:
-                self.arrays[name] = np.empty((self._count, *values.shape[1:]), values.dtype)
-            self.arrays[name][start : start + len(values)] = values
-        if self._program.batching is Batching.SINGLE and self.done == self._count:
-            self.arrays = {name: self._joined(name, values) for name, values in self.arrays.items()}
+    def put(self, start: int, part: Mapping[str, Array]) -> int:
+        """Take the results of the chunk that begins with sample `start`, from any thread; returns how many samples it has."""
+        with self._lock:
+            targets = {name: self._target(name, values) for name, values in part.items() if self._is_cut(name)}
+            self.arrays.update({name: part[name] for name in self._names if not self._is_cut(name)})
+        for name, target in targets.items():
+            values = part[name][None] if self._program.batching is Batching.SINGLE else part[name]
+            target[start : start + len(values)] = values
+        return self._samples(part)
+
+    def joined(self) -> dict[str, Array]:
+        """All tensors, when every chunk has been put."""
+        if self._program.batching is not Batching.SINGLE:
+            return self.arrays
+        return {name: self._joined(name, values) for name, values in self.arrays.items()}
+
+    def _is_cut(self, name: str) -> bool:
+        """Whether a tensor comes in parts; constants come whole with each."""
+        return name not in self._program.constants
+
+    def _target(self, name: str, values: Array) -> Array:
+        """The array that a tensor's parts are put into."""
+        if name not in self.arrays:
+            shape = values.shape if self._program.batching is Batching.SINGLE else values.shape[1:]
+            self.arrays[name] = np.empty((self.count, *shape), values.dtype)
+        return self.arrays[name]
 
     def _samples(self, part: Mapping[str, Array]) -> int:
         if self._program.batching is Batching.SINGLE:
             return 1
-        return next((len(part[name]) for name in self._names if name not in self._program.constants), 0)
+        return next((len(part[name]) for name in self._names if self._is_cut(name)), 0)
 
     def _joined(self, name: str, values: Array) -> Array:
         """Samples that were run one by one, side by side on their own first axis."""
-        if name in self._program.constants or values.ndim < 2:
+        if not self._is_cut(name) or values.ndim < 2:
             return values
         return values.reshape(-1, *values.shape[2:])

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from npusim.engine.fast.workspace import Buffer
+from npusim.errors import InternalMismatchError
 from npusim.kernels.samples_last import (
-    Gathering,
+    Call,
+    PerAxis,
     Product,
     copied_views,
     dense_views,
     gathered_views,
-    multiply_views,
+    is_one_block,
+    pointwise_views,
+    product_calls,
     row_weights,
     tap_views,
 )
-from npusim.kernels.samples_last_depthwise import BLOCK, add_taps, banded_weights, depthwise_taps, depthwise_views
+from npusim.kernels.samples_last_depthwise import band_views, best_rows, is_evenly_spaced, tap_calls
 from npusim.kernels.samples_last_taps import transposed_views
-from npusim.layer import IntegerLayer, Window
+from npusim.layer import IntegerArray, IntegerLayer, Window
 
-__all__ = ["bind_convolution", "bind_stages", "transposed_products"]
+__all__ = ["Form", "convolution_calls", "form_of", "transposed_products"]
 
 FloatArray: TypeAlias = npt.NDArray[Any]
-Stage: TypeAlias = tuple[Sequence[Product], Sequence[Gathering]]
 
 FEW_COLUMNS: Final = 12
 """Columns of one kernel row (inner taps times channels) up to which windows are copied rather than multiplied row by row."""
@@ -34,86 +40,161 @@ FEW_COLUMNS: Final = 12
 DENSE_WORK: Final = 300_000
 """Multiplications up to which a depthwise layer of a single sample is one dense product, most of whose weights are zero."""
 
+TAP_COST: Final = 12
+"""What one tap costs for one output, in multiplications of a product: two passes over memory."""
 
-def bind_convolution(
-    layer: IntegerLayer, weights: FloatArray, window: Window, x: FloatArray, out: FloatArray
-) -> Callable[[], None]:
-    """A call without arguments that computes a convolution, in the form that is fastest for its geometry.
+
+class Form(StrEnum):
+    """How a convolution is computed.
+
+    POINTWISE: one element of the input for each output. BANDS: depthwise, rows of outputs at a time. TAPS: depthwise, tap by
+    tap. DENSE: windows over all channels. GROUPS: tap by tap and group by group.
+    """
+
+    POINTWISE = "pointwise"
+    BANDS = "bands"
+    TAPS = "taps"
+    DENSE = "dense"
+    GROUPS = "groups"
+
+
+def form_of(layer: IntegerLayer, *, single: bool) -> Form:
+    """The form that is fastest for a convolution's geometry.
 
     Parameters
     ----------
     layer
-        The layer; its groups and channels count.
+        A convolution.
+    single
+        For one sample at a time.
+    """
+    window, weights = _parts(layer)
+    channels = layer.input_shape[1]
+    if layer.group == channels and channels > 1:
+        if single:
+            work = math.prod(layer.output_shape) * math.prod(weights.shape[2:]) * channels
+            return Form.DENSE if window.dilations[-1] == 1 and work < DENSE_WORK else Form.TAPS
+        rank = len(window.kernel_shape)
+        _, cost = best_rows(
+            layer.input_shape[2:],
+            window.kernel_shape,
+            layer.output_shape[2:],
+            strides=window.strides,
+            dilations=window.dilations,
+            pads=window.pads[:rank],
+        )
+        taps = math.prod(layer.output_shape[2:]) * math.prod(window.kernel_shape)
+        return Form.BANDS if cost < TAP_COST * taps else Form.TAPS
+    if layer.group > 1:
+        return Form.GROUPS
+    still = all(stride == 1 for stride in window.strides) and not any(window.pads)
+    return Form.POINTWISE if window.is_pointwise and still else Form.DENSE
+
+
+def convolution_calls(
+    layer: IntegerLayer, weights: FloatArray, source: Buffer, out: FloatArray, bias: FloatArray | None
+) -> tuple[list[Call], FloatArray | None]:
+    """The calls that compute a convolution.
+
+    Parameters
+    ----------
+    layer
+        The layer.
     weights
-        In ONNX layout, in the element type of `x` and `out`.
-    window
-        Kernel, strides and dilations; padding is in `x` already.
-    x
-        Padded input ``[*spatial, channels, samples]``.
+        In ONNX layout, in the element type of `source` and `out`.
+    source
+        Its input, with at least the padding that :func:`form_of` calls for.
     out
         Accumulators ``[*spatial, channels, samples]``, written.
+    bias
+        ``[channels]``, to be added; None for none.
+
+    Returns
+    -------
+    (calls, bias)
+        The calls, and the bias if they do not add it.
     """
-    x, out, weights, strides, dilations = _without_unit_axes(x, out, weights, window)
-    scratch = np.empty(out.shape, out.dtype)
+    window, _ = _parts(layer)
+    single = out.shape[-1] == 1
+    form = form_of(layer, single=single)
+    if form is Form.BANDS:
+        return _band_calls(layer, weights, source, out), bias
+    rank = len(window.kernel_shape)
+    padded = source.padded(window.pads[:rank], window.pads[rank:])
+    x, out, weights, strides, dilations = _without_unit_axes(padded, out, weights, window)
+    geometry = {"strides": strides, "dilations": dilations}
     channels = x.shape[-2]
     # not so with dilation, nor where another reader's padding lies between the elements of the inner axis
     rows_are_dense = weights.shape[-1] == 1 or (dilations[-1] == 1 and x.strides[-3] == channels * x.strides[-2])
-    if layer.group == channels and channels > 1:
-        if out.shape[-1] > 1:
-            return bind_stages([(_depthwise_products(x, weights, out, scratch, strides, dilations), [])])
-        if rows_are_dense and math.prod(out.shape) * weights[0].size * channels < DENSE_WORK:
-            dense = row_weights(_dense(weights, channels))
-            return bind_stages([gathered_views(x, dense, out, strides=strides, dilations=dilations)])
-        return _bind_depthwise_taps(x, weights, out, scratch, strides, dilations)
-    if layer.group == 1 and rows_are_dense:
-        if out.shape[-1] == 1:
-            return bind_stages([gathered_views(x, row_weights(weights), out, strides=strides, dilations=dilations)])
-        if weights.shape[1] * weights.shape[-1] <= FEW_COLUMNS and weights.ndim > 3 and weights.shape[2] > 1:
-            return bind_stages(copied_views(x, row_weights(weights), out, strides=strides, dilations=dilations))
-        return bind_stages([(dense_views(x, row_weights(weights), out, scratch, strides=strides, dilations=dilations), [])])
-    taps = np.moveaxis(weights, [0, 1], [-2, -1])
-    inputs, outputs = weights.shape[1], weights.shape[0] // layer.group
-    products = []
-    for group in range(layer.group):
-        rows, columns = slice(group * outputs, (group + 1) * outputs), slice(group * inputs, (group + 1) * inputs)
+    if form is Form.TAPS or (form is Form.DENSE and layer.group > 1 and not rows_are_dense):
+        return _each_multiple(channels, weights, out, lambda own, target: _tap_calls(x, own, target, **geometry)), bias
+    if form is Form.GROUPS or not rows_are_dense:
+        return _group_calls(layer.group, x, weights, out, **geometry), bias
+    rows = row_weights(_dense(weights, channels) if layer.group > 1 else weights)
+    if single:
+        products, gatherings = gathered_views(x, rows, out, **geometry, bias=bias)
+        return product_calls(products, gatherings), None
+    if form is Form.POINTWISE and is_one_block(x) and is_one_block(out):
+        return product_calls(pointwise_views(x, rows.reshape(rows.shape[-2:]), out)), bias
+    if weights.shape[1] * weights.shape[-1] <= FEW_COLUMNS and rows.ndim > 2 and rows.shape[0] > 1:
+        stages = copied_views(x, rows, out, **geometry)
+        return [call for products, gatherings in stages for call in product_calls(products, gatherings)], bias
+    scratch = np.empty(out.shape if math.prod(rows.shape[:-2]) > 1 else 0, out.dtype)
+    return product_calls(dense_views(x, rows, out, scratch, **geometry)), bias
+
+
+def _parts(layer: IntegerLayer) -> tuple[Window, IntegerArray]:
+    if layer.window is None or layer.weights is None:
+        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} is no convolution; please report this")
+    return layer.window, layer.weights
+
+
+def _each_multiple(
+    channels: int, weights: FloatArray, out: FloatArray, calls: Callable[[FloatArray, FloatArray], list[Call]]
+) -> list[Call]:
+    """Depthwise with several outputs for each channel: the first of each, then the second of each."""
+    times = weights.shape[0] // channels
+    return [
+        call
+        for number in range(times)
+        for call in calls(np.ascontiguousarray(weights[number::times, 0]), out[..., number::times, :])
+    ]
+
+
+def _tap_calls(x: FloatArray, weights: FloatArray, out: FloatArray, *, strides: PerAxis, dilations: PerAxis) -> list[Call]:
+    return tap_calls(x, weights, out, np.empty(out.shape, out.dtype), strides=strides, dilations=dilations)
+
+
+def _band_calls(layer: IntegerLayer, weights: FloatArray, source: Buffer, out: FloatArray) -> list[Call]:
+    """Rows of outputs at a time; padding that lies in the buffer for other readers is read as data."""
+    window, _ = _parts(layer)
+    rank, channels = len(window.kernel_shape), layer.input_shape[1]
+    pads = [pad - begin for pad, begin in zip(window.pads, source.layout.begins, strict=False)]
+    geometry = {"strides": window.strides, "dilations": window.dilations, "pads": pads}
+    rows, _ = best_rows(source.whole.shape[:rank], window.kernel_shape, out.shape[:rank], **geometry)
+    # what a reader's padding cuts into rows is no even memory
+    result = out if is_evenly_spaced(out) else np.empty(out.shape, out.dtype)
+
+    def calls(own: FloatArray, target: FloatArray) -> list[Call]:
+        return product_calls(band_views(source.whole, own, target, rows=rows, **geometry))
+
+    found = _each_multiple(channels, weights, result, calls)
+    return found if result is out else [*found, partial(np.copyto, out, result)]
+
+
+def _group_calls(
+    group: int, x: FloatArray, weights: FloatArray, out: FloatArray, *, strides: PerAxis, dilations: PerAxis
+) -> list[Call]:
+    """Tap by tap, each group of channels for itself."""
+    taps, scratch = np.moveaxis(weights, [0, 1], [-2, -1]), np.empty(out.shape, out.dtype)
+    inputs, outputs = weights.shape[1], weights.shape[0] // group
+    products: list[Product] = []
+    for number in range(group):
+        rows, columns = slice(number * outputs, (number + 1) * outputs), slice(number * inputs, (number + 1) * inputs)
         own = np.ascontiguousarray(taps[..., rows, :])
-        products += tap_views(
-            x[..., columns, :], own, out[..., rows, :], scratch[..., rows, :], strides=strides, dilations=dilations
-        )
-    return bind_stages([(products, [])])
-
-
-def bind_stages(stages: Sequence[Stage]) -> Callable[[], None]:
-    """A call without arguments that runs products, one stage after the other."""
-
-    def run() -> None:
-        for products, gatherings in stages:
-            multiply_views(products, gatherings)
-
-    return run
-
-
-def _bind_depthwise_taps(
-    x: FloatArray,
-    weights: FloatArray,
-    out: FloatArray,
-    scratch: FloatArray,
-    strides: tuple[int, ...],
-    dilations: tuple[int, ...],
-) -> Callable[[], None]:
-    channels, outer, length = x.shape[-2], out.shape[: len(strides) - 1], out.shape[len(strides) - 1]
-    multiplier = weights.shape[0] // channels
-    parts = []
-    for number in range(multiplier):
-        own = slice(number, None, multiplier)
-        taps = depthwise_taps(x[..., 0], weights[own, 0], length, outer=outer, strides=strides, dilations=dilations)
-        parts.append((taps, out[..., own, 0], scratch[..., own, 0]))
-
-    def run() -> None:
-        for taps, result, spare in parts:
-            add_taps(taps, result, spare)
-
-    return run
+        parts = x[..., columns, :], own, out[..., rows, :], scratch[..., rows, :]
+        products += tap_views(*parts, strides=strides, dilations=dilations)
+    return product_calls(products)
 
 
 def _dense(weights: FloatArray, channels: int) -> FloatArray:
@@ -122,39 +203,6 @@ def _dense(weights: FloatArray, channels: int) -> FloatArray:
     outputs = np.arange(weights.shape[0])
     dense[outputs, outputs * channels // weights.shape[0]] = weights[:, 0]
     return dense
-
-
-def _depthwise_products(
-    x: FloatArray,
-    weights: FloatArray,
-    out: FloatArray,
-    scratch: FloatArray,
-    strides: tuple[int, ...],
-    dilations: tuple[int, ...],
-) -> list[Product]:
-    channels, length, inner = x.shape[-2], out.shape[len(strides) - 1], len(strides) - 1
-    multiplier = weights.shape[0] // channels
-    products: list[Product] = []
-    for number in range(multiplier):
-        own, result, spare = (
-            weights[number::multiplier, 0],
-            out[..., number::multiplier, :],
-            scratch[..., number::multiplier, :],
-        )
-        for start, stop, block in _stretches(length):
-            bands = banded_weights(own, stride=strides[-1], dilation=dilations[-1], block=block)
-            stretch = (*(slice(None),) * inner, slice(start, stop))
-            products += depthwise_views(
-                x, bands, result[stretch], spare[stretch], strides=strides, dilations=dilations, start=start
-            )
-    return products
-
-
-def _stretches(length: int) -> list[tuple[int, int, int]]:
-    """Cut a row into whole blocks and a rest: (start, stop, block)."""
-    whole = length // BLOCK * BLOCK
-    stretches = [(0, whole, BLOCK)] if whole else []
-    return [*stretches, (whole, length, length - whole)] if whole < length else stretches
 
 
 def _without_unit_axes(

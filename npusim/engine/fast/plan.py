@@ -1,9 +1,10 @@
-"""Planning and running the fast engine: carriers, paddings and the order of calls are fixed once; a run follows them."""
+"""Planning and running the fast engine: carriers, layouts and the order of calls are fixed once; a run follows them."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,29 +12,37 @@ import numpy as np
 
 from npusim.bounds import RangeAnalysis, analyse
 from npusim.engine.carriers import Carrier, CarrierChoice, choose_carrier
-from npusim.engine.fast.hosting import bind_as_reference, bind_quantize_stage, bind_samples_last, runs_samples_last
-from npusim.engine.fast.layers import arrange, bind_accumulator, bind_layer, bind_maximum, working_set
-from npusim.engine.fast.workspace import Buffer, Padding, Workspace, from_samples_last
+from npusim.engine.fast.hosting import reference_calls, runs_samples_last, samples_last_calls
+from npusim.engine.fast.layers import (
+    accumulator_calls,
+    arrange,
+    empty_accumulator,
+    layer_calls,
+    maximum_calls,
+    may_pool_first,
+    working_set,
+)
+from npusim.engine.fast.layouts import choose_layouts
+from npusim.engine.fast.quantizing import quantize_stage_calls
+from npusim.engine.fast.workspace import Buffer, Workspace, from_samples_last
 from npusim.engine.reference import finish_layer, run_step
-from npusim.engine.runner import MANY_THREADS
 from npusim.graph import Array
+from npusim.kernels.samples_last import Call
 from npusim.layer import IntegerArray, IntegerLayer, LayerKind
 from npusim.program import HostOperation, Program, QuantizeStage, Step
 
 __all__ = ["FastPlan", "make_plan"]
 
-CACHE_BYTES: Final = 2**21
-"""What a layer may touch at once: the second-level cache of current processors."""
+CACHE_BYTES: Final = 2**23
+"""What a layer may touch at once: a part of the last-level cache of current processors."""
 
 FEWEST_SAMPLES: Final = 64
-MOST_SAMPLES: Final = 128
+MOST_SAMPLES: Final = 512
 """BLAS kernels want at least a vector of samples; beyond some hundred the calls cost nothing any more."""
 
-LONG_CALLS: Final = 3_000_000
-"""Multiply-accumulates of an average step on one chunk from which NumPy's calls are long enough for a second thread.
-
-Python runs one thread at a time between calls. With shorter ones, threads wait for each other longer than they compute.
-"""
+THREAD_NANOSECONDS: Final = 150_000
+"""Work from which a thread of its own pays: starting one takes a part of that, and Python runs one thread at a time between
+calls, so that those of little work wait for each other longer than they compute."""
 
 KEPT_WORKSPACES: Final = 4
 """Workspaces kept for the next run."""
@@ -51,22 +60,24 @@ class FastPlan:
         The choice for each layer that requantizes, by layer name.
     samples
         Samples computed at once.
-    most_threads
-        Most chunks worth computing at the same time: one, unless the layers are large.
+    fewest_samples
+        Samples from which a thread of its own pays.
+    pooled
+        Index of each step whose result only a max pooling reads, and of that pooling, where both may be computed together.
     """
 
     program: Program
     carriers: Mapping[str, CarrierChoice]
     samples: int
-    most_threads: int
+    fewest_samples: int
     native: frozenset[int]
-    paddings: Mapping[str, Padding]
+    pooled: Mapping[int, int]
     _idle: deque[_Bound] = field(default_factory=deque)
 
     def run(self, feeds: Mapping[str, Array], targets: Iterable[str]) -> dict[str, Array]:
         """Compute tensors for at most `samples` samples; the results equal those of the reference engine."""
         wanted = set(targets)
-        bound = self._bound(len(next(iter(feeds.values()))))
+        bound = self._bound(len(next(iter(feeds.values()))), wanted)
         try:
             # infinities and NaN are results of float steps, as IEEE 754 says, not warnings
             with np.errstate(all="ignore"):
@@ -77,16 +88,19 @@ class FastPlan:
             if len(self._idle) < KEPT_WORKSPACES:
                 self._idle.append(bound)
 
-    def _bound(self, samples: int) -> _Bound:
+    def _bound(self, samples: int, targets: set[str]) -> _Bound:
+        """Memory and calls for a number of samples, kept from an earlier run where there are any."""
+        skipped = {self.program.steps[index].tensors[-1] for index in self.pooled}
+        pools_first = skipped.isdisjoint(targets)
         for _ in range(len(self._idle)):
             try:
                 bound = self._idle.popleft()
             except IndexError:
                 break
-            if bound.workspace.samples == samples:
+            if bound.workspace.samples == samples and bound.pools_first == pools_first:
                 return bound
             self._idle.append(bound)
-        return _bind(self, samples)
+        return _bind(self, samples, pools_first=pools_first)
 
 
 def make_plan(program: Program, analysis: RangeAnalysis | None = None) -> FastPlan:
@@ -102,15 +116,43 @@ def make_plan(program: Program, analysis: RangeAnalysis | None = None) -> FastPl
     ranges = analyse(program) if analysis is None else analysis
     carriers = {name: choose_carrier(bounds) for name, bounds in ranges.layers.items()}
     native = frozenset(index for index, step in enumerate(program.steps) if _is_native(step, program, carriers))
-    paddings = _paddings(program, native)
     touched = [
         working_set(step) for index, step in enumerate(program.steps) if index in native and isinstance(step, IntegerLayer)
     ]
     fitting = CACHE_BYTES // (4 * max(touched, default=1))
     samples = min(max(fitting // FEWEST_SAMPLES * FEWEST_SAMPLES, FEWEST_SAMPLES), MOST_SAMPLES)
-    work = sum(layer.multiply_accumulates for layer in program.layers) * samples
-    most_threads = MANY_THREADS if work >= LONG_CALLS * len(program.steps) else 1
-    return FastPlan(program, carriers, samples, most_threads, native, paddings)
+    fewest = max(1, THREAD_NANOSECONDS // max(1, _nanoseconds(program)))
+    return FastPlan(program, carriers, samples, fewest, native, _pooled(program, native, carriers))
+
+
+def _nanoseconds(program: Program) -> int:
+    """What a sample takes, roughly: multiplications in products, and passes over the results of all steps."""
+    elements = sum(math.prod(program.tensors[step.tensors[-1]].shape) for step in program.steps)
+    return sum(layer.multiply_accumulates for layer in program.layers) // 60 + elements // 2
+
+
+def _pooled(program: Program, native: frozenset[int], carriers: Mapping[str, CarrierChoice]) -> dict[int, int]:
+    """Layers and the max poolings that can be computed with them, by index."""
+    readers: dict[str, list[int]] = {}
+    for index, step in enumerate(program.steps):
+        for name in program.inputs_of(step):
+            readers.setdefault(name, []).append(index)
+    kept = {program.resolve(name) for name in program.outputs}
+    found: dict[int, int] = {}
+    for index in native:
+        layer = program.steps[index]
+        read_by = readers.get(layer.tensors[-1], ())
+        pool = program.steps[read_by[0]] if len(read_by) == 1 and read_by[0] in native else None
+        if (
+            isinstance(layer, IntegerLayer)
+            and isinstance(pool, IntegerLayer)
+            and pool.kind is LayerKind.MAXPOOL
+            and layer.output not in kept
+            and layer.name in carriers
+            and may_pool_first(layer, carriers[layer.name], pool)
+        ):
+            found[index] = read_by[0]
+    return found
 
 
 def _is_native(step: Step, program: Program, carriers: Mapping[str, CarrierChoice]) -> bool:
@@ -127,35 +169,13 @@ def _is_native(step: Step, program: Program, carriers: Mapping[str, CarrierChoic
     return step.kind is LayerKind.MAXPOOL or carriers[step.name].carrier is not Carrier.INTEGER
 
 
-def _paddings(program: Program, native: frozenset[int]) -> dict[str, Padding]:
-    """The buffers that native steps need, with the padding that convolutions want around their inputs."""
-    found: dict[str, Padding] = {}
-
-    def want(name: str, padding: Padding | None = None) -> None:
-        rank = len(program.tensors[name].shape) - 2
-        wanted = padding or Padding((0,) * rank, (0,) * rank)
-        found[name] = found[name].merged(wanted) if name in found else wanted
-
-    for index in native:
-        step = program.steps[index]
-        for name in (*(() if isinstance(step, QuantizeStage) else program.inputs_of(step)), step.tensors[-1]):
-            want(name)
-        if isinstance(step, IntegerLayer) and step.window is not None and step.kind not in _UNPADDED:
-            rank = len(step.window.kernel_shape)
-            want(step.inputs[0], Padding(step.window.pads[:rank], step.window.pads[rank:]))
-    return found
-
-
-_UNPADDED: Final = (LayerKind.AVGPOOL, LayerKind.MAXPOOL, LayerKind.TCONV)
-
-
 @dataclass(frozen=True, slots=True)
 class _BoundStep:
     """A step with everything that is the same in every run."""
 
     step: Step
     native: bool
-    call: Callable[[], None]
+    calls: tuple[Call, ...]
     loads: tuple[str, ...]
     inner: frozenset[str]
 
@@ -167,7 +187,8 @@ class _Bound:
     plan: FastPlan
     workspace: Workspace
     steps: tuple[_BoundStep, ...]
-    accumulators: dict[str, tuple[Array, Callable[[], None]]] = field(default_factory=dict)
+    pools_first: bool
+    accumulators: dict[str, tuple[Array, list[Call]]] = field(default_factory=dict)
 
     def run(self, feeds: Mapping[str, Array], targets: set[str]) -> dict[str, Array]:
         """Compute tensors for exactly the number of samples that the memory is for."""
@@ -177,7 +198,8 @@ class _Bound:
         for bound in self.steps:
             for name in bound.loads:
                 workspace.load(name)
-            bound.call()
+            for call in bound.calls:
+                call()
             if not targets.isdisjoint(bound.inner):
                 results.update(self._inner(bound.step, bound.native, targets & bound.inner))
         for name in targets - results.keys():
@@ -203,17 +225,23 @@ class _Bound:
                 Carrier.FLOAT64 if choice.carrier is Carrier.FLOAT64 else Carrier.FLOAT32, choice.bound, choice.limit
             )
             arithmetic = arrange(layer, plain)
-            shape = layer.accumulator_shape
-            out = np.empty((*shape[2:], shape[1], self.workspace.samples), arithmetic.dtype)
-            self.accumulators[layer.name] = out, bind_accumulator(arithmetic, out, self.workspace)
-        accumulator, call = self.accumulators[layer.name]
-        call()
+            out = empty_accumulator(arithmetic, self.workspace.samples)
+            calls, _ = accumulator_calls(arithmetic, out, self.workspace, with_bias=False)
+            self.accumulators[layer.name] = out, calls
+        accumulator, calls = self.accumulators[layer.name]
+        for call in calls:
+            call()
         return from_samples_last(accumulator).astype(np.int64)
 
 
-def _bind(plan: FastPlan, samples: int) -> _Bound:
-    program = plan.program
-    buffers = {name: Buffer.of(program.tensors[name].shape, padding, samples) for name, padding in plan.paddings.items()}
+def _bind(plan: FastPlan, samples: int, *, pools_first: bool) -> _Bound:
+    program, pooled = plan.program, plan.pooled if pools_first else {}
+    skipped = {program.steps[index].tensors[-1] for index in pooled}
+    buffers = {
+        name: Buffer.of(program.tensors[name].shape, layout, samples)
+        for name, layout in choose_layouts(program, plan.native, single=samples == 1).items()
+        if name not in skipped
+    }
     workspace = Workspace(program, samples, buffers)
     steps, ready = [], set[str]()
     for index, step in enumerate(program.steps):
@@ -222,18 +250,22 @@ def _bind(plan: FastPlan, samples: int) -> _Bound:
         wanted = program.inputs_of(step) if native and not isinstance(step, QuantizeStage) else ()
         loads = tuple(name for name in dict.fromkeys(wanted) if name not in ready)
         ready.update(loads, step.tensors[-1:] if native else ())
-        steps.append(_BoundStep(step, native, _call(plan, index, step, workspace), loads, frozenset(step.tensors[:-1])))
-    return _Bound(plan, workspace, tuple(steps))
+        calls = tuple(_calls(plan, index, workspace, pooled))
+        steps.append(_BoundStep(step, native, calls, loads, frozenset(step.tensors[:-1])))
+    return _Bound(plan, workspace, tuple(steps), pools_first)
 
 
-def _call(plan: FastPlan, index: int, step: Step, workspace: Workspace) -> Callable[[], None]:
+def _calls(plan: FastPlan, index: int, workspace: Workspace, pooled: Mapping[int, int]) -> list[Call]:
+    """The calls of a step; a pooling that is computed with the layer before it has none."""
     program = plan.program
+    step = program.steps[index]
     if index not in plan.native:
-        return bind_as_reference(step, program, workspace)
+        return reference_calls(step, program, workspace)
     if isinstance(step, QuantizeStage):
-        return bind_quantize_stage(step, program, workspace)
+        return quantize_stage_calls(step, program, workspace)
     if isinstance(step, HostOperation):
-        return bind_samples_last(step, program, workspace)
+        return samples_last_calls(step, program, workspace)
     if step.kind is LayerKind.MAXPOOL:
-        return bind_maximum(step, workspace)
-    return bind_layer(arrange(step, plan.carriers[step.name]), workspace)
+        return [] if index in pooled.values() else maximum_calls(step, workspace)
+    pool = program.steps[pooled[index]] if index in pooled else None
+    return layer_calls(arrange(step, plan.carriers[step.name]), workspace, pool if isinstance(pool, IntegerLayer) else None)

@@ -1,40 +1,51 @@
-"""Memory of one run over a fixed number of samples: every tensor with its samples on the last axis, padded for its readers.
+"""Memory of one run over a fixed number of samples: every tensor with its samples on the last axis, laid out for its readers.
 
-Buffers are float32 and live as long as the workspace; their padding is written once and stays zero, so that a convolution
-reads its padded input where the step before has put its result.
+Buffers are float32 (float64 where a layer needs it) and live as long as the workspace; their padding is written once and
+stays zero, so that a convolution reads its padded input where the step before has put its result.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
 
 from npusim.engine.reference import as_stored
 from npusim.graph import Array
 from npusim.program import Program
 
-__all__ = ["Buffer", "Padding", "Workspace", "from_samples_last", "to_samples_last"]
+__all__ = ["GAP", "Buffer", "Layout", "Workspace", "from_samples_last", "to_samples_last"]
 
 FloatArray = npt.NDArray[Any]
 
+GAP: Final = 16
+"""Elements left free between long rows of memory: one cache line.
+
+Rows a power of two apart would put the same place of each of them into one set of the cache, and going from row to row would
+miss every time.
+"""
+
 
 @dataclass(frozen=True, slots=True)
-class Padding:
-    """Zeros before and after each spatial axis of a tensor, the most that any of its readers wants."""
+class Layout:
+    """How a tensor lies in memory.
+
+    Attributes
+    ----------
+    begins, ends
+        Zeros before and after each spatial axis, the most that any of its readers wants.
+    channels_outermost
+        Each channel's positions and samples in one piece, instead of each position's channels and samples.
+    """
 
     begins: tuple[int, ...]
     ends: tuple[int, ...]
-
-    def merged(self, other: Padding) -> Padding:
-        """The larger of both on every side."""
-        return Padding(
-            tuple(max(pair) for pair in zip(self.begins, other.begins, strict=True)),
-            tuple(max(pair) for pair in zip(self.ends, other.ends, strict=True)),
-        )
+    channels_outermost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +58,36 @@ class Buffer:
         With the padding.
     inner
         Without: a view.
-    padding
-        What lies around it.
+    layout
+        What lies around it, and in which order.
+    memory
+        All of it in one dimension, with what lies between the channels.
     """
 
     whole: FloatArray
     inner: FloatArray
-    padding: Padding
+    layout: Layout
+    memory: FloatArray
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], padding: Padding, samples: int) -> Buffer:
+    def of(cls, shape: tuple[int, ...], layout: Layout, samples: int, dtype: npt.DTypeLike = np.float32) -> Buffer:
         """Allocate the buffer of a tensor whose ONNX shape for one sample is `shape`, rank 2 or more."""
-        spatial = shape[2:]
-        sizes = [size + begin + end for size, begin, end in zip(spatial, padding.begins, padding.ends, strict=True)]
-        whole = np.zeros((*sizes, shape[1], samples), np.float32)
-        inner = tuple(slice(begin, begin + size) for begin, size in zip(padding.begins, spatial, strict=True))
-        return cls(whole, whole[inner], padding)
+        channels, spatial = shape[1], shape[2:]
+        sizes = [size + begin + end for size, begin, end in zip(spatial, layout.begins, layout.ends, strict=True)]
+        if layout.channels_outermost:
+            row = math.prod(sizes) * samples + GAP
+            memory = np.zeros(channels * row, dtype)
+            steps = np.empty((*sizes, samples), dtype).strides
+            whole = as_strided(memory, (*sizes, channels, samples), (*steps[:-1], row * memory.itemsize, steps[-1]))
+        else:
+            memory = np.zeros(math.prod(sizes) * channels * samples, dtype)
+            whole = memory.reshape(*sizes, channels, samples)
+        inner = tuple(slice(begin, begin + size) for begin, size in zip(layout.begins, spatial, strict=True))
+        return cls(whole, whole[inner], layout, memory)
 
     def padded(self, begins: tuple[int, ...], ends: tuple[int, ...]) -> FloatArray:
         """The tensor within the padding that one reader wants."""
-        sides = zip(self.padding.begins, self.padding.ends, begins, ends, self.whole.shape, strict=False)
+        sides = zip(self.layout.begins, self.layout.ends, begins, ends, self.whole.shape, strict=False)
         return self.whole[tuple(slice(b - mine, size - (e - yours)) for b, e, mine, yours, size in sides)]
 
 

@@ -1,0 +1,109 @@
+"""The threads that help the caller's own, and where they run."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from queue import SimpleQueue
+from threading import Lock, Thread
+
+__all__ = ["Workers", "workers"]
+
+Task = Callable[[], None]
+
+
+class Workers:
+    """Threads of this process that are started when they are first needed and then stay for the next run.
+
+    Starting a thread takes as long as a small network takes for a hundred samples.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[Task] = SimpleQueue()
+        self._threads: list[Thread] = []
+        self._starting = Lock()
+        self._placed = Lock()
+
+    @contextmanager
+    def helping(self, task: Task, times: int) -> Iterator[None]:
+        """Have a task run on other threads as well while inside.
+
+        Parameters
+        ----------
+        task
+            Raises nothing. It may begin late or never, when all threads are at work for somebody else: the caller has to be
+            able to do without.
+        times
+            How many threads should run it.
+        """
+        with self._starting:
+            while len(self._threads) < times:
+                thread = Thread(target=_serve, args=(self._tasks,), name=f"npusim_{len(self._threads)}", daemon=True)
+                thread.start()
+                self._threads.append(thread)
+        with self._apart():
+            for _ in range(times):
+                self._tasks.put(task)
+            yield
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """While inside, the caller's thread stays on its processor and the workers stay off it.
+
+        Linux likes to wake a thread where the thread runs that woke it. That one goes on computing here, and until the load is
+        balanced, which takes milliseconds, both would share a processor while another one is idle. Of several runs at once only
+        the first is placed: the others would be put in its way.
+        """
+        if not hasattr(os, "sched_setaffinity") or not self._placed.acquire(blocking=False):
+            yield
+            return
+        try:
+            allowed, here = os.sched_getaffinity(0), _processor()
+            if here not in allowed or len(allowed) < 2:
+                yield
+                return
+            for thread in self._threads:
+                if thread.native_id is not None:
+                    os.sched_setaffinity(thread.native_id, allowed - {here})
+            os.sched_setaffinity(0, {here})
+            try:
+                yield
+            finally:
+                os.sched_setaffinity(0, allowed)
+        finally:
+            self._placed.release()
+
+
+def _serve(tasks: SimpleQueue[Task]) -> None:
+    while True:
+        task = tasks.get()
+        task()
+        # what a run has left behind must not live on until the next one
+        del task
+
+
+def _processor() -> int:
+    """Number of the processor that the caller's thread runs on, -1 if that is not to be had."""
+    library = _c_library()
+    return -1 if library is None else int(library.sched_getcpu())
+
+
+@cache
+def _c_library() -> ctypes.CDLL | None:
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "sched_getcpu") else None
+
+
+@cache
+def workers() -> Workers:
+    """The one set of workers of this process."""
+    return Workers()
+
+
+if hasattr(os, "register_at_fork"):
+    # a forked process has their memory, but none of the threads
+    os.register_at_fork(after_in_child=workers.cache_clear)
