@@ -24,7 +24,7 @@ from npusim.engine.fast.layers import (
 )
 from npusim.engine.fast.layouts import choose_layouts
 from npusim.engine.fast.quantizing import quantize_stage_calls
-from npusim.engine.fast.workspace import Buffer, Workspace, from_samples_last
+from npusim.engine.fast.workspace import Tenant, Workspace, allocate, from_samples_last
 from npusim.engine.reference import finish_layer, run_step
 from npusim.graph import Array
 from npusim.kernels.samples_last import Call
@@ -40,7 +40,7 @@ FEWEST_SAMPLES: Final = 64
 MOST_SAMPLES: Final = 512
 """BLAS kernels want at least a vector of samples; beyond some hundred the calls cost nothing any more."""
 
-THREAD_NANOSECONDS: Final = 150_000
+THREAD_NANOSECONDS: Final = 300_000
 """Work from which a thread of its own pays: starting one takes a part of that, and Python runs one thread at a time between
 calls, so that those of little work wait for each other longer than they compute."""
 
@@ -141,7 +141,7 @@ def _pooled(program: Program, native: frozenset[int], carriers: Mapping[str, Car
     found: dict[int, int] = {}
     for index in native:
         layer = program.steps[index]
-        read_by = readers.get(layer.tensors[-1], ())
+        read_by = readers.get(layer.tensors[-1], [])
         pool = program.steps[read_by[0]] if len(read_by) == 1 and read_by[0] in native else None
         if (
             isinstance(layer, IntegerLayer)
@@ -178,6 +178,7 @@ class _BoundStep:
     calls: tuple[Call, ...]
     loads: tuple[str, ...]
     inner: frozenset[str]
+    gives: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -195,16 +196,16 @@ class _Bound:
         program, workspace = self.plan.program, self.workspace
         workspace.reset(feeds)
         results = {name: program.constants[name] for name in targets if name in program.constants}
+        results.update({name: workspace.stored(name).copy() for name in targets if name in feeds})
         for bound in self.steps:
             for name in bound.loads:
                 workspace.load(name)
             for call in bound.calls:
                 call()
+            # at once, because the memory is for others later on
             if not targets.isdisjoint(bound.inner):
                 results.update(self._inner(bound.step, bound.native, targets & bound.inner))
-        for name in targets - results.keys():
-            stored = workspace.stored(name)
-            results[name] = stored.copy() if name in feeds else stored
+            results.update({name: workspace.stored(name) for name in bound.gives if name in targets})
         return results
 
     def _inner(self, step: Step, native: bool, targets: set[str]) -> dict[str, Array]:
@@ -236,13 +237,7 @@ class _Bound:
 
 def _bind(plan: FastPlan, samples: int, *, pools_first: bool) -> _Bound:
     program, pooled = plan.program, plan.pooled if pools_first else {}
-    skipped = {program.steps[index].tensors[-1] for index in pooled}
-    buffers = {
-        name: Buffer.of(program.tensors[name].shape, layout, samples)
-        for name, layout in choose_layouts(program, plan.native, single=samples == 1).items()
-        if name not in skipped
-    }
-    workspace = Workspace(program, samples, buffers)
+    workspace = Workspace(program, samples, allocate(_tenants(plan, samples, pooled), samples))
     steps, ready = [], set[str]()
     for index, step in enumerate(program.steps):
         native = index in plan.native
@@ -251,8 +246,28 @@ def _bind(plan: FastPlan, samples: int, *, pools_first: bool) -> _Bound:
         loads = tuple(name for name in dict.fromkeys(wanted) if name not in ready)
         ready.update(loads, step.tensors[-1:] if native else ())
         calls = tuple(_calls(plan, index, workspace, pooled))
-        steps.append(_BoundStep(step, native, calls, loads, frozenset(step.tensors[:-1])))
+        # what runs as in the reference engine leaves all its tensors behind, but for the inner ones of a layer
+        inner = step.tensors[:-1] if native or isinstance(step, IntegerLayer) else ()
+        gives = () if index in pooled else step.tensors[len(inner) :]
+        steps.append(_BoundStep(step, native, calls, loads, frozenset(inner), gives))
     return _Bound(plan, workspace, tuple(steps), pools_first)
+
+
+def _tenants(plan: FastPlan, samples: int, pooled: Mapping[int, int]) -> list[Tenant]:
+    """The tensors that native steps read or write, and how long they do."""
+    program = plan.program
+    first, last = dict[str, int](), dict[str, int]()
+    for index, step in enumerate(program.steps):
+        # a pooling that is computed with the layer before it is written by that one
+        written = program.steps[pooled[index]].tensors[-1] if index in pooled else step.tensors[-1]
+        for name in (*program.inputs_of(step), written):
+            first.setdefault(name, index)
+            last[name] = index
+    return [
+        Tenant(name, program.tensors[name].shape, layout, first[name], last[name])
+        for name, layout in choose_layouts(program, plan.native, single=samples == 1).items()
+        if name in first and name not in {program.steps[index].tensors[-1] for index in pooled}
+    ]
 
 
 def _calls(plan: FastPlan, index: int, workspace: Workspace, pooled: Mapping[int, int]) -> list[Call]:

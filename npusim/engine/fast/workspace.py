@@ -7,7 +7,7 @@ stays zero, so that a convolution reads its padded input where the step before h
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,7 +19,17 @@ from npusim.engine.reference import as_stored
 from npusim.graph import Array
 from npusim.program import Program
 
-__all__ = ["GAP", "Buffer", "Layout", "Workspace", "from_samples_last", "to_samples_last"]
+__all__ = [
+    "GAP",
+    "Buffer",
+    "Layout",
+    "Tenant",
+    "Workspace",
+    "allocate",
+    "elements_of",
+    "from_samples_last",
+    "to_samples_last",
+]
 
 FloatArray = npt.NDArray[Any]
 
@@ -47,6 +57,24 @@ class Layout:
     ends: tuple[int, ...]
     channels_outermost: bool = False
 
+    @property
+    def is_padded(self) -> bool:
+        """Whether there is any padding."""
+        return any(self.begins) or any(self.ends)
+
+
+def elements_of(shape: tuple[int, ...], layout: Layout, samples: int) -> int:
+    """Elements of memory that a tensor takes.
+
+    Examples
+    --------
+    >>> elements_of((1, 2, 5), Layout((1,), (1,)), 10)
+    140
+    """
+    sizes = (size + begin + end for size, begin, end in zip(shape[2:], layout.begins, layout.ends, strict=True))
+    channel = math.prod(sizes) * samples + (GAP if layout.channels_outermost else 0)
+    return shape[1] * channel
+
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
@@ -70,17 +98,34 @@ class Buffer:
     memory: FloatArray
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], layout: Layout, samples: int, dtype: npt.DTypeLike = np.float32) -> Buffer:
-        """Allocate the buffer of a tensor whose ONNX shape for one sample is `shape`, rank 2 or more."""
+    def of(
+        cls,
+        shape: tuple[int, ...],
+        layout: Layout,
+        samples: int,
+        dtype: npt.DTypeLike = np.float32,
+        memory: FloatArray | None = None,
+    ) -> Buffer:
+        """Lay out a tensor whose ONNX shape for one sample is `shape`, rank 2 or more.
+
+        Parameters
+        ----------
+        shape, layout, samples
+            What is laid out.
+        dtype
+            Its element type.
+        memory
+            As many elements as :func:`elements_of` says, of any value where there is no padding; fresh zeros by default.
+        """
         channels, spatial = shape[1], shape[2:]
         sizes = [size + begin + end for size, begin, end in zip(spatial, layout.begins, layout.ends, strict=True)]
+        if memory is None:
+            memory = np.zeros(elements_of(shape, layout, samples), dtype)
         if layout.channels_outermost:
-            row = math.prod(sizes) * samples + GAP
-            memory = np.zeros(channels * row, dtype)
             steps = np.empty((*sizes, samples), dtype).strides
-            whole = as_strided(memory, (*sizes, channels, samples), (*steps[:-1], row * memory.itemsize, steps[-1]))
+            row = (math.prod(sizes) * samples + GAP) * memory.itemsize
+            whole = as_strided(memory, (*sizes, channels, samples), (*steps[:-1], row, steps[-1]))
         else:
-            memory = np.zeros(math.prod(sizes) * channels * samples, dtype)
             whole = memory.reshape(*sizes, channels, samples)
         inner = tuple(slice(begin, begin + size) for begin, size in zip(layout.begins, spatial, strict=True))
         return cls(whole, whole[inner], layout, memory)
@@ -89,6 +134,54 @@ class Buffer:
         """The tensor within the padding that one reader wants."""
         sides = zip(self.layout.begins, self.layout.ends, begins, ends, self.whole.shape, strict=False)
         return self.whole[tuple(slice(b - mine, size - (e - yours)) for b, e, mine, yours, size in sides)]
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A tensor that needs memory for a while.
+
+    Attributes
+    ----------
+    name, shape, layout
+        The tensor.
+    first, last
+        The steps between which its values are needed, both included.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    layout: Layout
+    first: int
+    last: int
+
+
+def allocate(tenants: Iterable[Tenant], samples: int) -> dict[str, Buffer]:
+    """Buffers for tensors, of which those without padding take over memory that is not needed any more.
+
+    Less memory stays in the cache: what a step writes lies where a step shortly before it has read.
+
+    Parameters
+    ----------
+    tenants
+        The tensors.
+    samples
+        Number of samples.
+    """
+    buffers: dict[str, Buffer] = {}
+    free: list[FloatArray] = []
+    taken: list[tuple[int, FloatArray]] = []
+    for tenant in sorted(tenants, key=lambda tenant: tenant.first):
+        if tenant.layout.is_padded:
+            buffers[tenant.name] = Buffer.of(tenant.shape, tenant.layout, samples)
+            continue
+        free += [memory for last, memory in taken if last < tenant.first]
+        taken = [(last, memory) for last, memory in taken if last >= tenant.first]
+        size = elements_of(tenant.shape, tenant.layout, samples)
+        fitting = [index for index, memory in enumerate(free) if memory.size >= size]
+        memory = free.pop(min(fitting, key=lambda index: free[index].size)) if fitting else np.zeros(size, np.float32)
+        taken.append((tenant.last, memory))
+        buffers[tenant.name] = Buffer.of(tenant.shape, tenant.layout, samples, memory=memory[:size])
+    return buffers
 
 
 @dataclass(slots=True)
