@@ -55,7 +55,7 @@ Gathering: TypeAlias = tuple[FloatArray, FloatArray]
 """``(copy, view)``: `view` is copied into `copy` before the products."""
 
 
-COPIED_BYTES = 2**18
+COPIED_BYTES = 2**19
 """Size of the copies made at a time: a part of the second-level cache."""
 
 

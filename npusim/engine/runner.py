@@ -26,8 +26,9 @@ __all__ = ["ChunkRunner", "Progress", "ReferenceRunner", "available_threads", "r
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and the number of all."""
 
-VECTOR: Final = 16
-"""Chunks of more than some samples are a multiple of this many, which vector instructions handle without a rest."""
+VECTOR: Final = 64
+QUARTER: Final = 16
+"""Chunks of so many samples are handled by matrix kernels without a rest, or with little."""
 
 
 class ChunkRunner(Protocol):
@@ -131,10 +132,17 @@ def run_chunked(
 
 
 def _chunk_size(count: int, most: int, threads: int) -> int:
-    """Samples of a chunk: as many as the runner takes, or fewer, so that all threads have as many chunks of the same size."""
+    """Samples of a chunk: as many as the runner takes, or fewer, so that all threads have as many chunks of the same size.
+
+    Chunks that are all alike use the same memory, which is in the cache then: somewhat smaller ones are worth that.
+    """
     rounds = -(-count // (most * threads))
+    for more in range(rounds, 2 * rounds):
+        share, rest = divmod(count, more * threads)
+        if not rest and share % VECTOR == 0:
+            return share
     share = -(-count // (rounds * threads))
-    return share if share <= 4 * VECTOR else min(most, -(-share // VECTOR) * VECTOR)
+    return share if share <= VECTOR else min(most, -(-share // QUARTER) * QUARTER)
 
 
 @dataclass(slots=True)
