@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from threadpoolctl import threadpool_info
 
 import npusim
 
-__all__ = ["geometric_mean", "machine", "medians"]
+__all__ = ["blas_kernels", "geometric_mean", "machine", "medians"]
 
 PAUSE = 0.05
 """Seconds of rest before each turn. onnxruntime's threads go on spinning after a run: without a rest, whoever follows them on a
@@ -53,6 +54,12 @@ def geometric_mean(values: list[float]) -> float:
     return float(np.exp(np.mean(np.log(values))))
 
 
+def blas_kernels() -> str:
+    """Which of its kernels BLAS runs."""
+    found = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    return ", ".join(f"{library['internal_api']} {library['version']} with its {library['architecture']}" for library in found)
+
+
 def machine() -> list[str]:
     """What was measured with."""
     processor = platform.processor() or platform.machine()
@@ -64,5 +71,5 @@ def machine() -> list[str]:
     return [
         f"{processor}, {os.cpu_count()} cores; Python {platform.python_version()}, NumPy {np.__version__}, "
         f"onnxruntime {onnxruntime.__version__}, onnx {onnx.__version__}, npusim {npusim.__version__}; "
-        f"OPENBLAS_CORETYPE={os.environ.get('OPENBLAS_CORETYPE', 'not set')}.",
+        f"{blas_kernels()} kernels.",
     ]

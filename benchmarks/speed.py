@@ -1,17 +1,20 @@
 """How fast npusim is beside onnxruntime and onnx's ReferenceEvaluator, measured side by side in one run.
 
     python benchmarks/speed.py            everything: a table on stdout
-    python benchmarks/speed.py --short    two networks, fewer repetitions
+    python benchmarks/speed.py --short    two networks
     python benchmarks/speed.py --write    everything, written to benchmarks/RESULTS.md
+    python benchmarks/speed.py --means --batch 512    geometric means only, of one number of samples
 
 It needs the real exports: ../shared/models beside the project, or the folder that NPUSIM_EXPORTS names. All contenders take
 turns, repetition by repetition, with a rest between them; what counts are medians and their ratios. On processors with
-AVX-512 it sets OPENBLAS_CORETYPE as npusim's command line does.
+AVX-512 it sets OPENBLAS_CORETYPE as npusim's command line does, unless it is set already; where those kernels run, batches of
+512 are measured once more with the AVX2 kernels that other processors have.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -23,7 +26,7 @@ prefer_wide_kernels()
 
 import numpy as np  # noqa: E402 - after the choice of BLAS kernels
 import onnx  # noqa: E402
-from measuring import geometric_mean, machine, medians  # noqa: E402
+from measuring import blas_kernels, geometric_mean, machine, medians  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
 from zoo import EXPORTS, Export, contenders, with_batch, zoo  # noqa: E402
 
@@ -34,12 +37,17 @@ COMPUTE_BOUND = ("MOBILENET", "LENET5", "DSCNN")
 BATCHES = (1, 32, 512)
 
 
-def measure_zoo(exports: list[Export], repetitions: int) -> list[str]:
-    """The table of ratios, and their geometric means."""
+REPETITIONS = 7
+AVX2 = "Haswell"
+"""OpenBLAS's name for its AVX2 kernels."""
+
+
+def measure_zoo(exports: list[Export], batches: tuple[int, ...]) -> tuple[list[str], list[str]]:
+    """Geometric means of the ratios, and the table of all of them."""
     lines = []
     means: dict[tuple[int, int], dict[str, list[tuple[bool, float]]]] = {}
     for threads in (1, 2):
-        for count in BATCHES:
+        for count in batches:
             lines += [
                 "",
                 f"### Batch {count}, {threads} thread{'s' if threads > 1 else ''} each (sample by sample: its defaults)",
@@ -48,21 +56,19 @@ def measure_zoo(exports: list[Export], repetitions: int) -> list[str]:
                 "|---|---:|---:|---:|",
             ]
             for export in exports:
-                found = medians(contenders(export, count, threads), repetitions if count < 512 else 7)
+                found = medians(contenders(export, count, threads), REPETITIONS)
                 ratios = {name: found[name] / found["npusim"] for name in ("single", "batched")}
                 for name, ratio in ratios.items():
                     means.setdefault((threads, count), {}).setdefault(name, []).append((export.is_two_dimensional, ratio))
                 microseconds = found["npusim"] / count * 1e6
                 lines.append(f"| {export.name} | {microseconds:.2f} | {ratios['single']:.2f}x | {ratios['batched']:.2f}x |")
                 print(lines[-1], file=sys.stderr)
-    return [*summary(means), *lines]
+    return summary(means), lines
 
 
 def summary(means: dict[tuple[int, int], dict[str, list[tuple[bool, float]]]]) -> list[str]:
     """Geometric means over all, the one-dimensional and the two-dimensional networks, with the smallest ratio of each."""
     lines = [
-        "",
-        "Geometric means of the ratios (above 1: npusim is faster), the smallest in brackets:",
         "",
         "| batch | threads | against | all | 1-D networks | 2-D networks |",
         "|---:|---:|---|---:|---:|---:|",
@@ -76,7 +82,17 @@ def summary(means: dict[tuple[int, int], dict[str, list[tuple[bool, float]]]]) -
     return lines
 
 
-def measure_reference_evaluator(exports: list[Export], repetitions: int) -> list[str]:
+def measure_avx2_kernels(short: bool) -> list[str]:
+    """Geometric means for batches of 512 with the kernels of processors without AVX-512, in a process of its own."""
+    if f"its {AVX2}" in blas_kernels():
+        return []
+    command = [sys.executable, __file__, "--means", "--batch", "512", *(["--short"] if short else [])]
+    environment = {**os.environ, "OPENBLAS_CORETYPE": AVX2}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    return ["", f"The same with OpenBLAS's AVX2 kernels (OPENBLAS_CORETYPE={AVX2}):", *done.stdout.rstrip().split("\n")]
+
+
+def measure_reference_evaluator(exports: list[Export]) -> list[str]:
     """Against onnx's own evaluator on a few networks: sample by sample as the model is, and with the batch rewritten."""
     from onnx.reference import ReferenceEvaluator
 
@@ -98,7 +114,7 @@ def measure_reference_evaluator(exports: list[Export], repetitions: int) -> list
                 "single": lambda e=single, n=name, x=x: [e.run(None, {n: x[i : i + 1]}) for i in range(4)],
                 "batched": lambda e=batched, n=name, x=x: e.run(None, {n: x}),
             },
-            repetitions,
+            REPETITIONS,
         )
         ratio = found["single"] * 128 / found["npusim"]
         lines.append(f"| {export.name} | {ratio:.0f}x | {found['batched'] / found['npusim']:.0f}x |")
@@ -224,13 +240,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="two networks, fewer repetitions")
     parser.add_argument("--write", action="store_true", help="write benchmarks/RESULTS.md")
+    parser.add_argument("--means", action="store_true", help="only geometric means of the comparison with onnxruntime")
+    parser.add_argument("--batch", type=int, choices=BATCHES, help="only this number of samples")
     arguments = parser.parse_args()
     exports = zoo()
     if arguments.short:
         exports = [export for export in exports if export.network in ("CNN_TS_GEN_BASE_1K_NPU", "CNN_LENET5")]
-    few = [export for export in exports if "_w8a8_" in export.name][:: 1 if arguments.short else 4]
-    largest = max(exports, key=lambda export: export.operations)
+    batches = BATCHES if arguments.batch is None else (arguments.batch,)
+    if arguments.means:
+        sys.stdout.write("\n".join(measure_zoo(exports, batches)[0]) + "\n")
+        return
+    plain = [export for export in exports if "_ptq_w8a8_o" in export.name]
+    by_operations = sorted(plain, key=lambda export: export.operations)
     first = next(export for export in exports if "1K_NPU" in export.network)
+    means, table = measure_zoo(exports, batches)
     lines = [
         "# Speed",
         "",
@@ -239,13 +262,17 @@ def main() -> None:
         "networks.",
         "",
         *machine(),
-        *measure_zoo(exports, 7 if arguments.short else 11),
-        *measure_reference_evaluator(few, 7),
-        *measure_peak(exports),
-        *measure_scaling(first if arguments.short else largest),
-        *measure_memory(sorted((export for export in exports if "_w8a8_" in export.name), key=lambda e: e.operations)[-2:]),
+        "",
+        f"Geometric means of the ratios over {len(exports)} exports, the smallest in brackets:",
+        *means,
+        *measure_avx2_kernels(arguments.short),
+        *measure_reference_evaluator(plain[:: 1 if arguments.short else 4]),
+        *measure_peak(plain),
+        *measure_scaling(first if arguments.short else by_operations[-1]),
+        *measure_memory(by_operations[-2:]),
         *measure_trace(first),
-        *measure_planning([export for export in exports if "1K_NPU" in export.network or "MOBILENET" in export.network]),
+        *measure_planning([export for export in plain if "1K_NPU" in export.network or "MOBILENET" in export.network]),
+        *table,
     ]
     text = "\n".join(lines) + "\n"
     sys.stdout.write(text)

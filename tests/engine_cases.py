@@ -207,6 +207,68 @@ def two_inputs() -> bytes:
     return bytes(model.SerializeToString())
 
 
+def pooled(kind: str) -> bytes:
+    """A layer whose codes a max pooling reads, and a padded layer behind it."""
+    sketch = Sketch(3, 9, 8)
+    graph = sketch.graph
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    scale = [-3, 5, 0, 255] if kind == "scales_of_all_signs" else None
+    clip = (-128, 127) if kind == "signed" else (0, 255)
+    if kind == "padded":
+        pool = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}
+    elif kind == "no_tap_everywhere":  # of the first window one tap lies in the padding, of the last one the other
+        pool = {"kernel_shape": [2, 2], "strides": [4, 4], "pads": [1, 1, 2, 2], "dilations": [2, 2]}
+    codes = sketch.layer(sketch.weights(4, 3, 3, 3), pads=(1, 1, 1, 1), scale=scale, clip=clip)
+    if kind == "sum":
+        other = sketch.layer(sketch.weights(4, 3, 1, 1))
+        codes = graph.requantize(
+            graph.node("Add", codes, other), (1, 4, 1, 1), [1, -2, 3, 0], [3, 1, 2, 255], [2, 1, 3, 8], clip
+        )
+    elif kind.startswith("wide"):  # scales too wide to be folded
+        summed = graph.node("Conv", codes, graph.constant(sketch.weights(4, 4, 3, 3, largest=127)))
+        last = -131 if kind == "wide_negative" else 131
+        codes = graph.requantize(summed, (1, 4, 1, 1), [1, -2, 3, 0], [255, 129, 200, last], [13, 12, 13, 12], clip)
+    result = graph.node("MaxPool", codes, **pool)
+    if kind == "twice":
+        result = graph.node("MaxPool", result, kernel_shape=[2, 1])
+    behind = sketch.layer(sketch.weights(2, 4, 3, 3), source=result, pads=(1, 1, 1, 1))
+    return sketch.finish(behind, *([codes] if kind == "codes_given_out" else []))
+
+
+def by_channels(kind: str) -> bytes:
+    """Pointwise and depthwise layers in a row, which work channel by channel."""
+    sketch = Sketch(4, 7, 6)
+    points = sketch.layer(sketch.weights(6, 4, 1, 1))
+    if kind == "wide_rows":
+        sketch = Sketch(2, 3, 70)
+        points = sketch.layer(sketch.weights(6, 2, 1, 1))
+    strides = (2, 2) if kind == "strided" else (1, 1)
+    rows = sketch.layer(sketch.weights(6, 1, 3, 3), source=points, pads=(1, 1, 1, 1), group=6, strides=strides)
+    if kind == "residual":
+        other = sketch.layer(sketch.weights(6, 6, 1, 1), source=rows, clip=(-128, 127))
+        rows = sketch.graph.saturate(sketch.graph.node("Add", other, points), (-100, 90))
+    elif kind == "row_beside_points":
+        also = sketch.layer(sketch.weights(3, 6, 3, 3), source=points, pads=(2, 1, 0, 1))
+        return sketch.finish(sketch.layer(sketch.weights(5, 6, 1, 1), source=rows), also)
+    elif kind == "dense_behind":
+        return sketch.finish(sketch.layer(sketch.weights(3, 6, 3, 2), source=rows, pads=(1, 1, 1, 0)))
+    elif kind == "through_the_host":
+        rows = sketch.graph.node("Transpose", sketch.graph.node("Transpose", rows, perm=[0, 3, 1, 2]), perm=[0, 2, 3, 1])
+    again = sketch.layer(sketch.weights(6, 6, 1, 1), source=rows)
+    last = sketch.layer(sketch.weights(6, 1, 2, 3), source=again, pads=(0, 1, 1, 1), group=6)
+    return sketch.finish(sketch.layer(sketch.weights(3, 6, 1, 1), source=last, clip=(-128, 127)))
+
+
+def long_way() -> bytes:
+    """Layers of all sizes one after the other, and the first one's codes again at the end."""
+    sketch = Sketch(3, 12, 1)
+    early = current = sketch.layer(sketch.weights(5, 3, 1, 1))
+    for outputs, inputs in ((9, 5), (2, 9), (7, 2), (11, 7), (5, 11)):
+        current = sketch.layer(sketch.weights(outputs, inputs, 1, 1), source=current)
+    joined = sketch.graph.node("Concat", early, current, early, axis=1)
+    return sketch.finish(sketch.layer(sketch.weights(4, 15, 1, 1), source=joined))
+
+
 CASES: dict[str, Callable[[], bytes]] = {
     f"{name}_{label}": lambda shape=shape, outputs=outputs, group=group, geometry=geometry: convolution(
         shape, outputs, group=group, **geometry
@@ -293,3 +355,23 @@ CASES |= {
 CASES |= {
     f"island_{kind}": (lambda kind=kind: float_island(kind)) for kind in ("functions", "arithmetic", "minimum", "sign_of_zero")
 }
+CASES |= {
+    f"pooled_{kind}": (lambda kind=kind: pooled(kind))
+    for kind in (
+        "plainly",
+        "signed",
+        "padded",
+        "no_tap_everywhere",
+        "scales_of_all_signs",
+        "sum",
+        "wide_positive",
+        "wide_negative",
+        "twice",
+        "codes_given_out",
+    )
+}
+CASES |= {
+    f"by_channels_{kind}": (lambda kind=kind: by_channels(kind))
+    for kind in ("plainly", "strided", "wide_rows", "residual", "row_beside_points", "dense_behind", "through_the_host")
+}
+CASES["long_way"] = long_way

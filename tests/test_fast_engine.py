@@ -16,9 +16,11 @@ from engine_check import COUNTS, Cut, assert_same, every_tensor, reference_tenso
 from mixed_strategies import MixedNetwork, mixed_networks
 from npusim import InferenceSession, UnsupportedError
 from npusim.engine.fast import make_plan
+from npusim.engine.fast.layouts import choose_layouts
 from npusim.engine.runner import ReferenceRunner
 from npusim.graph import Array
 from npusim.program import Batching, Program
+from npusim.trace import step_kind
 from sketch import Sketch
 from strategies import Network, networks
 from support import Export
@@ -77,6 +79,49 @@ def test_the_cases_are_of_every_kind_and_carrier() -> None:
         carriers |= {str(choice.carrier) for choice in make_plan(program).carriers.values()}
     assert kinds == {"FCONV", "GCONV", "DWCONV", "PWCONV", "PWCONVRES", "TCONV", "FC", "AVGPOOL", "MAXPOOL", "ADD"}
     assert carriers == {"float32_folded", "float32", "float64", "integer"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "pairs"),
+    [
+        ("plainly", {"GCONV": "MAXPOOL"}),
+        ("signed", {"GCONV": "MAXPOOL"}),
+        ("padded", {"GCONV": "MAXPOOL"}),
+        ("scales_of_all_signs", {"GCONV": "MAXPOOL"}),
+        ("wide_positive", {"GCONV": "MAXPOOL"}),
+        ("sum", {"ADD": "MAXPOOL"}),
+        ("twice", {"GCONV": "MAXPOOL"}),
+        ("no_tap_everywhere", {}),
+        ("wide_negative", {}),
+        ("codes_given_out", {}),
+    ],
+)
+def test_pools_are_computed_before_codes_where_that_is_the_same(kind: str, pairs: dict[str, str]) -> None:
+    program = case(f"pooled_{kind}")[1]
+    found = make_plan(program).pooled
+    assert {step_kind(program.steps[index]): step_kind(program.steps[pool]) for index, pool in found.items()} == pairs
+    assert all(pool == index + 1 for index, pool in found.items())
+
+
+def test_a_tensor_that_is_passed_over_can_still_be_asked_for() -> None:
+    """Runs with and without it follow each other in one session."""
+    model, program, feeds, wanted = case("pooled_plainly")
+    (index,) = make_plan(program).pooled
+    codes = program.steps[index].tensors[-1]
+    session = InferenceSession(model, threads=1)
+    for names in (None, [codes], None, [*program.outputs, codes], None):
+        for array, name in zip(session.run(names, feeds), names or program.outputs, strict=True):
+            np.testing.assert_array_equal(array, wanted[program.resolve(name)])
+
+
+def test_layers_that_work_by_channel_have_their_channels_outermost() -> None:
+    program = case("by_channels_plainly")[1]
+    plan = make_plan(program)
+    for single in (False, True):
+        layouts = choose_layouts(program, plan.native, single=single)
+        read_by_channel = {layer.inputs[0] for layer in program.layers}
+        assert {name for name, layout in layouts.items() if layout.channels_outermost} == (set() if single else read_by_channel)
+        assert single or not any(layout.is_padded for layout in layouts.values())
 
 
 def test_every_tensor_of_every_export(export: Export) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 
 __all__ = ["Workers", "workers"]
 
@@ -23,7 +23,7 @@ class Workers:
     """
 
     def __init__(self) -> None:
-        self._tasks: SimpleQueue[Task] = SimpleQueue()
+        self._requests: SimpleQueue[_Request] = SimpleQueue()
         self._threads: list[Thread] = []
         self._starting = Lock()
         self._placed = Lock()
@@ -31,6 +31,8 @@ class Workers:
     @contextmanager
     def helping(self, task: Task, times: int) -> Iterator[None]:
         """Have a task run on other threads as well while inside.
+
+        On leaving, what has begun is waited for, unless an error is the reason for leaving; what has not begins no more.
 
         Parameters
         ----------
@@ -42,13 +44,22 @@ class Workers:
         """
         with self._starting:
             while len(self._threads) < times:
-                thread = Thread(target=_serve, args=(self._tasks,), name=f"npusim_{len(self._threads)}", daemon=True)
+                thread = Thread(target=_serve, args=(self._requests,), name=f"npusim_{len(self._threads)}", daemon=True)
                 thread.start()
                 self._threads.append(thread)
-        with self._apart():
-            for _ in range(times):
-                self._tasks.put(task)
-            yield
+        requests = [_Request(task) for _ in range(times)]
+        try:
+            with self._apart():
+                for request in requests:
+                    self._requests.put(request)
+                yield
+        except BaseException:
+            for request in requests:
+                request.withdraw()
+            raise
+        for request in requests:
+            if request.withdraw():
+                request.ended.wait()
 
     @contextmanager
     def _apart(self) -> Iterator[None]:
@@ -78,12 +89,35 @@ class Workers:
             self._placed.release()
 
 
-def _serve(tasks: SimpleQueue[Task]) -> None:
+class _Request:
+    """A task that one thread is to run, unless it is withdrawn before."""
+
+    def __init__(self, task: Task) -> None:
+        self.ended = Event()
+        self._task: Task | None = task
+        self._taking = Lock()
+
+    def run(self) -> None:
+        """Run the task and let go of it, so that nothing of a run lives on in a thread that waits for the next one."""
+        task = self._take()
+        if task is not None:
+            task()
+            del task
+            self.ended.set()
+
+    def withdraw(self) -> bool:
+        """Keep the task from being begun; true when it has been already."""
+        return self._take() is None
+
+    def _take(self) -> Task | None:
+        with self._taking:
+            task, self._task = self._task, None
+            return task
+
+
+def _serve(requests: SimpleQueue[_Request]) -> None:
     while True:
-        task = tasks.get()
-        task()
-        # what a run has left behind must not live on until the next one
-        del task
+        requests.get().run()
 
 
 def _processor() -> int:

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
-from npusim.engine.reference import as_stored
 from npusim.graph import Array
 from npusim.program import Program
 
@@ -210,8 +209,11 @@ class Workspace:
     def stored(self, name: str) -> Array:
         """A tensor in ONNX layout and the element type the reference engine stores it in."""
         if name not in self.standard:
-            values = as_stored(name, self.program, from_samples_last(self.buffers[name].inner))
-            self.standard[name] = values.copy() if np.shares_memory(values, self.buffers[name].whole) else values
+            values = from_samples_last(self.buffers[name].inner)
+            result = np.empty(values.shape, self.program.tensors[name].stored)
+            # codes in buffers are finite: whatever makes them of floats has made sure
+            np.copyto(result, values, casting="unsafe")
+            self.standard[name] = result
         return self.standard[name]
 
     def load(self, name: str) -> None:
