@@ -36,9 +36,10 @@ __all__ = ["FastPlan", "make_plan"]
 CACHE_BYTES: Final = 2**23
 """What a layer may touch at once: a part of the last-level cache of current processors."""
 
-FEWEST_SAMPLES: Final = 64
+FEWEST_SAMPLES: Final = 16
+GOOD_SAMPLES: Final = 64
 MOST_SAMPLES: Final = 512
-"""BLAS kernels want at least a vector of samples; beyond some hundred the calls cost nothing any more."""
+"""BLAS kernels want at least a vector of samples, better several; beyond some hundred the calls cost nothing any more."""
 
 THREAD_NANOSECONDS: Final = 300_000
 """Work from which a thread of its own pays: starting one takes a part of that, and Python runs one thread at a time between
@@ -62,8 +63,12 @@ class FastPlan:
         Samples computed at once.
     fewest_samples
         Samples from which a thread of its own pays.
+    native
+        Indices of the steps that work on buffers; all others run as in the reference engine.
     pooled
         Index of each step whose result only a max pooling reads, and of that pooling, where both may be computed together.
+    passed_over
+        The tensors between the two, which are computed for those who ask for them only.
     """
 
     program: Program
@@ -72,6 +77,7 @@ class FastPlan:
     fewest_samples: int
     native: frozenset[int]
     pooled: Mapping[int, int]
+    passed_over: frozenset[str]
     _idle: deque[_Bound] = field(default_factory=deque)
 
     def run(self, feeds: Mapping[str, Array], targets: Iterable[str]) -> dict[str, Array]:
@@ -90,8 +96,7 @@ class FastPlan:
 
     def _bound(self, samples: int, targets: set[str]) -> _Bound:
         """Memory and calls for a number of samples, kept from an earlier run where there are any."""
-        skipped = {self.program.steps[index].tensors[-1] for index in self.pooled}
-        pools_first = skipped.isdisjoint(targets)
+        pools_first = self.passed_over.isdisjoint(targets)
         for _ in range(len(self._idle)):
             try:
                 bound = self._idle.popleft()
@@ -120,9 +125,12 @@ def make_plan(program: Program, analysis: RangeAnalysis | None = None) -> FastPl
         working_set(step) for index, step in enumerate(program.steps) if index in native and isinstance(step, IntegerLayer)
     ]
     fitting = CACHE_BYTES // (4 * max(touched, default=1))
-    samples = min(max(fitting // FEWEST_SAMPLES * FEWEST_SAMPLES, FEWEST_SAMPLES), MOST_SAMPLES)
+    step = GOOD_SAMPLES if fitting >= GOOD_SAMPLES else FEWEST_SAMPLES
+    samples = min(max(fitting // step * step, FEWEST_SAMPLES), MOST_SAMPLES)
     fewest = max(1, THREAD_NANOSECONDS // max(1, _nanoseconds(program)))
-    return FastPlan(program, carriers, samples, fewest, native, _pooled(program, native, carriers))
+    pooled = _pooled(program, native, carriers)
+    passed_over = frozenset(program.steps[index].tensors[-1] for index in pooled)
+    return FastPlan(program, carriers, samples, fewest, native, pooled, passed_over)
 
 
 def _nanoseconds(program: Program) -> int:
@@ -266,7 +274,7 @@ def _tenants(plan: FastPlan, samples: int, pooled: Mapping[int, int]) -> list[Te
     return [
         Tenant(name, program.tensors[name].shape, layout, first[name], last[name])
         for name, layout in choose_layouts(program, plan.native, single=samples == 1).items()
-        if name in first and name not in {program.steps[index].tensors[-1] for index in pooled}
+        if name in first and not (pooled and name in plan.passed_over)
     ]
 
 
