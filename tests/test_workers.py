@@ -124,6 +124,16 @@ def test_systems_without_placing_do_without(monkeypatch: pytest.MonkeyPatch) -> 
         assert done.wait(WAIT)
 
 
+def test_a_sandbox_that_forbids_placing_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(thread: int, processors: set[int]) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden, raising=False)
+    done = threading.Event()
+    with Workers().helping(done.set, 1):
+        assert done.wait(WAIT)
+
+
 FORKING = """
 import os, sys
 import numpy as np

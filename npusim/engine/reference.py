@@ -33,7 +33,17 @@ from npusim.program import (
     Window,
 )
 
-__all__ = ["accumulate", "as_stored", "check_codes", "finish_layer", "maximum_of_windows", "run_layer", "run_step", "run_steps"]
+__all__ = [
+    "accumulate",
+    "as_stored",
+    "check_codes",
+    "finish_layer",
+    "inner_tensors",
+    "maximum_of_windows",
+    "run_layer",
+    "run_step",
+    "run_steps",
+]
 
 
 def run_steps(program: Program, feeds: Mapping[str, Array], wanted: Iterable[str]) -> dict[str, Array]:
@@ -123,11 +133,21 @@ def finish_layer(
     if layer.requantization is None:
         raise InternalMismatchError(f"layer '{layer.name}' does not requantize; please report this")
     output = _requantized(layer, layer.requantization, accumulator)
-    residual = None
     if layer.kind is LayerKind.PWCONVRES:
-        residual = codes[1]
-        output = _clipped(output + residual, layer.requantization.clip)
+        output = _clipped(output + codes[1], layer.requantization.clip)
     results = {layer.output: output.astype(program.tensors[layer.output].stored)}
+    residual = codes[1] if layer.kind is LayerKind.PWCONVRES else None
+    return {**results, **inner_tensors(layer, accumulator, residual, targets, program)}
+
+
+def inner_tensors(
+    layer: IntegerLayer, accumulator: IntegerArray, residual: IntegerArray | None, targets: set[str], program: Program
+) -> dict[str, Array]:
+    """Compute a layer's wanted inner tensors from its accumulator and, for PWCONVRES, the residual.
+
+    The other parameters are as for :func:`finish_layer`.
+    """
+    results: dict[str, Array] = {}
     for tap in layer.taps:
         if tap.tensor in targets:
             value = _tapped(layer, tap, accumulator, residual)
@@ -213,7 +233,9 @@ def _tapped(layer: IntegerLayer, tap: Tap, accumulator: IntegerArray, residual: 
         return mean if tap.factor == 1 else mean * np.float32(tap.factor)
     if tap.source is TapSource.RESIDUAL and residual is not None and layer.requantization is not None:
         return _clipped(_requantized(layer, layer.requantization, accumulator) + residual, tap.clip)
-    scaled = (accumulator + _by_channel(tap.bias, layer)) * _by_channel(tap.scale, layer)
+    scaled = accumulator + _by_channel(tap.bias, layer) if tap.bias.any() else accumulator
+    if (tap.scale != 1).any():
+        scaled = scaled * _by_channel(tap.scale, layer)
     if not tap.shift.any():
         return _clipped(scaled, tap.clip)
     if tap.floored:

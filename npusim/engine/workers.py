@@ -69,24 +69,34 @@ class Workers:
         balanced, which takes milliseconds, both would share a processor while another one is idle. Of several runs at once only
         the first is placed: the others would be put in its way.
         """
-        if not hasattr(os, "sched_setaffinity") or not self._placed.acquire(blocking=False):
+        if not self._placed.acquire(blocking=False):
             yield
             return
         try:
-            allowed, here = os.sched_getaffinity(0), _processor()
-            if here not in allowed or len(allowed) < 2:
+            before = self._place()
+            try:
                 yield
-                return
+            finally:
+                if before is not None:
+                    os.sched_setaffinity(0, before)
+        finally:
+            self._placed.release()
+
+    def _place(self) -> set[int] | None:
+        """Set the processors of all threads; returns those the caller's had before, None where nothing is placed."""
+        if not hasattr(os, "sched_setaffinity"):
+            return None
+        allowed, here = os.sched_getaffinity(0), _processor()
+        if here not in allowed or len(allowed) < 2:
+            return None
+        try:
             for thread in self._threads:
                 if thread.native_id is not None:
                     os.sched_setaffinity(thread.native_id, allowed - {here})
             os.sched_setaffinity(0, {here})
-            try:
-                yield
-            finally:
-                os.sched_setaffinity(0, allowed)
-        finally:
-            self._placed.release()
+        except OSError:  # a sandbox may not allow it
+            return None
+        return allowed
 
 
 class _Request:

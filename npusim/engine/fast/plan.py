@@ -24,8 +24,8 @@ from npusim.engine.fast.layers import (
 )
 from npusim.engine.fast.layouts import choose_layouts
 from npusim.engine.fast.quantizing import quantize_stage_calls
-from npusim.engine.fast.workspace import Tenant, Workspace, allocate, from_samples_last
-from npusim.engine.reference import finish_layer, run_step
+from npusim.engine.fast.workspace import Tenant, Workspace, allocate
+from npusim.engine.reference import inner_tensors, run_step
 from npusim.graph import Array
 from npusim.kernels.samples_last import Call
 from npusim.layer import IntegerArray, IntegerLayer, LayerKind
@@ -219,12 +219,12 @@ class _Bound:
     def _inner(self, step: Step, native: bool, targets: set[str]) -> dict[str, Array]:
         """Inner tensors of a step, as the reference engine computes them."""
         program, workspace = self.plan.program, self.workspace
-        values = {name: workspace.stored(name) for name in program.inputs_of(step)}
         if native and isinstance(step, IntegerLayer):
-            codes = [values[name].astype(np.int64) for name in step.inputs]
-            produced = finish_layer(step, self._accumulator(step), codes, targets, program)
-        else:
-            produced = run_step(program, step, values, targets)
+            of_residual = step.kind is LayerKind.PWCONVRES
+            residual = workspace.stored(step.inputs[1]).astype(np.int64) if of_residual else None
+            return inner_tensors(step, self._accumulator(step), residual, targets, program)
+        values = {name: workspace.stored(name) for name in program.inputs_of(step)}
+        produced = run_step(program, step, values, targets)
         return {name: produced[name] for name in targets}
 
     def _accumulator(self, layer: IntegerLayer) -> IntegerArray:
@@ -240,7 +240,7 @@ class _Bound:
         accumulator, calls = self.accumulators[layer.name]
         for call in calls:
             call()
-        return from_samples_last(accumulator).astype(np.int64)
+        return np.asarray(self.workspace.turned(accumulator, np.int64), np.int64)
 
 
 def _bind(plan: FastPlan, samples: int, *, pools_first: bool) -> _Bound:

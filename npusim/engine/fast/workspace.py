@@ -40,6 +40,10 @@ miss every time.
 """
 
 
+CACHE_LINE: Final = 64
+"""Bytes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How a tensor lies in memory.
@@ -195,12 +199,15 @@ class Workspace:
         By tensor name, for tensors that fast steps read or write.
     standard
         Values in ONNX layout as the reference engine stores them: inputs, and tensors of steps that run as the reference does.
+    stop
+        Memory that :meth:`turned` uses.
     """
 
     program: Program
     samples: int
     buffers: Mapping[str, Buffer]
     standard: dict[str, Array] = field(default_factory=dict)
+    stop: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
 
     def reset(self, inputs: Mapping[str, Array]) -> None:
         """Start a run with new inputs in ONNX layout."""
@@ -209,12 +216,34 @@ class Workspace:
     def stored(self, name: str) -> Array:
         """A tensor in ONNX layout and the element type the reference engine stores it in."""
         if name not in self.standard:
-            values = from_samples_last(self.buffers[name].inner)
-            result = np.empty(values.shape, self.program.tensors[name].stored)
             # codes in buffers are finite: whatever makes them of floats has made sure
-            np.copyto(result, values, casting="unsafe")
-            self.standard[name] = result
+            self.standard[name] = self.turned(self.buffers[name].inner, self.program.tensors[name].stored)
         return self.standard[name]
+
+    def turned(self, values: FloatArray, dtype: npt.DTypeLike) -> Array:
+        """A copy of ``[*spatial, channels, samples]`` as ``[samples, channels, *spatial]``, in another element type.
+
+        NumPy is slow to turn arrays round and convert them at once, and slower where the steps between elements are powers of
+        two. So there is a stop between the two, with each row an odd number of cache lines from the next.
+        """
+        made = np.dtype(dtype)
+        samples, channels, positions = values.shape[-1], values.shape[-2], math.prod(values.shape[:-2])
+        result = np.empty((samples, channels, *values.shape[:-2]), made)
+        if samples == 1 or positions == 1:
+            np.copyto(result, from_samples_last(values), casting="unsafe")
+            return result
+        row = (-(-samples * made.itemsize // CACHE_LINE) | 1) * CACHE_LINE
+        if self.stop.size < channels * positions * row:
+            self.stop = np.empty(channels * positions * row, np.uint8)
+        steps = np.empty((*values.shape[:-2], row), np.uint8).strides[:-1]
+        between = as_strided(
+            self.stop[: channels * positions * row].view(made),
+            values.shape,
+            (*steps, positions * row, made.itemsize),
+        )
+        np.copyto(between, values, casting="unsafe")
+        np.copyto(result, from_samples_last(between))
+        return result
 
     def load(self, name: str) -> None:
         """Bring a tensor that exists in ONNX layout only into its buffer."""
