@@ -67,7 +67,7 @@ def test_blas_gets_its_threads_back_after_errors_and_interrupts(program: Program
     with pytest.raises(KeyboardInterrupt):
         run(Numbers(program, 10), 100, threads=threads, progress=interrupted)
     assert blas_threads() == three
-    session, feeds = InferenceSession(small_model(), threads=threads), numbered(500)
+    session, feeds = InferenceSession(small_model(), threads=threads), numbered(20_000)
     feeds["input"][-1] = np.nan
     with pytest.raises(InputError):
         session.run(None, feeds)

@@ -130,13 +130,13 @@ def test_an_error_in_a_chunk_ends_the_run(program: Program, threads: int) -> Non
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_late_number_that_is_not_finite_is_found_with_its_index(engine: str, threads: int, bad: float) -> None:
     session = InferenceSession(small_model(), engine=engine, threads=threads)
-    feeds = numbered(1000)
-    feeds["input"][777, 1, 4, 0] = bad
+    feeds = numbered(10_000)
+    feeds["input"][7777, 1, 4, 0] = bad
     for call in (lambda: session.run(None, feeds), lambda: session.trace(feeds)):
-        with pytest.raises(InputError, match=rf"'input' holds {bad} at index \[777, 1, 4, 0\]"):
+        with pytest.raises(InputError, match=rf"'input' holds {bad} at index \[7777, 1, 4, 0\]"):
             call()
-    feeds["input"][777] = 0
-    assert len(session.run(None, feeds)[0]) == 1000
+    feeds["input"][7777] = 0
+    assert len(session.run(None, feeds)[0]) == 10_000
 
 
 def test_threads_are_at_least_one() -> None:
@@ -166,21 +166,21 @@ class Watched(np.ndarray):  # type: ignore[type-arg]
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 def test_inputs_are_read_chunk_by_chunk(engine: str, threads: int) -> None:
     session = InferenceSession(small_model(), engine=engine, threads=threads)
-    x = np.random.default_rng(0).normal(0, 3, (1000, 2, 6, 1)).astype(np.float32)
+    x = np.random.default_rng(0).normal(0, 3, (10_000, 2, 6, 1)).astype(np.float32)
     watched = x.view(Watched)
     watched.reads = []
     outputs = session.run(None, {"input": watched})
-    assert sum(watched.reads) == 1000
-    assert max(watched.reads) <= (512 if engine == "fast" else 64)
+    assert sum(watched.reads) == 10_000
+    assert max(watched.reads) <= (4096 if engine == "fast" else 64)
     np.testing.assert_array_equal(outputs[0], session.run(None, {"input": x})[0])
 
 
 def test_memory_mapped_inputs_give_plain_arrays(tmp_path: Path) -> None:
     session = InferenceSession(small_model(), threads=2)
-    x = np.random.default_rng(0).normal(0, 3, (300, 2, 6, 1)).astype(np.float32)
+    x = np.random.default_rng(0).normal(0, 3, (9000, 2, 6, 1)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    for count in (1, 300):
+    for count in (1, 9000):
         trace, wanted = session.trace({"input": mapped[:count]}), session.trace({"input": x[:count]})
         for name, values in trace.items():
             assert type(values) is np.ndarray, name
@@ -190,7 +190,7 @@ def test_memory_mapped_inputs_give_plain_arrays(tmp_path: Path) -> None:
 
 def test_a_session_does_not_keep_its_inputs_alive() -> None:
     session = InferenceSession(small_model(), threads=2)
-    for count in (1, 50, 500):
+    for count in (1, 50, 500, 20_000):
         x = numbered(count)["input"]
         gone = weakref.ref(x)
         session.run(None, {"input": x})
@@ -203,7 +203,10 @@ def test_a_session_does_not_keep_its_inputs_alive() -> None:
 @pytest.mark.parametrize("shared", [False, True])
 def test_sessions_run_in_several_threads_at_once(shared: bool) -> None:
     sessions = [InferenceSession(small_model(), threads=2) for _ in range(4)]
-    feeds = [{"input": np.random.default_rng(seed).normal(0, 3, (150 + seed, 2, 6, 1)).astype(np.float32)} for seed in range(4)]
+    feeds = [
+        {"input": np.random.default_rng(seed).normal(0, 3, (150 + 9000 * (seed % 2) + seed, 2, 6, 1)).astype(np.float32)}
+        for seed in range(4)
+    ]
     wanted = [InferenceSession(small_model(), engine="reference").trace(feed) for feed in feeds]
     for _ in range(5):
         with ThreadPoolExecutor(4) as pool:

@@ -51,12 +51,12 @@ def test_parts_give_what_one_run_gives(count: int) -> None:
 def test_progress_is_reported_for_every_part(threads: int) -> None:
     reports: list[tuple[int, int]] = []
     session = InferenceSession(integer_model("ts17"), threads=threads)
-    feeds = {"input": np.zeros((3000, 4, 8, 1), np.float32)}
+    feeds = {"input": np.zeros((20_000, 4, 8, 1), np.float32)}
     simulate(session, feeds, progress=lambda done, total: reports.append((done, total)))
     assert len(reports) >= 4
     assert [done for done, _ in reports] == sorted({done for done, _ in reports})
-    assert reports[-1] == (3000, 3000)
-    assert {total for _, total in reports} == {3000}
+    assert reports[-1] == (20_000, 20_000)
+    assert {total for _, total in reports} == {20_000}
 
 
 def test_codes_are_small_integers_with_the_same_values() -> None:

@@ -38,8 +38,10 @@ CACHE_BYTES: Final = 2**23
 
 FEWEST_SAMPLES: Final = 16
 GOOD_SAMPLES: Final = 64
-MOST_SAMPLES: Final = 512
-"""BLAS kernels want at least a vector of samples, better several; beyond some hundred the calls cost nothing any more."""
+MANY_SAMPLES: Final = 512
+MOST_SAMPLES: Final = 4096
+"""BLAS kernels want at least a vector of samples, better several; beyond many the calls cost nothing any more, unless they are
+so short that threads wait for each other."""
 
 THREAD_NANOSECONDS: Final = 300_000
 """Work from which a thread of its own pays: starting one takes a part of that, and Python runs one thread at a time between
@@ -124,10 +126,11 @@ def make_plan(program: Program, analysis: RangeAnalysis | None = None) -> FastPl
     touched = [
         working_set(step) for index, step in enumerate(program.steps) if index in native and isinstance(step, IntegerLayer)
     ]
+    fewest = max(1, THREAD_NANOSECONDS // max(1, _nanoseconds(program)))
     fitting = CACHE_BYTES // (4 * max(touched, default=1))
     step = GOOD_SAMPLES if fitting >= GOOD_SAMPLES else FEWEST_SAMPLES
-    samples = min(max(fitting // step * step, FEWEST_SAMPLES), MOST_SAMPLES)
-    fewest = max(1, THREAD_NANOSECONDS // max(1, _nanoseconds(program)))
+    most = min(fitting, max(MANY_SAMPLES, min(2 * fewest, MOST_SAMPLES)))
+    samples = max(most // step * step, FEWEST_SAMPLES)
     pooled = _pooled(program, native, carriers)
     passed_over = frozenset(program.steps[index].tensors[-1] for index in pooled)
     return FastPlan(program, carriers, samples, fewest, native, pooled, passed_over)
