@@ -27,6 +27,9 @@ MAXIMUM_ELEMENTS = 2**24
 MAXIMUM_MULTIPLY_ACCUMULATES = 2**32
 """Most multiply-accumulates of one layer and sample: more would run for longer than anyone waits."""
 
+_WINDOWED = frozenset(("AveragePool", "Conv", "ConvTranspose", "MaxPool"))
+"""Operators that slide a kernel over their input."""
+
 Inference: TypeAlias = Callable[[Node, Mapping[str, TensorType], Mapping[str, Array], int], tuple[TensorType | None, ...]]
 """How types are inferred: node, known types, known constants, opset -> a type for each output (None where unknown)."""
 
@@ -68,8 +71,8 @@ def fold(graph: Graph, infer: Inference, *, known: Mapping[str, Array], input_ty
             if name and kind is not None:
                 rounded_up = _rounded_up(node, types, kind)
                 types[name] = rounded_up or _merge(name, node, kind, graph.types.get(name))
-        check_size(node, types)
         _check_channels(node, types)
+        check_size(node, types)
         sources = [name for name in node.inputs if name]
         known_values = _stand_in(types[sources[0]], sources[0]) if node.op_type in ("Shape", "Size") else constants
         if all(name in known_values for name in sources):
@@ -113,10 +116,12 @@ def evaluate_node(node: Node, values: Mapping[str, Array], opset: int) -> tuple[
 
 
 def check_size(node: Node, types: Mapping[str, TensorType]) -> None:
-    """Refuse a node whose result, padded input or work is far beyond any microcontroller.
+    """Refuse a node whose result, padded input or work is far beyond any microcontroller, or whose window fits nowhere.
 
     Raises
     ------
+    ModelError
+        If a kernel is larger than the data it slides over.
     UnsupportedError
         Naming the node, the size seen and the largest size accepted.
     """
@@ -134,6 +139,11 @@ def _check_window(node: Node, types: Mapping[str, TensorType]) -> None:
     source, result = types.get(node.inputs[0]) if node.inputs else None, types.get(node.outputs[0]) if node.outputs else None
     if source is None or result is None or not source.is_static or not result.is_static:
         return
+    if node.op_type in _WINDOWED and min(result.static_shape[1:], default=1) < 1:
+        raise ModelError(
+            f"{node} makes {_show(result.static_shape)} of an input {_show(source.static_shape)}: its kernel is larger than "
+            "the data it slides over; check the shapes and export the model again"
+        )
     pads = None if node.op_type == "Pad" else node.integers("pads")
     if pads:
         begins, ends = pads[: len(pads) // 2], pads[len(pads) // 2 :]
@@ -152,7 +162,7 @@ def _check_window(node: Node, types: Mapping[str, TensorType]) -> None:
 
 
 def _check_channels(node: Node, types: Mapping[str, TensorType]) -> None:
-    """Refuse convolutions whose weights do not fit their input, which ONNX's own shape inference lets pass."""
+    """Refuse convolutions whose weights do not fit their input or kernel shape, which ONNX's own inference lets pass."""
     if node.op_type not in ("Conv", "ConvTranspose"):
         return
     source, weights = (types[name] for name in node.inputs[:2])
@@ -169,6 +179,12 @@ def _check_channels(node: Node, types: Mapping[str, TensorType]) -> None:
         raise ModelError(
             f"{node} has weights {_show(shape)} and group {group}, which need {wanted} input channels, but gets {channels}; "
             "export the model again"
+        )
+    kernel_shape = node.integers("kernel_shape")
+    if kernel_shape and tuple(kernel_shape) != shape[2:]:
+        raise ModelError(
+            f"{node} has kernel_shape {_show(kernel_shape)}, but its weights are {_show(shape)}; the model contradicts itself, "
+            "export it again"
         )
     outputs = shape[0] if node.op_type == "Conv" else shape[1] * group
     bias = types.get(node.inputs[2]) if len(node.inputs) > 2 else None

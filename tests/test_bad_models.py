@@ -80,6 +80,39 @@ def test_truncation_at_every_byte_is_a_model_error_or_the_whole_model() -> None:
         np.testing.assert_array_equal(session.run(None, {"input": x})[0], wanted)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda model: conv_of(model).attribute[0].ints.__setitem__(0, 1), "has kernel_shape [1, 1], but its weights are"),
+        (lambda model: conv_of(model).attribute[0].ints.__setitem__(0, 13), "has kernel_shape [13, 1], but its weights are"),
+        (lambda model: set_input_size(model, 2, 2), "its kernel is larger than the data"),
+        (lambda model: set_input_size(model, 2, 0), "its kernel is larger than the data"),
+        (lambda model: set_input_size(model, 3, 0), "its kernel is larger than the data"),
+    ],
+)
+def test_kernels_that_do_not_fit_are_refused(change: Callable[[onnx.ModelProto], object], says: str) -> None:
+    model = onnx.load_from_string(SMALL)
+    change(model)
+    for engine in ("fast", "reference"):
+        with pytest.raises(ModelError) as caught:
+            InferenceSession(model.SerializeToString(), engine=engine)
+        assert says in str(caught.value)
+
+
+def conv_of(model: onnx.ModelProto) -> onnx.NodeProto:
+    (conv,) = (node for node in model.graph.node if node.op_type == "Conv")
+    assert conv.attribute[0].name == "kernel_shape"
+    return conv
+
+
+def set_input_size(model: onnx.ModelProto, axis: int, size: int) -> None:
+    """Declare another input; what the model says of inner tensors is left out, so that it does not contradict itself."""
+    model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = size
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+
+
 @given(st.data())
 def test_flipped_bytes_never_escape_as_anything_but_a_typed_error(data: st.DataObject) -> None:
     damaged = bytearray(SMALL)
