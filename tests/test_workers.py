@@ -103,18 +103,21 @@ def test_tasks_are_let_go() -> None:
 
 @pytest.mark.skipif(not HAS_AFFINITY, reason="one processor, or a system that places threads itself")
 def test_the_caller_and_its_helpers_run_on_processors_of_their_own() -> None:
-    own, seen, allowed = Workers(), [], affinity()
+    own, seen, allowed, done = Workers(), [], affinity(), threading.Event()
 
     def task() -> None:
         seen.append(affinity())
+        done.set()
 
     with own.helping(task, 1):
         mine = affinity()
-        with own.helping(task, 1):
+        assert done.wait(WAIT)
+        with own.helping(lambda: None, 1):
             assert affinity() == mine  # another run at the same time is left where it is
+        assert affinity() == mine
     assert affinity() == allowed
     assert len(mine) == 1
-    assert all(theirs == allowed - mine for theirs in seen)
+    assert seen == [allowed - mine]
 
 
 def test_systems_without_placing_do_without(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ class BlasThreads:
             library.set_num_threads(number)
 
     def _let_others_set(self) -> None:
-        """Give up what threadpoolctl, from version 3.7 on, keeps for the first thread that sets anything."""
+        """Give up what newer versions of threadpoolctl keep for the first thread that sets anything."""
         for library in self._libraries:
             if hasattr(library, "clear_controlling_thread"):
                 library.clear_controlling_thread()

@@ -68,7 +68,7 @@ def samples_last_calls(step: HostOperation, program: Program, workspace: Workspa
     copies = {name: np.empty_like(values[name]) for name in variable if program.tensors[name].is_integer}
     # a code has no sign of zero, and -0 + 0 is 0
     calls: list[Call] = [partial(np.add, values[name], ZERO, copy) for name, copy in copies.items()]
-    calls.append(_bind_values(step, program, output, {**values, **copies}))
+    calls.append(_values_call(step, program, output, {**values, **copies}))
     result = step.tensors[0]
     return [*calls, partial(check_codes, result, output)] if program.tensors[result].is_integer else calls
 
@@ -100,7 +100,7 @@ def _repetitions(source: Array, chosen: list[Array], output: Array) -> list[Call
     ]
 
 
-def _bind_values(step: HostOperation, program: Program, output: Array, values: Mapping[str, Array]) -> Call:
+def _values_call(step: HostOperation, program: Program, output: Array, values: Mapping[str, Array]) -> Call:
     node, rank = step.node, len(program.tensors[step.tensors[0]].shape)
     constants = {
         name: constant_samples_last(program.constants[name], rank) for name in node.inputs if name in program.constants

@@ -125,9 +125,7 @@ def _on_input(workspace: Workspace, name: str, operation: Operation, constant: F
     """An operation on an input of the run, which is another array each time."""
 
     def run() -> None:
-        values = workspace.stored(name)
-        operands = (constant, values) if operation.constant_first else (values, constant)
-        operation.function(*operands, out)
+        operation.call(workspace.stored(name), constant, out)()
 
     return run
 
