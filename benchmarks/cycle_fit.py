@@ -5,7 +5,7 @@ Run: python benchmarks/cycle_fit.py
 
 from __future__ import annotations
 
-from npusim.lint.cycles import fit_cycles, published_points
+from npusim.rules.cycles import fit_cycles, published_points
 
 
 def main() -> None:

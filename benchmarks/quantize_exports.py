@@ -20,7 +20,7 @@ import numpy as np
 
 from npusim import InferenceSession
 from npusim.bounds import Property, certify
-from npusim.quantize import quantize
+from npusim.quantization import quantize
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPORTS = Path(os.environ.get("NPUSIM_EXPORTS") or ROOT.parent / "shared" / "models")

@@ -24,7 +24,7 @@ from npusim import InferenceSession
 from npusim.array_files import write_arrays
 from npusim.golden.choice import pick_samples
 from npusim.golden.folder import Options, write_folder
-from npusim.quantize import quantize
+from npusim.quantization import quantize
 
 Integers = npt.NDArray[np.int64]
 

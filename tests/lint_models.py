@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from builders import GraphBuilder
-from npusim.lint import LintedLayer, LintReport, lint_model, rulebook
 from npusim.model_file import open_model
+from npusim.rules import LintedLayer, LintReport, lint_model, rulebook
 from sketch import Sketch
 
 __all__ = ["convolution", "dense", "last_layer", "lint", "pool", "requantized"]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.program import LayerKind, Program
-from npusim.quantize.parameters import width_rules
+from npusim.quantization.parameters import width_rules
 
 __all__ = ["check_widths", "signal_to_noise"]
 

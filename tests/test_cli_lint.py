@@ -12,7 +12,7 @@ import pytest
 
 from command_line import call, check_error, checked_json, model_with_float_layer, model_with_open_size, spawn
 from lint_models import convolution, dense, requantized
-from npusim.lint import devices
+from npusim.rules import devices
 from npusim.schemas import load_schema
 from npusim.session import InferenceSession
 from sarif_schema import SARIF_SCHEMA

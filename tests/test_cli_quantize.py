@@ -12,7 +12,7 @@ from command_line import call, check_error, checked_json
 from float_networks import FloatBuilder, samples
 from npusim import InferenceSession
 from npusim.array_files import write_arrays
-from npusim.quantize import quantize
+from npusim.quantization import quantize
 from npusim.verify import verify
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lint_models import convolution, dense, lint, requantized
-from npusim.lint import LintReport
-from npusim.lint.cycles import estimate_cycles, fit_cycles, published_points
-from npusim.lint.rulebook import rulebook
+from npusim.rules import LintReport
+from npusim.rules.cycles import estimate_cycles, fit_cycles, published_points
+from npusim.rules.rulebook import rulebook
 from sketch import Sketch
 
 

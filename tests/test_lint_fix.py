@@ -13,14 +13,14 @@ from builders import DIALECTS, GraphBuilder
 from lint_models import convolution, dense, lint, requantized
 from npusim.bounds.intervals import analyse
 from npusim.errors import UnsupportedError
-from npusim.lint import Placement, rulebook
-from npusim.lint.fix import Fixed, fix_model
-from npusim.lint.fix.proof import clips_alike, difference
-from npusim.lint.report import lint_model
 from npusim.model_file import open_model
 from npusim.onnx_reader import read_graph
 from npusim.planning import plan
 from npusim.program import Clip, Program
+from npusim.rules import Placement, rulebook
+from npusim.rules.fix import Fixed, fix_model
+from npusim.rules.fix.proof import clips_alike, difference
+from npusim.rules.report import lint_model
 from npusim.session import InferenceSession
 from sketch import Sketch
 

@@ -8,9 +8,9 @@ import pytest
 from builders import GraphBuilder
 from lint_models import convolution, dense, last_layer, lint, pool
 from npusim.errors import UsageError
-from npusim.lint import Placement, devices, rulebook
-from npusim.lint.conditions import failed_checks, read_conditions
-from npusim.lint.rule_types import read_version
+from npusim.rules import Placement, devices, rulebook
+from npusim.rules.conditions import failed_checks, read_conditions
+from npusim.rules.rule_types import read_version
 from sketch import Sketch
 
 

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from builders import DIALECTS, GraphBuilder
 from command_line import model_with_float_layer, model_with_open_size
 from lint_models import convolution, lint, requantized
-from npusim.lint import LintFinding, Placement
-from npusim.lint.judgement import judge_layer
-from npusim.lint.rulebook import rulebook
+from npusim.rules import LintFinding, Placement
+from npusim.rules.judgement import judge_layer
+from npusim.rules.rulebook import rulebook
 from sketch import Sketch
 
 ONE_BIT_LESS = 2**23 - 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from npusim import InferenceSession
-from npusim.quantize import quantize
+from npusim.quantization import quantize
 from quantize_checks import check_widths, signal_to_noise
 from support import load_export
 

@@ -11,7 +11,7 @@ from float_networks import FloatBuilder, samples
 from npusim import InferenceSession
 from npusim.bounds import Property, certify
 from npusim.errors import InputError, ModelError, UnsupportedError, UsageError
-from npusim.quantize import quantize
+from npusim.quantization import quantize
 from npusim.verify import verify
 from quantize_checks import check_widths, signal_to_noise
 

@@ -13,9 +13,9 @@ from npusim.bounds import Property, certify
 from npusim.bounds.report import findings_of
 from npusim.model_file import open_model
 from npusim.onnx_reader import read_graph
-from npusim.quantize import quantize
-from npusim.quantize.float_forward import forward
-from npusim.quantize.float_reader import read_float_network
+from npusim.quantization import quantize
+from npusim.quantization.float_forward import forward
+from npusim.quantization.float_reader import read_float_network
 from quantize_checks import check_widths, signal_to_noise
 from runtime_check import compare_with_runtime
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npusim.quantize.parameters import (
+from npusim.quantization.parameters import (
     INPUT_MULTIPLIER,
     codes_clip,
     fit_bias,

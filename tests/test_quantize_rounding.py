@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from npusim.layer import Clip
-from npusim.quantize.activation_scales import choose_scale, coding_error, sample_channels
-from npusim.quantize.covariance import Covariance, hold_mean, least_squares
-from npusim.quantize.rounding import LeastSquares, round_sequentially, round_to_nearest, rounding_error
+from npusim.quantization.activation_scales import choose_scale, coding_error, sample_channels
+from npusim.quantization.covariance import Covariance, hold_mean, least_squares
+from npusim.quantization.rounding import LeastSquares, round_sequentially, round_to_nearest, rounding_error
 
 
 def problem(seed: int, width: int, outputs: int) -> LeastSquares:

@@ -13,12 +13,12 @@ from npusim.cli.lint_text import print_lint, print_rules
 from npusim.cli.options import Invocation, json_option
 from npusim.cli.output import print_json, terminal_width
 from npusim.errors import UsageError
-from npusim.lint import DEFAULT_COMPILER, LintReport, devices, lint_model, rulebook
-from npusim.lint.fix import Fixed, fix_model
-from npusim.lint.rule_types import Rulebook
-from npusim.lint.rulebook import all_rulebooks
-from npusim.lint.sarif import sarif_log
 from npusim.model_file import ModelFile, open_model
+from npusim.rules import DEFAULT_COMPILER, LintReport, devices, lint_model, rulebook
+from npusim.rules.fix import Fixed, fix_model
+from npusim.rules.rule_types import Rulebook
+from npusim.rules.rulebook import all_rulebooks
+from npusim.rules.sarif import sarif_log
 
 __all__ = ["lint_command"]
 

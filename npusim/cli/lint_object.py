@@ -8,13 +8,13 @@ from typing import Any
 
 from npusim import __version__
 from npusim.cli.output import result_object
-from npusim.lint import LintedLayer, LintFinding, LintReport, Placement, Rule, Rulebook
-from npusim.lint.conditions import Condition
-from npusim.lint.cycles import estimate_cycles
-from npusim.lint.fix import Fixed
-from npusim.lint.rule_types import Cover, Device, Limit, Source
 from npusim.model_file import ModelFile
 from npusim.program import IntegerLayer
+from npusim.rules import LintedLayer, LintFinding, LintReport, Placement, Rule, Rulebook
+from npusim.rules.conditions import Condition
+from npusim.rules.cycles import estimate_cycles
+from npusim.rules.fix import Fixed
+from npusim.rules.rule_types import Cover, Device, Limit, Source
 from npusim.trace import step_kind
 
 __all__ = ["lint_object", "rules_object"]

@@ -9,10 +9,10 @@ import click
 
 from npusim.cli.output import count, one_line, paragraph
 from npusim.cli.tables import Column, Row, render_table
-from npusim.lint import LintedLayer, LintFinding, LintReport, Placement, Rulebook, Source
-from npusim.lint.cycles import CycleEstimate, estimate_cycles
-from npusim.lint.fix import Fixed
 from npusim.program import HostOperation
+from npusim.rules import LintedLayer, LintFinding, LintReport, Placement, Rulebook, Source
+from npusim.rules.cycles import CycleEstimate, estimate_cycles
+from npusim.rules.fix import Fixed
 from npusim.trace import step_kind
 
 __all__ = ["print_lint", "print_rules"]

@@ -18,8 +18,8 @@ from npusim.cli.tables import Column, Row, render_table
 from npusim.datasets import read_inputs
 from npusim.errors import UsageError
 from npusim.model_file import ModelFile, open_model
-from npusim.quantize import LayerReport, QuantizedModel, quantize
-from npusim.quantize.options import ACTIVATION_BITS, WEIGHT_BITS
+from npusim.quantization import LayerReport, QuantizedModel, quantize
+from npusim.quantization.options import ACTIVATION_BITS, WEIGHT_BITS
 from npusim.session import InferenceSession
 from npusim.simulation import input_specs
 

@@ -11,7 +11,7 @@ import torch
 from npusim.errors import UnsupportedError
 from npusim.graph import Node
 from npusim.layer import Clip, IntegerArray, Requantization, Window
-from npusim.quantize.integer_network import (
+from npusim.quantization.integer_network import (
     Dequantize,
     InputStage,
     IntegerNetwork,

@@ -12,7 +12,7 @@ import torch
 from npusim.errors import UnsupportedError
 from npusim.graph import Node
 from npusim.layer import Window
-from npusim.quantize.float_network import Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
+from npusim.quantization.float_network import Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
 from npusim.torch.fusion import FusedStep
 from npusim.torch.traced import Geometry, OperationKind
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 
-from npusim.quantize.parameters import fit_input_multiplier
+from npusim.quantization.parameters import fit_input_multiplier
 from npusim.torch.fusion import FusedStep
 from npusim.torch.scales import ActivationScale
 from npusim.torch.steps import Codes, Step

@@ -10,8 +10,8 @@ import torch
 
 from npusim.array_files import replacing
 from npusim.errors import UsageError
-from npusim.quantize.emitter import emit
-from npusim.quantize.integer_network import IntegerNetwork
+from npusim.quantization.emitter import emit
+from npusim.quantization.integer_network import IntegerNetwork
 from npusim.session import InferenceSession
 
 __all__ = ["OUTPUTS", "IntegerModel"]

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from npusim.errors import InputError, UsageError
-from npusim.quantize.options import Options
-from npusim.quantize.post_training import quantize_network
+from npusim.quantization.options import Options
+from npusim.quantization.post_training import quantize_network
 from npusim.torch.conversion import INPUT, OUTPUT
 from npusim.torch.float_form import float_network
 from npusim.torch.fusion import fuse_operations

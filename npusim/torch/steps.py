@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import nn
 
-from npusim.quantize.parameters import width_rules
+from npusim.quantization.parameters import width_rules
 from npusim.torch.fusion import FusedStep
 from npusim.torch.scales import ActivationScale
 from npusim.torch.straight_through import floor_through, representable_multiplier

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import nn
 
-from npusim.quantize.parameters import EXACT_FLOAT32, width_rules
+from npusim.quantization.parameters import EXACT_FLOAT32, width_rules
 from npusim.torch.fusion import FusedStep
 from npusim.torch.scales import ActivationScale
 from npusim.torch.steps import Codes, Step

@@ -1,0 +1,123 @@
+"""``quantize``: from a float model and calibration samples to a model for the NPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from npusim.engine.runner import Progress
+from npusim.errors import InternalMismatchError
+from npusim.graph import Array, Graph
+from npusim.model_file import open_model
+from npusim.onnx_reader import read_graph
+from npusim.quantization.calibration import calibration_samples
+from npusim.quantization.emitter import emit
+from npusim.quantization.float_forward import forward
+from npusim.quantization.float_network import FloatKind, FloatNetwork
+from npusim.quantization.float_reader import read_float_network
+from npusim.quantization.model import QuantizedModel
+from npusim.quantization.options import Options
+from npusim.quantization.prepare import prepare
+from npusim.quantization.quantizer import Quantizer
+from npusim.session import InferenceSession
+
+__all__ = ["quantize", "quantize_network"]
+
+CHECKED_SAMPLES = 8
+"""Samples on which the emitted graph is compared with the integers it was made from."""
+
+
+def quantize(
+    model: str | os.PathLike[str] | bytes | Graph,
+    calibration: Array | Mapping[str, Array],
+    weight_bits: int = 8,
+    activation_bits: int = 8,
+    *,
+    float_output: bool = False,
+    progress: Progress | None = None,
+) -> QuantizedModel:
+    """Quantize a float network after training.
+
+    Parameters
+    ----------
+    model
+        Path of a float ``.onnx`` file, its content as bytes, or a graph.
+    calibration
+        Samples, [N, ...], of a model with one input, or arrays by input name. Some hundred that look like what the device will
+        see; they decide scales, clips and rounding.
+    weight_bits
+        8, 4 or 2.
+    activation_bits
+        8 or 4: codes between layers. Inputs and outputs of the model have 8 bits.
+    float_output
+        Give real values, by a last multiplication, instead of codes.
+    progress
+        Called with the number of layers done and of all.
+
+    Returns
+    -------
+    QuantizedModel
+        The ONNX file, the integers in it, and a report for each layer.
+
+    Raises
+    ------
+    ModelError, UnsupportedError
+        If the model cannot be read or quantized.
+    InputError
+        If the calibration samples do not fit: wrong shape, too few, NaN, all zeros.
+    UsageError
+        If a width is not one that the NPU has.
+
+    Examples
+    --------
+    >>> quantized = quantize("float.onnx", np.load("windows.npy"), weight_bits=4)  # doctest: +SKIP
+    >>> quantized.save("w4.onnx")  # doctest: +SKIP
+    """
+    options = Options(weight_bits, activation_bits, float_output)
+    graph = model if isinstance(model, Graph) else read_graph(open_model(model))
+    return quantize_network(read_float_network(graph), calibration, options, progress)
+
+
+def quantize_network(
+    network: FloatNetwork,
+    calibration: Array | Mapping[str, Array],
+    options: Options,
+    progress: Progress | None = None,
+) -> QuantizedModel:
+    """Quantize a float network that has been read; see :func:`quantize`."""
+    samples = calibration_samples(network, calibration)
+    positive = _positive(network, samples)
+    prepared = prepare(network, positive)
+    quantizer = Quantizer(prepared, forward(prepared, samples), options, positive)
+    integers = quantizer.run(progress)
+    content = emit(integers)
+    _check(content, quantizer, samples)
+    scales = {
+        name: 1.0 if options.float_output or name not in quantizer.scales else float(quantizer.scales[name].reshape(-1)[0])
+        for name in network.outputs
+    }
+    warnings = (*network.warnings, *quantizer.warnings)
+    return QuantizedModel(content, integers, tuple(quantizer.reports), scales, warnings)
+
+
+def _positive(network: FloatNetwork, samples: Mapping[str, Array]) -> frozenset[str]:
+    """Tensors computed by the host that are never negative on the samples."""
+    hosted = [layer.output for layer in network.layers if layer.kind is FloatKind.HOST]
+    if not hosted:
+        return frozenset()
+    tensors = forward(network, samples)
+    return frozenset(name for name in hosted if float(tensors[name].min()) >= 0)
+
+
+def _check(content: bytes, quantizer: Quantizer, samples: Mapping[str, Array]) -> None:
+    """Run the emitted graph in the simulator and compare every output with the integers it was made from."""
+    session = InferenceSession(content)
+    feeds = {name: values[:CHECKED_SAMPLES] for name, values in samples.items()}
+    wanted = {quantizer.tensor_name(name): codes for name, codes in quantizer.codes.items()}
+    names = [name for name in wanted if name in session.program.tensors]
+    trace = session.trace(feeds, names)
+    for name in names:
+        if not np.array_equal(np.asarray(trace[name], np.float64), wanted[name][:CHECKED_SAMPLES]):
+            raise InternalMismatchError(f"the emitted graph gives other codes for '{name}' than quantization found")

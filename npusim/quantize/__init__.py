@@ -1,7 +1,0 @@
-"""From a float network to integers for the NPU: post-training quantization in NumPy, and what other quantizers build on."""
-
-from npusim.quantize.model import LayerReport, QuantizedModel
-from npusim.quantize.options import Options
-from npusim.quantize.post_training import quantize, quantize_network
-
-__all__ = ["LayerReport", "Options", "QuantizedModel", "quantize", "quantize_network"]

@@ -1,0 +1,26 @@
+"""Will it run on the NPU: public device rules as data, held against every layer, and what a model costs."""
+
+from __future__ import annotations
+
+from npusim.rules.findings import LintFinding
+from npusim.rules.judgement import Judgement, Placement
+from npusim.rules.report import LintedLayer, LintReport, lint_graph, lint_model
+from npusim.rules.rule_types import DEFAULT_COMPILER, Device, Rule, Rulebook, Source
+from npusim.rules.rulebook import devices, rulebook
+
+__all__ = [
+    "DEFAULT_COMPILER",
+    "Device",
+    "Judgement",
+    "LintFinding",
+    "LintReport",
+    "LintedLayer",
+    "Placement",
+    "Rule",
+    "Rulebook",
+    "Source",
+    "devices",
+    "lint_graph",
+    "lint_model",
+    "rulebook",
+]

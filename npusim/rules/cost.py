@@ -1,0 +1,178 @@
+"""What a model costs on a device: multiply-accumulates, parameter memory, activation memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from npusim.bounds.widths import widths_of
+from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
+from npusim.rules.properties import codes_of
+
+__all__ = ["Memory", "StepCost", "peak_memory", "step_cost"]
+
+FLOAT_BYTES: Final = 4
+CHANNELS_IN_BYTE: Final = 4
+"""A byte holds one 2-bit digit of four input channels of a generic convolution."""
+
+_VIEWS: Final = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"))
+_ELEMENTWISE: Final = frozenset("Add Sub Mul Div Relu Clip Floor Round Sigmoid Tanh Min Max Neg Abs Exp Sqrt LeakyRelu".split())
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """What one step costs for one sample.
+
+    Attributes
+    ----------
+    multiply_accumulates
+        In integers for layers, in float for host operations.
+    weight_bytes
+        Weights as stored: 2-bit digits, four to a byte.
+    channel_bytes
+        Bias, scale and shift of all channels.
+    output_bytes
+        Codes of at most 8 bits take one byte, wider ones two or four, floats four.
+    """
+
+    multiply_accumulates: int
+    weight_bytes: int
+    channel_bytes: int
+    output_bytes: int
+
+    @property
+    def parameter_bytes(self) -> int:
+        """All parameters."""
+        return self.weight_bytes + self.channel_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The largest memory that live tensors take at one time.
+
+    Attributes
+    ----------
+    codes_bytes
+        Largest sum over tensors of codes only.
+    peak_bytes
+        Largest sum over all live tensors, floats of the host included.
+    step
+        Where `peak_bytes` is reached.
+    live
+        The tensors that live there, with their bytes.
+    """
+
+    codes_bytes: int
+    peak_bytes: int
+    step: str
+    live: Mapping[str, int]
+
+
+def step_cost(step: Step, program: Program) -> StepCost:
+    """The cost of a step.
+
+    A bias takes four bytes with 8-bit weights (24 bits are no size of a memory access), else two; a scale takes one byte with
+    4-bit and 2-bit weights and is not stored with 8-bit ones; a shift takes one byte. The constants of host operations are
+    float32.
+    """
+    output = sum(tensor_bytes(name, program) for name in step.tensors[-1:])
+    if isinstance(step, IntegerLayer):
+        return StepCost(step.multiply_accumulates, _weight_bytes(step), _channel_bytes(step), output)
+    if isinstance(step, QuantizeStage):
+        return StepCost(0, 0, 2 * FLOAT_BYTES * max(step.offset.size, step.multiplier.size), output)
+    constants = [program.constants[name] for name in step.node.inputs if name in program.constants]
+    held = sum(FLOAT_BYTES * constant.size for constant in constants if constant.dtype.kind == "f")
+    return StepCost(_host_multiplications(step, program), held, 0, output)
+
+
+def peak_memory(program: Program) -> Memory:
+    """The peak of live tensors when the steps run in order.
+
+    A tensor lives from the step that makes it to the last one that reads it; inputs and outputs of the model live to its
+    end where the program says so. Views take no memory of their own. Element-wise steps whose result is not larger work in
+    place on an input that dies with them.
+    """
+    last = _last_use(program)
+    live = {name: tensor_bytes(name, program) for name in program.inputs}
+    storage = {name: name for name in program.inputs}
+    codes_peak, best = 0, Memory(0, sum(live.values()), "", dict(live))
+    for index, step in enumerate(program.steps):
+        made = step.tensors[-1]
+        sources = [storage.get(name, name) for name in program.inputs_of(step)]
+        dying = [name for name in dict.fromkeys(sources) if name in live and last.get(name, -1) <= index]
+        size = tensor_bytes(made, program)
+        home = _in_place(step, dying, live, size)
+        if home is None and isinstance(step, HostOperation) and step.operator in _VIEWS and sources:
+            home = sources[0]
+        if home is None:
+            home = made
+            live[made] = size
+        storage[made] = home
+        last[home] = max(last.get(home, -1), last.get(made, -1))
+        codes_peak = max(codes_peak, sum(taken for name, taken in live.items() if codes_of(program.tensors[name]) is not None))
+        if sum(live.values()) > best.peak_bytes:
+            best = Memory(0, sum(live.values()), step.name, dict(live))
+        for name in [name for name in live if last.get(name, -1) <= index]:
+            del live[name]
+    return Memory(codes_peak, best.peak_bytes, best.step, best.live)
+
+
+def tensor_bytes(name: str, program: Program) -> int:
+    """Memory of a tensor for one sample."""
+    tensor = program.tensors[name]
+    codes = codes_of(tensor)
+    if codes is None:
+        return math.prod(tensor.shape) * FLOAT_BYTES
+    return math.prod(tensor.shape) * (1 if codes.bits <= 8 else 2 if codes.bits <= 16 else 4)
+
+
+def _last_use(program: Program) -> dict[str, int]:
+    """The number of the last step that reads each tensor; outputs of the model are read after all steps."""
+    last: dict[str, int] = {}
+    for index, step in enumerate(program.steps):
+        last.update(dict.fromkeys(program.inputs_of(step), index))
+    last.update({program.resolve(name): len(program.steps) for name in program.outputs})
+    return last
+
+
+def _in_place(step: Step, dying: Sequence[str], live: Mapping[str, int], size: int) -> str | None:
+    elementwise = (
+        isinstance(step, QuantizeStage)
+        or (isinstance(step, IntegerLayer) and step.kind is LayerKind.ADD)
+        or (isinstance(step, HostOperation) and step.operator in _ELEMENTWISE)
+    )
+    return next((name for name in dying if live[name] == size), None) if elementwise else None
+
+
+def _weight_bytes(layer: IntegerLayer) -> int:
+    if layer.weights is None or layer.weight_bits is None:
+        return 0
+    bits = next((width for width in (2, 4, 8) if layer.weight_bits <= width), 16)
+    if layer.kind is LayerKind.GCONV and layer.group == 1:
+        outputs, inputs = layer.weights.shape[:2]
+        positions = math.prod(layer.weights.shape[2:])
+        return int(outputs * positions * -(-inputs // CHANNELS_IN_BYTE) * bits // 2)
+    return -(-int(layer.weights.size) * bits // 8)
+
+
+def _channel_bytes(layer: IntegerLayer) -> int:
+    part, widths = layer.requantization, widths_of(layer)
+    if part is None:
+        return 0
+    wide = widths is None or widths.scale == 1
+    return int(part.bias.size) * ((4 + 1) if wide else (2 + 1 + 1))
+
+
+def _host_multiplications(step: HostOperation, program: Program) -> int:
+    weights = next((program.constants[name] for name in step.node.inputs[1:2] if name in program.constants), None)
+    made = program.tensors[step.tensors[0]].shape
+    if weights is None or step.operator not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        return 0
+    if step.operator == "Conv":
+        return math.prod(made) * math.prod(weights.shape[1:])
+    if step.operator == "ConvTranspose":
+        return math.prod(program.tensors[step.node.inputs[0]].shape) * math.prod(weights.shape[1:])
+    inner = weights.shape[-1] if step.operator == "Gemm" and step.node.integer("transB", 0) else weights.shape[0]
+    return math.prod(made) * int(inner)

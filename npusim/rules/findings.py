@@ -1,0 +1,179 @@
+"""What lint finds: one finding for each broken rule, with the node, the tensor, the value seen and the value wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from npusim.bounds.widths import signed_bits
+from npusim.program import IntegerArray, IntegerLayer
+from npusim.rules.conditions import Check
+from npusim.rules.judgement import Broken, Judgement, Placement
+from npusim.rules.layer_line import reason_line
+from npusim.rules.remedies import remedy_of
+from npusim.rules.rule_types import Rulebook, Source
+
+__all__ = ["LintFinding", "layer_findings"]
+
+_UNCOVERED: Final = "ask the vendor for this configuration, or change it to a documented one (see 'npusim lint --rules')"
+
+
+@dataclass(frozen=True, slots=True)
+class LintFinding:
+    """Something to know or to act on.
+
+    Attributes
+    ----------
+    rule
+        Name of the rule.
+    severity
+        ``error``, ``warning`` or ``info``.
+    layer
+        Name of the layer; None where it is about the whole model.
+    node, tensor
+        ONNX node and tensor; None where there is none.
+    message, remedy
+        What is the case, and what to do about it.
+    source, date
+        The document and its date; None for what follows from the model alone.
+    note
+        What other documents say.
+    evidence
+        The numbers in the message.
+    """
+
+    rule: str
+    severity: str
+    layer: str | None
+    node: str | None
+    tensor: str | None
+    message: str
+    remedy: str
+    source: str | None = None
+    date: str | None = None
+    note: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+def layer_findings(layer: IntegerLayer, judgement: Judgement, book: Rulebook) -> Iterator[LintFinding]:
+    """The findings on a layer: broken rules, then contradictions between documents, then that no public rule covers it."""
+    for broken in judgement.broken:
+        yield _broken(layer, broken, judgement)
+    for note in judgement.notes:
+        yield LintFinding("contradiction", "info", layer.name, layer.nodes[0], layer.output, note, "nothing to change")
+    if judgement.placement is Placement.UNKNOWN and not any(not item.rule.width for item in judgement.broken):
+        yield from _uncovered(layer, judgement, book)
+
+
+def _broken(layer: IntegerLayer, broken: Broken, judgement: Judgement) -> LintFinding:
+    rule = broken.rule
+    node, tensor, evidence = _place(layer, broken)
+    message = "; ".join([rule.text, *_seen(layer, broken, judgement), *_worst(evidence)])
+    vendor = (
+        reason_line(str(layer.kind), judgement.properties) if rule.id.endswith(("input-channels", "output-channels")) else None
+    )
+    values = {check.condition.property: {"seen": check.seen, "wanted": check.wanted} for check in broken.checks}
+    return LintFinding(
+        rule.id,
+        rule.severity,
+        layer.name,
+        node,
+        tensor,
+        message,
+        remedy_of(rule.remedy, broken.checks, judgement.properties),
+        rule.source.title,
+        rule.source.dated,
+        broken.note,
+        {**values, **evidence, **({} if vendor is None else {"compiler_message": vendor})},
+    )
+
+
+def _seen(layer: IntegerLayer, broken: Broken, judgement: Judgement) -> list[str]:
+    """What was seen against what was wanted; of a rule with alternatives the configuration instead."""
+    if len(broken.rule.require) > 1:
+        return [f"this one has {_configuration(judgement)}"]
+    if layer.weights is not None and any(check.condition.property == "weight_excess" for check in broken.checks):
+        return [
+            f"these reach from {layer.weights.min()} to {layer.weights.max()}, the layer seems to have {layer.weight_bits} bits"
+        ]
+    return [f"{_label(check)} is {_shown(check.seen)}, wanted {check.wanted}" for check in broken.checks]
+
+
+def _uncovered(layer: IntegerLayer, judgement: Judgement, book: Rulebook) -> Iterator[LintFinding]:
+    place = (layer.name, layer.nodes[0], layer.output)
+    if not book.knows_device:
+        message = (
+            f"the documents of compiler {book.compiler} do not name {book.device.title}; they do from {book.device.since} on"
+        )
+        source = book.device.source
+        yield _sourced("compiler-version", place, message, f"use compiler {book.device.since} or newer", source)
+    elif judgement.cover is None:
+        configuration = _configuration(judgement)
+        message = f"no public rule covers {layer.kind}{f' with {configuration}' if configuration else ''}"
+        yield LintFinding("not-covered", "warning", *place, message, _UNCOVERED)
+
+
+def _sourced(rule: str, place: tuple[str, str, str], message: str, remedy: str, source: Source) -> LintFinding:
+    return LintFinding(rule, "warning", *place, message, remedy, source.title, source.dated)
+
+
+def _configuration(judgement: Judgement) -> str:
+    parts = [
+        f"{label} {_shown(value)}"
+        for label, name in (("kernel", "kernel"), ("stride", "stride"), ("weight bits", "weight_bits"))
+        if (value := judgement.seen(name)) is not None
+    ]
+    return ", ".join(parts)
+
+
+def _place(layer: IntegerLayer, broken: Broken) -> tuple[str, str, dict[str, Any]]:
+    """The node and the tensor that a rule is about, and the worst channel where it is about a channel's parameter."""
+    part = layer.requantization
+    names = {check.condition.property for check in broken.checks}
+    if any(name.startswith("input_") for name in names):
+        return layer.nodes[0], layer.inputs[0], {}
+    if part is None or not broken.rule.width:
+        return layer.nodes[0], layer.output, {}
+    if "bias_bits" in names:
+        return *_tap_of(layer, "bias"), _channel("bias", part.bias, np.abs(part.bias))
+    if "scale" in names:
+        return *_tap_of(layer, "scale"), _channel("scale", part.scale, np.abs(part.scale - 1))
+    if "shift" in names:
+        return *_tap_of(layer, "shift"), _channel("shift", part.shift, np.abs(part.shift))
+    if names & {"clip", "clip_bits"}:
+        return layer.nodes[-1], layer.output, {}
+    return layer.nodes[0], layer.output, {}
+
+
+def _tap_of(layer: IntegerLayer, what: str) -> tuple[str, str]:
+    """Node and tensor at which a parameter enters: the first inner tensor whose value has it."""
+    values = getattr(layer.requantization, what)
+    for index, tap in enumerate(layer.taps):
+        if np.array_equal(getattr(tap, what), values):
+            return layer.nodes[min(index, len(layer.nodes) - 1)], tap.tensor
+    return layer.nodes[-1], layer.output
+
+
+def _channel(what: str, values: IntegerArray, distance: IntegerArray) -> dict[str, Any]:
+    channel = int(distance.argmax())
+    found: dict[str, Any] = {"channel": channel, what: int(values[channel])}
+    return found | ({"bits": signed_bits(values)} if what == "bias" else {})
+
+
+def _worst(evidence: Mapping[str, Any]) -> list[str]:
+    return [
+        f"the furthest is {evidence[what]:,} in channel {evidence['channel']}"
+        for what in ("bias", "scale", "shift")
+        if what in evidence
+    ]
+
+
+def _label(check: Check) -> str:
+    return check.condition.property.replace("_", " ")
+
+
+def _shown(value: object) -> str:
+    return "(" + ", ".join(str(item) for item in value) + ")" if isinstance(value, tuple) else str(value)

@@ -1,0 +1,247 @@
+"""The repairs of a model, one after the other, each proven before the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from npusim.bounds.intervals import analyse
+from npusim.errors import InternalMismatchError, ModelError, UnsupportedError
+from npusim.folding import fold
+from npusim.graph import Graph
+from npusim.lowering.chain import node_label
+from npusim.model_file import ModelFile
+from npusim.onnx_reader import infer_node, read_graph
+from npusim.onnx_writer import write_model
+from npusim.planning import plan
+from npusim.program import IntegerLayer, Program
+from npusim.rules.fix.channels import pad_channels, pad_input
+from npusim.rules.fix.draft import Draft, Refusal
+from npusim.rules.fix.proof import difference
+from npusim.rules.fix.rewrites import matmul_to_gemm, merge_saturations, narrow_saturations
+from npusim.rules.judgement import judge_layer
+from npusim.rules.properties import layer_properties
+from npusim.rules.report import LintReport, lint_model
+from npusim.rules.rule_types import Rulebook
+from npusim.rules.stages import stages_of
+from npusim.sampling import generate_inputs
+from npusim.session import InferenceSession
+
+__all__ = ["Fixed", "Repair", "fix_model"]
+
+SAMPLES: Final = 64
+"""Samples on which the repaired model is run beside the original, besides the proof."""
+
+_INPUT_RULES: Final = ("input-channels", "soft-gconv-input-channels", "pool-channels")
+_FEATURE_RULES: Final = ("fc-features-8", "fc-features-4")
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """A repair that was made: its name, the layer, what was done."""
+
+    repair: str
+    layer: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """The result of repairing a model.
+
+    Attributes
+    ----------
+    content
+        The repaired model; None where there was nothing to repair.
+    repairs
+        What was done.
+    left
+        Layers that break a rule and could not be repaired, with the reason.
+    report
+        Lint of the repaired model.
+    samples
+        Number of samples on which both gave the same bits.
+    """
+
+    content: bytes | None
+    repairs: tuple[Repair, ...]
+    left: tuple[tuple[str, str], ...]
+    report: LintReport
+    samples: int
+
+
+@dataclass
+class _Workshop:
+    """The graph that passed all repairs so far, with its program."""
+
+    graph: Graph
+    program: Program
+    book: Rulebook
+    repairs: list[Repair] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+
+    def attempt(self, repair: str, layer: str, message: str, change: Callable[[Draft], None]) -> bool:
+        """Make one repair on a copy, prove it, and keep it; notes the reason where that fails."""
+        draft = Draft.of(self.graph)
+        try:
+            change(draft)
+            graph, program = _replan(draft.finish())
+        except (Refusal, ModelError, UnsupportedError) as reason:
+            self.left[layer] = str(reason)
+            return False
+        reason_or_none = difference(self.program, program, analyse(self.program))
+        if reason_or_none is not None:
+            self.left[layer] = f"the outputs are not proven equal: {reason_or_none}"
+            return False
+        self.graph, self.program = graph, program
+        self.repairs.append(Repair(repair, layer, message))
+        self.left.pop(layer, None)
+        return True
+
+
+def fix_model(model: ModelFile, report: LintReport) -> Fixed:
+    """Repair what can be repaired without changing a bit of the outputs.
+
+    Parameters
+    ----------
+    model
+        The model.
+    report
+        What lint says about it.
+
+    Returns
+    -------
+    Fixed
+        The repaired model. For every input its outputs are proven to be those of the original, and on some samples they were
+        compared bit by bit.
+
+    Raises
+    ------
+    UnsupportedError
+        If the model cannot be planned, or its inputs or outputs are not float32.
+    InternalMismatchError
+        If the repaired model gives another output on a sample, which the proof excludes.
+    """
+    if report.program is None:
+        raise UnsupportedError(f"{model.label} cannot be repaired: it has no fixed program; see the findings without --fix")
+    graph, program = _replan(_with_batch_1(read_graph(model)))
+    for name in (*program.inputs, *program.outputs):
+        if name not in graph.types or graph.types[name].dtype != np.float32:
+            raise UnsupportedError(f"{model.label} cannot be repaired: '{name}' is not a float32 tensor")
+    workshop = _Workshop(graph, program, report.book)
+    _repair_nodes(workshop)
+    _repair_channels(workshop)
+    left = tuple(workshop.left.items())
+    if not workshop.repairs:
+        return Fixed(None, (), left, report, 0)
+    content = _write(workshop.graph)
+    _compare(model, content, program)
+    fixed = ModelFile(None, content)
+    return Fixed(content, tuple(workshop.repairs), left, lint_model(fixed, report.book), SAMPLES)
+
+
+def _with_batch_1(graph: Graph) -> Graph:
+    types = dict(graph.types)
+    for name in graph.inputs:
+        shape = types[name].shape
+        if shape and not isinstance(shape[0], int):
+            types[name] = replace(types[name], shape=(1, *shape[1:]))
+    return replace(graph, types=types)
+
+
+def _replan(graph: Graph) -> tuple[Graph, Program]:
+    """A graph folded, with all types, and its program."""
+    types = {name: graph.types[name] for name in graph.inputs}
+    return fold(graph, infer_node, known={}, input_types=types), plan(graph)
+
+
+def _repair_nodes(workshop: _Workshop) -> None:
+    program = workshop.program
+    for repair, message, change in (
+        ("merge-clips", "its saturations are one Clip", lambda draft: merge_saturations(draft, program)),
+        ("narrow-clip", "it saturates to 8 bits, as no code leaves them", lambda draft: _narrow(draft, workshop.program)),
+        ("matmul-to-gemm", "MatMul and Add are one Gemm", matmul_to_gemm),
+    ):
+        changed: list[str] = []
+
+        def apply(draft: Draft, change: Callable[[Draft], list[str]] = change, changed: list[str] = changed) -> None:
+            changed.extend(change(draft))
+            if not changed:
+                raise Refusal("")
+
+        if workshop.attempt(repair, repair, message, apply):
+            workshop.repairs.pop()
+            workshop.repairs += [Repair(repair, layer, message) for layer in changed]
+        elif not workshop.left.get(repair):
+            workshop.left.pop(repair, None)
+
+
+def _narrow(draft: Draft, program: Program) -> list[str]:
+    return narrow_saturations(draft, program, analyse(program))
+
+
+def _repair_channels(workshop: _Workshop) -> None:
+    """Pad one tensor after the other, until no layer breaks a rule on channels that was not tried yet."""
+    tried: set[tuple[str, str]] = set()
+    while (found := next(_candidates(workshop, tried), None)) is not None:
+        rule, layer, tensor, channels = found
+        tried.add((rule, layer.name))
+        old = workshop.program.tensors[tensor].shape[1]
+        message = f"'{tensor}' has {channels} channels in place of {old}, the last ones zero"
+        if workshop.attempt("pad-channels", layer.name, message, partial(pad_channels, tensor=tensor, channels=channels)):
+            continue
+        if any(stage.role == "input" and stage.step.tensors[-1] == tensor for stage in stages_of(workshop.program)):
+            _pad_at_input(workshop, layer, tensor, channels)
+
+
+def _pad_at_input(workshop: _Workshop, layer: IntegerLayer, tensor: str, channels: int) -> None:
+    outputs = tuple(node.outputs[0] for node in workshop.graph.nodes if node_label(node) == layer.nodes[0])
+    message = f"the host appends zeros to '{tensor}': {channels} channels"
+    workshop.attempt("pad-input", layer.name, message, lambda draft: pad_input(draft, tensor, channels, outputs))
+
+
+def _candidates(workshop: _Workshop, tried: set[tuple[str, str]]) -> Iterator[tuple[str, IntegerLayer, str, int]]:
+    for layer in workshop.program.layers:
+        judgement = judge_layer(str(layer.kind), layer_properties(layer, workshop.program), workshop.book)
+        for broken in judgement.broken:
+            rule = broken.rule.id
+            if (rule, layer.name) in tried:
+                continue
+            if rule in _INPUT_RULES:
+                yield rule, layer, layer.inputs[0], _next_multiple(layer.input_shape[1])
+            elif rule == "output-channels":
+                yield rule, layer, layer.output, _next_multiple(layer.output_shape[1])
+            elif rule in _FEATURE_RULES:
+                yield rule, layer, layer.inputs[0], 16 if rule == "fc-features-8" else 8
+
+
+def _next_multiple(channels: int) -> int:
+    return -(-channels // 4) * 4
+
+
+def _write(graph: Graph) -> bytes:
+    used = {name for node in graph.nodes for name in node.inputs}
+    return write_model(
+        graph.nodes,
+        {name: value for name, value in graph.constants.items() if name in used},
+        inputs={name: graph.types[name].static_shape for name in graph.inputs},
+        outputs={name: graph.types[name].static_shape for name in graph.outputs},
+        opset=graph.opset,
+    )
+
+
+def _compare(model: ModelFile, content: bytes, program: Program) -> None:
+    """Run both on samples: the file that is to be written, read again, against the original."""
+    feeds = generate_inputs(program, SAMPLES)
+    expected = InferenceSession(model.content).run(None, feeds)
+    found = InferenceSession(content).run(None, feeds)
+    for name, one, two in zip(program.outputs, expected, found, strict=True):
+        if one.dtype != two.dtype or one.shape != two.shape or one.tobytes() != two.tobytes():
+            raise InternalMismatchError(
+                f"{model.label}: the repaired model gives another '{name}' on generated samples; nothing is written, "
+                "please report it"
+            )

@@ -1,0 +1,185 @@
+"""Everything that lint says about a model on a device, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from npusim.errors import UnsupportedError
+from npusim.graph import Graph
+from npusim.model_file import ModelFile
+from npusim.onnx_reader import read_graph
+from npusim.planning import plan
+from npusim.program import IntegerLayer, Program, Step
+from npusim.rules.conditions import failed_checks
+from npusim.rules.cost import Memory, StepCost, peak_memory, step_cost
+from npusim.rules.findings import LintFinding, layer_findings
+from npusim.rules.graph_checks import graph_findings
+from npusim.rules.host_findings import host_findings
+from npusim.rules.judgement import Judgement, Placement, judge_layer
+from npusim.rules.layer_line import layer_line, reason_line
+from npusim.rules.properties import layer_properties
+from npusim.rules.remedies import remedy_of
+from npusim.rules.rule_types import Rulebook
+from npusim.rules.stages import Stage, host_layers, stages_of
+
+__all__ = ["LintReport", "LintedLayer", "lint_graph", "lint_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class LintedLayer:
+    """A layer and its verdict.
+
+    Attributes
+    ----------
+    step
+        The layer, or the host operation that is none.
+    verdict
+        Where it runs.
+    judgement
+        Rules and properties; None for host operations.
+    line, compiler_message
+        The layer as the vendor's compiler prints it, and what that says of its channels; None where it has no such line.
+    cost
+        Multiply-accumulates and memory.
+    """
+
+    step: Step
+    verdict: Placement
+    judgement: Judgement | None
+    line: str | None
+    compiler_message: str | None
+    cost: StepCost
+
+
+@dataclass(frozen=True, slots=True)
+class LintReport:
+    """What lint says about a model.
+
+    Attributes
+    ----------
+    book
+        The rules.
+    program
+        None where sizes that the model leaves open, or foreign operators, keep it from being planned.
+    layers
+        In execution order, without the stages.
+    stages
+        What the host computes by design.
+    findings
+        In the order of the layers.
+    memory
+        Peak of live tensors.
+    parameter_bytes
+        Of all steps.
+    """
+
+    book: Rulebook
+    program: Program | None
+    layers: tuple[LintedLayer, ...]
+    stages: tuple[Stage, ...]
+    findings: tuple[LintFinding, ...]
+    memory: Memory | None
+    parameter_bytes: int
+
+    def count(self, severity: str) -> int:
+        """Number of findings of a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    def verdicts(self, placement: Placement) -> int:
+        """Number of layers with a verdict."""
+        return sum(layer.verdict is placement for layer in self.layers)
+
+    @property
+    def multiply_accumulates(self) -> int:
+        """Of all layers for one sample."""
+        return sum(layer.cost.multiply_accumulates for layer in self.layers)
+
+    @property
+    def npu_share(self) -> float | None:
+        """Share of the multiply-accumulates whose layers are proven to run on the NPU; None where there are none."""
+        total = self.multiply_accumulates
+        npu = sum(layer.cost.multiply_accumulates for layer in self.layers if layer.verdict is Placement.NPU)
+        return npu / total if total else None
+
+    def is_ok(self, *, strict: bool = False) -> bool:
+        """Whether nothing is wrong: no error, and with `strict` no warning either."""
+        return not self.count("error") and not (strict and self.count("warning"))
+
+
+def lint_model(model: ModelFile, book: Rulebook) -> LintReport:
+    """Hold a model against the rules of a device.
+
+    Raises
+    ------
+    ModelError
+        If the file cannot be read.
+    UnsupportedError
+        If it cannot be planned, and not for want of fixed sizes or because of foreign operators, which are findings.
+    """
+    return lint_graph(read_graph(model), book)
+
+
+def lint_graph(graph: Graph, book: Rulebook) -> LintReport:
+    """As :func:`lint_model`, for a graph as read."""
+    findings = list(graph_findings(graph))
+    try:
+        program = plan(graph)
+    except UnsupportedError:
+        if not any(finding.severity == "error" for finding in findings):
+            raise
+        return LintReport(book, None, (), (), tuple(findings), None, 0)
+    on_host = {step.name for step in host_layers(program)}
+    layers = []
+    for step in program.steps:
+        if isinstance(step, IntegerLayer):
+            layers.append(_lint_layer(step, program, book))
+            findings += layer_findings(step, layers[-1].judgement, book) if layers[-1].judgement is not None else ()
+        elif step.name in on_host:
+            layers.append(LintedLayer(step, Placement.HOST, None, None, None, step_cost(step, program)))
+    findings += host_findings(program)
+    memory = peak_memory(program)
+    held = sum(step_cost(step, program).parameter_bytes for step in program.steps)
+    findings += _memory_findings(book, memory, held)
+    findings += _limit_findings(book, program)
+    return LintReport(book, program, tuple(layers), stages_of(program), tuple(findings), memory, held)
+
+
+def _lint_layer(layer: IntegerLayer, program: Program, book: Rulebook) -> LintedLayer:
+    judgement = judge_layer(str(layer.kind), layer_properties(layer, program), book)
+    return LintedLayer(
+        layer,
+        judgement.placement,
+        judgement,
+        layer_line(layer, program),
+        reason_line(str(layer.kind), judgement.properties) if judgement.placement is Placement.HOST else None,
+        step_cost(layer, program),
+    )
+
+
+def _memory_findings(book: Rulebook, memory: Memory, parameter_bytes: int) -> Iterator[LintFinding]:
+    device = book.device
+    for rule, what, seen, room, remedy in (
+        ("flash", "parameters", parameter_bytes, device.flash, "make the network smaller, or use 4-bit weights"),
+        ("ram", f"live tensors at '{memory.step}'", memory.peak_bytes, device.ram, "shrink or pool the data earlier"),
+    ):
+        if room is not None and seen > room:
+            message = (
+                f"{what} take {seen:,} bytes, {device.title} has {room:,} bytes of {rule} ({device.memory_of or 'in all'})"
+            )
+            evidence = {"seen": seen, "wanted": room}
+            title, date = device.source.title, device.source.dated
+            yield LintFinding(f"memory-{rule}", "error", None, None, None, message, remedy, title, date, evidence=evidence)
+
+
+def _limit_findings(book: Rulebook, program: Program) -> Iterator[LintFinding]:
+    properties = {"parameters": sum(layer.parameter_count for layer in program.layers)}
+    for limit in book.limits:
+        failed = failed_checks([limit.require], properties)
+        if failed is not None:
+            seen = "; ".join(f"{check.condition.property} is {check.seen}, wanted {check.wanted}" for check in failed)
+            remedy = remedy_of(limit.remedy, failed, properties)
+            title, date = limit.source.title, limit.source.dated
+            evidence = {check.condition.property: {"seen": check.seen, "wanted": check.wanted} for check in failed}
+            message = f"{limit.text}; {seen}"
+            yield LintFinding(limit.id, limit.severity, None, None, None, message, remedy, title, date, evidence=evidence)
