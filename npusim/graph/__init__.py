@@ -1,0 +1,14 @@
+"""The ONNX graph as plain data, and what is known of its operators."""
+
+from npusim.graph.graph import (
+    Array,
+    Attribute,
+    AttributeReader,
+    Dimension,
+    Graph,
+    Node,
+    TensorType,
+    sort_topologically,
+)
+
+__all__ = ["Array", "Attribute", "AttributeReader", "Dimension", "Graph", "Node", "TensorType", "sort_topologically"]
