@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from builders import GraphBuilder
 from command_line import model_with_float_layer
 from npusim import InferenceSession
-from npusim.comparison.exact import ElementArithmetic, explain_element
-from npusim.comparison.exact.pairing import pair_steps
 from npusim.errors import UnknownTensorError, UsageError
 from npusim.program import Clip, HostOperation, IntegerLayer, Tap, TapSource
 from npusim.trace import Trace
+from npusim.verification import ElementArithmetic, explain_element
+from npusim.verification.pairing import pair_steps
 from sketch import Sketch
 from strategies import Network, networks
 from support import Export

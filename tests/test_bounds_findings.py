@@ -8,7 +8,8 @@ from builders import GraphBuilder
 from dense_layer import fully_connected
 from npusim import InferenceSession
 from npusim.bounds import certify
-from npusim.bounds.report import Finding, findings_of
+from npusim.bounds.report import findings_of
+from npusim.findings import Finding
 
 
 def findings(model: bytes, strict: bool = False) -> list[Finding]:

@@ -13,7 +13,7 @@ from float_networks import FloatBuilder, samples
 from npusim import InferenceSession
 from npusim.array_files import write_arrays
 from npusim.quantization import quantize
-from npusim.verify import verify
+from npusim.verification import verify
 
 
 @pytest.fixture(name="folder")

@@ -18,7 +18,7 @@ from command_line import (
     model_with_float_layer,
     model_with_open_size,
 )
-from npusim.verify import Difference, StepComparison, Verification
+from npusim.verification import Difference, StepComparison, Verification
 from support import ROOT, Export
 
 W8 = ROOT / "golden" / "vibration_w8.onnx"

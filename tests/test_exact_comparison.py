@@ -16,7 +16,9 @@ from builders import DIALECTS, GraphBuilder
 from command_line import FLOAT32_SAMPLE, model_beyond_float32, model_with_float_layer, samples_for
 from npusim import InferenceSession
 from npusim.cli.compare_exact import ExactAgainst, compare_exact
-from npusim.comparison.exact import (
+from npusim.dumps import read_dump
+from npusim.errors import InputError, UnknownTensorError, UsageError
+from npusim.verification import (
     ExactComparison,
     LayerDifferences,
     compare_models,
@@ -24,10 +26,8 @@ from npusim.comparison.exact import (
     compare_with_runtime,
     exact_findings,
 )
-from npusim.comparison.exact.differences import Place
-from npusim.comparison.exact.pairing import pair_steps
-from npusim.dumps import read_dump
-from npusim.errors import InputError, UnknownTensorError, UsageError
+from npusim.verification.differences import Place
+from npusim.verification.pairing import pair_steps
 from support import ROOT, Export, load_export
 
 SHAPE = (1, 4, 12, 1)

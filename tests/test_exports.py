@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from npusim import InferenceSession
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage
 from npusim.rounding import is_free
-from npusim.verify import verify
+from npusim.verification import verify
 from runtime_check import runtime_tensors
 from support import EXPORTS_FOLDER, Export, load_export, load_exports
 

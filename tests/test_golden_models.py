@@ -17,7 +17,7 @@ from npusim.bounds.report import findings_of
 from npusim.golden.folder import verify_folder
 from npusim.program import HostOperation, LayerKind
 from npusim.sampling import generate_inputs
-from npusim.verify import verify
+from npusim.verification import verify
 from support import ROOT
 
 GOLDEN = ROOT / "golden"

@@ -9,7 +9,7 @@ import pytest
 from builders import DIALECTS, GraphBuilder
 from npusim import InferenceSession
 from npusim.program import Batching, Clip, LayerKind
-from npusim.verify import verify
+from npusim.verification import verify
 from runtime_check import compare_with_runtime
 
 GENERATOR = np.random.default_rng(20)

@@ -12,7 +12,7 @@ from npusim import InferenceSession
 from npusim.bounds import Property, certify
 from npusim.errors import InputError, ModelError, UnsupportedError, UsageError
 from npusim.quantization import quantize
-from npusim.verify import verify
+from npusim.verification import verify
 from quantize_checks import check_widths, signal_to_noise
 
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 
 from npusim import InferenceSession
 from npusim.sampling import generate_inputs
-from npusim.verify import verify
+from npusim.verification import verify
 from runtime_check import compare_with_runtime
 from strategies import Network, networks
 

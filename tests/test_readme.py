@@ -19,7 +19,7 @@ from npusim.operators import SUPPORTED
 from npusim.program import LayerKind
 from npusim.sampling import generate_inputs
 from npusim.schemas import COMMANDS
-from npusim.verify import verify
+from npusim.verification import verify
 from support import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

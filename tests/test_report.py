@@ -12,12 +12,12 @@ import pytest
 
 from float_pairs import INPUT_LSB, PairBuilder
 from npusim import InferenceSession, UsageError
-from npusim.bounds.report import Finding
 from npusim.comparison.code_sums import Histogram
 from npusim.comparison.float_comparison import compare_with_float
 from npusim.comparison.report import ReportContent, page, render_report, write_report
 from npusim.comparison.report.charts import channel_heatmap, channel_strip, histogram_chart
 from npusim.comparison.report.figures import SHADES, decibels, number, percent, shade
+from npusim.findings import Finding
 from support import load_export
 
 VOID = {"meta", "link", "br", "img", "hr"}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -12,9 +11,10 @@ from npusim.bounds.certificate import Certificate, StepCertificate
 from npusim.bounds.channels import digits_of
 from npusim.bounds.verdicts import Judgement, Property, Verdict
 from npusim.bounds.widths import MAXIMUM_SHIFT, widths_of
+from npusim.findings import Finding
 from npusim.program import IntegerArray, IntegerLayer
 
-__all__ = ["Finding", "findings_of"]
+__all__ = ["findings_of"]
 
 _HOST: Final = "compare with 'npusim verify', which holds such an operation against a proven limit and all others for equality"
 
@@ -26,32 +26,6 @@ _REMEDIES: Final[Mapping[Property, str]] = {
     "split it so that fewer inputs go into each output",
     Property.ONNXRUNTIME_OPTIMIZED: "switch onnxruntime's graph optimizations off where it serves as the reference",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something to know or to act on.
-
-    Attributes
-    ----------
-    rule
-        Name of the rule: a property, or ``bias_width``, ``scale_width``, ``shift_width``, ``weight_width``.
-    severity
-        ``error``, ``warning`` or ``info``.
-    layer
-        Name of the layer; None where it is about the whole model.
-    message, remedy
-        What is the case, and what to do about it, one clause each.
-    evidence
-        The numbers in the message.
-    """
-
-    rule: str
-    severity: str
-    layer: str | None
-    message: str
-    remedy: str
-    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 def findings_of(certificate: Certificate, *, strict: bool = False) -> tuple[Finding, ...]:

@@ -22,13 +22,14 @@ from npusim.bounds.certificate_file import (
 )
 from npusim.bounds.channels import ChannelBounds
 from npusim.bounds.interval import Interval
-from npusim.bounds.report import Finding, findings_of
+from npusim.bounds.report import findings_of
 from npusim.bounds.verdicts import Property, Verdict
 from npusim.bounds.widths import room_of
 from npusim.cli.bounds_text import print_bounds, print_comparison
 from npusim.cli.options import json_option, model_argument
 from npusim.cli.output import print_json, result_object, terminal_width
 from npusim.errors import UsageError
+from npusim.findings import Finding
 from npusim.model_file import ModelFile
 from npusim.session import InferenceSession
 

@@ -11,11 +11,11 @@ from npusim.bounds.certificate import Certificate, StepCertificate
 from npusim.bounds.certificate_file import Comparison, hull_of
 from npusim.bounds.channels import ChannelBounds
 from npusim.bounds.interval import Interval
-from npusim.bounds.report import Finding
 from npusim.bounds.verdicts import Judgement, Property, Verdict
 from npusim.bounds.widths import room_of
 from npusim.cli.output import count, paragraph
 from npusim.cli.tables import Column, Row, render_table
+from npusim.findings import Finding
 
 __all__ = ["print_bounds", "print_comparison"]
 

@@ -10,11 +10,11 @@ from npusim.cli.compare_exact import ExactAgainst, compare_exact
 from npusim.cli.compare_float import FloatOptions, compare_float
 from npusim.cli.compare_inputs import DEFAULT_SAMPLES, read_compared
 from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option, threads_option
-from npusim.comparison.exact import LAYOUTS
 from npusim.comparison.float_comparison import is_quantized
 from npusim.dumps import read_dump
 from npusim.errors import UsageError
 from npusim.session import InferenceSession
+from npusim.verification import LAYOUTS
 
 __all__ = ["compare_command"]
 

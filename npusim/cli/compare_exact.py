@@ -10,11 +10,16 @@ from typing import Any
 import click
 
 from npusim.array_files import replacing
-from npusim.bounds.report import Finding
 from npusim.cli.output import count, number, paragraph, print_json, result_object, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
-from npusim.comparison.exact import (
+from npusim.dumps import Dump
+from npusim.findings import Finding
+from npusim.graph import Array
+from npusim.model_file import ModelFile
+from npusim.second_opinion import runtime_version
+from npusim.session import InferenceSession
+from npusim.verification import (
     ExactComparison,
     LayerDifferences,
     compare_models,
@@ -22,11 +27,6 @@ from npusim.comparison.exact import (
     compare_with_runtime,
     exact_findings,
 )
-from npusim.dumps import Dump
-from npusim.graph import Array
-from npusim.model_file import ModelFile
-from npusim.second_opinion import runtime_version
-from npusim.session import InferenceSession
 
 __all__ = ["ExactAgainst", "compare_exact", "exact_object", "print_exact"]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from npusim.array_files import replacing
-from npusim.bounds.report import Finding
 from npusim.cli.compare_text import print_comparison
 from npusim.cli.output import print_json, result_object, terminal_width
 from npusim.cli.progress import progress
@@ -17,6 +16,7 @@ from npusim.comparison.findings import alignment_findings, find_causes, observe_
 from npusim.comparison.float_comparison import compare_with_float
 from npusim.comparison.result import FloatComparison
 from npusim.errors import UsageError
+from npusim.findings import Finding
 from npusim.graph import Array
 from npusim.model_file import ModelFile
 from npusim.session import InferenceSession

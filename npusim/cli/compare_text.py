@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import click
 
-from npusim.bounds.report import Finding
 from npusim.cli.output import count, paragraph
 from npusim.cli.tables import Column, Row, render_table
 from npusim.comparison.layer_result import Attribution, ErrorPart
 from npusim.comparison.output_result import Classification, OutputComparison
 from npusim.comparison.result import FloatComparison, LayerComparison
+from npusim.findings import Finding
 
 __all__ = ["print_comparison"]
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from npusim.bounds.report import Finding
 from npusim.cli.golden_check_text import check_lines
 from npusim.cli.options import INPUT_FILES, Invocation, json_option
 from npusim.cli.output import print_json, result_object, terminal_width
 from npusim.dumps import FORMATS, Dump, read_dump
 from npusim.errors import UsageError
+from npusim.findings import Finding
 from npusim.golden.check import (
     LAYOUTS,
     Check,

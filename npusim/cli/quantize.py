@@ -10,13 +10,14 @@ from typing import Any, Final
 import click
 
 from npusim.bounds.certificate import certify
-from npusim.bounds.report import Finding, findings_of
+from npusim.bounds.report import findings_of
 from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option
 from npusim.cli.output import count, paragraph, print_json, result_object, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
 from npusim.datasets import read_inputs
 from npusim.errors import UsageError
+from npusim.findings import Finding
 from npusim.model_file import ModelFile, open_model
 from npusim.quantization import LayerReport, QuantizedModel, quantize
 from npusim.quantization.options import ACTIVATION_BITS, WEIGHT_BITS

@@ -21,7 +21,7 @@ from npusim.program import Batching
 from npusim.sampling import generate_inputs
 from npusim.session import InferenceSession
 from npusim.simulation import input_specs
-from npusim.verify import StepComparison, Verification, verify
+from npusim.verification import StepComparison, Verification, verify
 
 __all__ = ["verify_command"]
 

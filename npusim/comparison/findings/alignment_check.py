@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from npusim.bounds.report import Finding
 from npusim.comparison.layer_result import Confidence
 from npusim.comparison.result import FloatComparison, LayerComparison
+from npusim.findings import Finding
 
 __all__ = ["alignment_findings"]
 

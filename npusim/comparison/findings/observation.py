@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from npusim.comparison.code_sums import IntegerArray
-from npusim.comparison.exact.comparison import Progress, sample_chunks
 from npusim.comparison.sums import FloatArray
 from npusim.graph import Array
 from npusim.program import Clip, IntegerLayer, Program, QuantizeStage, Step
 from npusim.session import InferenceSession
+from npusim.verification.comparison import Progress, sample_chunks
 
 __all__ = ["CodeObservation", "SampleErrors", "clip_of", "observe_codes"]
 

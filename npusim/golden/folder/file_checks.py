@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from npusim.bounds.report import Finding
 from npusim.errors import InputError
+from npusim.findings import Finding
 from npusim.golden.folder.c_text import read_arrays
 from npusim.golden.folder.harness import CHECK_HEADER, CHECK_SOURCE, check_header, check_source
 from npusim.golden.folder.manifest import MANIFEST

@@ -14,8 +14,8 @@ from npusim import __version__
 from npusim.array_files import read_npz
 from npusim.bounds.certificate import certify
 from npusim.bounds.certificate_file import judgements_object
-from npusim.bounds.report import Finding
 from npusim.errors import InputError, UsageError
+from npusim.findings import Finding
 from npusim.golden.choice.evaluation import measure_coverage
 from npusim.golden.folder.file_checks import check_contents, check_files
 from npusim.golden.folder.manifest import read_manifest

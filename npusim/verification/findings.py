@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from npusim.bounds.report import Finding
-from npusim.comparison.exact.arithmetic import ElementArithmetic
-from npusim.comparison.exact.comparison import Divergence, ExactComparison
+from npusim.findings import Finding
+from npusim.verification.arithmetic import ElementArithmetic
+from npusim.verification.comparison import Divergence, ExactComparison
 
 __all__ = ["differing_parts", "exact_findings"]
 

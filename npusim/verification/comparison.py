@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from npusim.comparison.exact.arithmetic import ElementArithmetic, explain_element
-from npusim.comparison.exact.differences import LayerDifferences
-from npusim.comparison.exact.pairing import Pairing, pair_steps
 from npusim.errors import InputError, UsageError
 from npusim.graph import Array
 from npusim.program import Batching, HostOperation, Program, Step
 from npusim.session import InferenceSession
 from npusim.trace import step_kind
+from npusim.verification.arithmetic import ElementArithmetic, explain_element
+from npusim.verification.differences import LayerDifferences
+from npusim.verification.pairing import Pairing, pair_steps
 
 __all__ = ["Divergence", "ExactComparison", "Progress", "compare_models", "sample_chunks"]
 
@@ -49,7 +49,7 @@ class Divergence:
     names: tuple[str, str] = ("model", "other")
 
     def __str__(self) -> str:
-        from npusim.comparison.exact.arithmetic_text import divergence_lines
+        from npusim.verification.arithmetic_text import divergence_lines
 
         return "\n".join(divergence_lines(self))
 
@@ -139,7 +139,7 @@ def compare_models(
 ) -> ExactComparison:
     """Compare two quantized models on the same samples: the codes of every layer that both have, and the outputs.
 
-    Layers are paired by structure (:func:`npusim.comparison.exact.pairing.pair_steps`). Codes are compared as they are: two
+    Layers are paired by structure (:func:`npusim.verification.pairing.pair_steps`). Codes are compared as they are: two
     exporters' graphs of one network have to be equal, models of different bit widths will differ.
 
     Parameters

@@ -9,14 +9,14 @@ from typing import Final
 
 import numpy as np
 
-from npusim.comparison.exact.comparison import Divergence, ExactComparison, Progress, explain_first, sample_chunks
-from npusim.comparison.exact.differences import LayerDifferences
 from npusim.dumps import Dump, DumpArray, Role
 from npusim.errors import InputError, UsageError
 from npusim.graph import Array
 from npusim.program import Program, Tensor
 from npusim.session import InferenceSession
 from npusim.trace import step_kind
+from npusim.verification.comparison import Divergence, ExactComparison, Progress, explain_first, sample_chunks
+from npusim.verification.differences import LayerDifferences
 
 __all__ = ["LAYOUTS", "compare_with_dump", "match_dump"]
 
@@ -161,7 +161,7 @@ def _known(program: Program, tensor: str, order: Mapping[str, int]) -> str:
     target = program.resolve(tensor)
     if target in order:
         return target
-    from npusim.comparison.exact.arithmetic import find_step
+    from npusim.verification.arithmetic import find_step
 
     return find_step(program, tensor).tensors[-1]
 

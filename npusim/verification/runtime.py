@@ -7,9 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from npusim.comparison.exact.arithmetic import explain_step
-from npusim.comparison.exact.comparison import Divergence, ExactComparison, Progress, sample_chunks
-from npusim.comparison.exact.differences import LayerDifferences
 from npusim.engine.reference import run_step
 from npusim.errors import InputError
 from npusim.graph import Array
@@ -18,6 +15,9 @@ from npusim.rounding import is_free, rounding_limit
 from npusim.second_opinion import SecondOpinion, runtime_version
 from npusim.session import InferenceSession
 from npusim.trace import step_kind
+from npusim.verification.arithmetic import explain_step
+from npusim.verification.comparison import Divergence, ExactComparison, Progress, sample_chunks
+from npusim.verification.differences import LayerDifferences
 
 __all__ = ["compare_with_runtime"]
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from npusim.comparison.exact.contributions import Contribution, contributions_of, padded_count
 from npusim.errors import UnknownTensorError, UsageError
 from npusim.folding import evaluate_node
 from npusim.graph import Array
 from npusim.program import Batching, Clip, HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
 from npusim.session import InferenceSession
 from npusim.trace import step_kind, unknown_tensor
+from npusim.verification.contributions import Contribution, contributions_of, padded_count
 
 __all__ = ["ElementArithmetic", "FloatOperation", "explain_element", "explain_step", "find_step"]
 
@@ -96,8 +96,8 @@ class ElementArithmetic:
     value: float | None = None
 
     def __str__(self) -> str:
-        """The block that people read; see :func:`npusim.comparison.exact.arithmetic_text.arithmetic_lines`."""
-        from npusim.comparison.exact.arithmetic_text import arithmetic_lines
+        """The block that people read; see :func:`npusim.verification.arithmetic_text.arithmetic_lines`."""
+        from npusim.verification.arithmetic_text import arithmetic_lines
 
         return "\n".join(arithmetic_lines(self))
 

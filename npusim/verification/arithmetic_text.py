@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npusim.comparison.exact.arithmetic import ElementArithmetic
-from npusim.comparison.exact.contributions import Contribution
+from npusim.verification.arithmetic import ElementArithmetic
+from npusim.verification.contributions import Contribution
 
 if TYPE_CHECKING:
-    from npusim.comparison.exact.comparison import Divergence
+    from npusim.verification.comparison import Divergence
 
 __all__ = ["arithmetic_lines", "divergence_lines", "paired_lines"]
 

@@ -1,0 +1,28 @@
+"""Integers against integers, for equality: another quantized model, onnxruntime or a device dump, and the arithmetic behind."""
+
+from __future__ import annotations
+
+from npusim.verification.arithmetic import ElementArithmetic, explain_element
+from npusim.verification.comparison import Divergence, ExactComparison, compare_models
+from npusim.verification.differences import LayerDifferences
+from npusim.verification.dumps import LAYOUTS, compare_with_dump
+from npusim.verification.every_tensor import Difference, StepComparison, Verification, verify
+from npusim.verification.findings import exact_findings
+from npusim.verification.runtime import compare_with_runtime
+
+__all__ = [
+    "LAYOUTS",
+    "Difference",
+    "Divergence",
+    "ElementArithmetic",
+    "ExactComparison",
+    "LayerDifferences",
+    "StepComparison",
+    "Verification",
+    "compare_models",
+    "compare_with_dump",
+    "compare_with_runtime",
+    "exact_findings",
+    "explain_element",
+    "verify",
+]
