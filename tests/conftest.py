@@ -12,13 +12,20 @@ unless there is at least one test with the argument ``export`` and each of them 
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from collections import Counter, defaultdict
+from pathlib import Path
 
 import hypothesis
 import pytest
 
-pytest.register_assert_rewrite("support", "oracle")
+# Only the package support/ is made importable, not its folder: tests/torch would stand in for a torch that is not installed.
+pytest.register_assert_rewrite("support")
+SPEC = importlib.util.spec_from_file_location("support", Path(__file__).parent / "support" / "__init__.py")
+sys.modules["support"] = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(sys.modules["support"])
 
 import support  # noqa: E402
 

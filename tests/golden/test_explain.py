@@ -1,0 +1,299 @@
+"""Explanations: every injected cause is named, and random corruption stays unexplained."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import pytest
+
+from npusim.golden.check.buffer_causes import Buffer
+from npusim.golden.check.evidence import Hypothesis, Ranking, judge, rank
+from npusim.golden.check.explain import Simulated, explain
+from npusim.golden.fault_runs import FaultRunner, run_with_fault
+from npusim.golden.faults import Fault, FaultKind
+from npusim.golden.input_stage import InputStage
+from npusim.sampling import generate_inputs
+from npusim.schemas import load_schema
+from support.golden_check_models import MODELS, feeds_for, session_for
+
+
+def wide_type(values: np.ndarray) -> np.ndarray:
+    return values if values.dtype.kind == "f" else values.astype(np.int64)
+
+
+class Bench:
+    """A model, a tensor of it and six sets."""
+
+    def __init__(self, name: str, tensor: str | None = None, *, layout: str = "nchw") -> None:
+        self.session = session_for(name)
+        program = self.session.program
+        self.feeds = feeds_for(name)
+        self.tensor = program.resolve(program.outputs[0] if tensor is None else tensor)
+        right = self.session.trace(self.feeds, [self.tensor])[self.tensor]
+        self.right = right if len(right) == 6 else right.reshape(6, -1, *right.shape[1:])
+        self.layout = layout
+        self.simulated = Simulated(program, self.feeds, InputStage.ONNX, self.tensor)
+
+    def flat(self, values: np.ndarray) -> np.ndarray:
+        if self.layout == "nhwc" and values.ndim > 2:
+            values = np.moveaxis(values, 1, -1)
+        return wide_type(values).reshape(-1, self.right[0].size)
+
+    def explain(self, observed: np.ndarray, sets: list[int] | None = None) -> Ranking:
+        chosen = list(range(len(self.right))) if sets is None else sets
+        everything = self.flat(self.right)
+        buffer = Buffer(observed, everything[chosen], self.right[chosen], self.layout, chosen, everything)
+        return explain(buffer, self.simulated)
+
+
+KNOWN = load_schema("golden_check")["$defs"]["cause"]["properties"]["cause"]["enum"]
+
+
+def causes(ranking: Ranking) -> list[str]:
+    found = [item.hypothesis.cause for item in ranking.stated]
+    assert set(found) <= set(KNOWN), "the schema lists every cause"
+    return found
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_fault_that_shows_is_named(name: str) -> None:
+    bench = Bench(name)
+    named = 0
+    for fault, values in FaultRunner(bench.session.program, bench.feeds, bench.tensor).runs():
+        if values is None:
+            continue
+        ranking = bench.explain(bench.flat(values))
+        differing = int((bench.flat(values) != bench.flat(bench.right)).sum())
+        # one or two values prove nothing
+        found = ranking.stated if differing > 2 else (*ranking.stated, *ranking.possible)
+        assert str(fault) in [item.hypothesis.message for item in found], (fault, differing)
+        assert all(item.explained == item.differing == differing and not item.broken for item in ranking.stated)
+        named += 1
+    assert named > 10
+
+
+def test_the_models_here_show_every_kind_of_fault() -> None:
+    assert set(FaultKind) <= set(KNOWN)
+    shown = defaultdict(list)
+    for name in MODELS:
+        bench = Bench(name)
+        for fault, values in FaultRunner(bench.session.program, bench.feeds, bench.tensor).runs():
+            if values is not None:
+                shown[fault.kind].append(name)
+    assert set(FaultKind) - set(shown) == {FaultKind.ONNX, FaultKind.C28}, "what the graph does is no fault; c28 equals it here"
+
+
+@pytest.mark.parametrize("name", ["vibration_w8", "picture"])
+def test_one_set_of_an_inner_tensor_is_enough(name: str) -> None:
+    program = session_for(name).program
+    tensor = program.layers[-2].output if name == "picture" else program.layers[3].output
+    bench = Bench(name, tensor)
+    count = 0
+    for fault, values in FaultRunner(program, bench.feeds, bench.tensor).runs():
+        if values is None or np.array_equal(values[2], bench.right[2]):
+            continue
+        ranking = bench.explain(bench.flat(values)[2:3], [2])
+        few = int((values[2] != bench.right[2]).sum()) < 4
+        found = ranking.stated or (ranking.possible if few else ())
+        assert str(fault) in [item.hypothesis.message for item in found], fault
+        count += 1
+    assert count > 3
+
+
+def test_the_right_input_stage_may_be_another_one() -> None:
+    bench = Bench("vibration_w8")
+    program = bench.session.program
+    runner = FaultRunner(program, bench.feeds, bench.tensor, variant=InputStage.MSPM0)
+    right, observed = bench.flat(runner.expected), bench.flat(bench.right)
+    buffer = Buffer(observed, right, runner.expected, "nchw", range(6), right)
+    ranking = explain(buffer, Simulated(program, bench.feeds, InputStage.MSPM0, bench.tensor))
+    assert FaultKind.ONNX in causes(ranking)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("inner", [False, True])
+def test_random_corruption_stays_unexplained(name: str, inner: bool) -> None:
+    program = session_for(name).program
+    bench = Bench(name, program.layers[0].output if inner else None)
+    generator = np.random.default_rng(5)
+    flat = bench.flat(bench.right)
+    held = program.tensors[bench.tensor]
+    for trial in range(12):
+        sets = [1] if trial % 3 == 0 else list(range(6))
+        observed = flat[sets].copy()
+        places = generator.choice(observed.size, generator.integers(1, observed.size + 1) if trial % 2 else 3, replace=False)
+        if trial % 4 < 2:
+            observed.flat[places] = generator.integers(int(held.lower), int(held.upper) + 1, len(places))
+        else:
+            observed.flat[places] += generator.choice([-1, 1], len(places))
+        if not np.array_equal(observed, flat[sets]):
+            assert causes(bench.explain(observed, sets)) == [], trial
+
+
+def inner_bench(layout: str = "nchw") -> Bench:
+    """The first layer of the pictures: 8 channels of 6x5."""
+    return Bench("picture", session_for("picture").program.layers[0].output, layout=layout)
+
+
+def signed_bench() -> Bench:
+    return Bench("picture")
+
+
+def test_layouts() -> None:
+    bench = inner_bench()
+    last = np.moveaxis(bench.right, 1, -1).reshape(6, -1).astype(np.int64)
+    assert causes(bench.explain(last)) == ["channels_last"]
+    assert causes(bench.explain(last[4:5], [4])) == ["channels_last"]
+    assert causes(inner_bench("nhwc").explain(bench.flat(bench.right))) == ["channels_first"]
+    swapped = np.swapaxes(bench.right, 2, 3).reshape(6, -1).astype(np.int64)
+    ranking = bench.explain(swapped)
+    assert causes(ranking) == ["axes_permuted"]
+    assert "NCWH" in ranking.stated[0].hypothesis.message
+
+
+@pytest.mark.parametrize("width", [2, 4, 8])
+def test_bytes_swapped_in_words(width: int) -> None:
+    bench = inner_bench()
+    swapped = bench.flat(bench.right).reshape(6, -1, width)[:, :, ::-1].reshape(6, -1)
+    ranking = bench.explain(swapped)
+    assert causes(ranking) == ["bytes_swapped"]
+    assert f"{8 * width}-bit" in ranking.stated[0].hypothesis.message
+
+
+def test_signs() -> None:
+    bench = signed_bench()
+    assert bench.right.dtype == np.int8
+    assert causes(bench.explain(bench.flat(bench.right) & 0xFF)) == ["read_as_uint8"]
+    unsigned = inner_bench()
+    assert unsigned.right.dtype == np.uint8
+    assert causes(unsigned.explain(unsigned.right.view(np.int8).reshape(6, -1).astype(np.int64))) == ["read_as_int8"]
+
+
+def test_words_of_16_bits() -> None:
+    for bench in (signed_bench(), inner_bench()):
+        count = bench.flat(bench.right).shape[1]
+        memory = bench.right.reshape(6, -1).astype("<i2").view(bench.right.dtype)[:, :count]
+        assert causes(bench.explain(memory.astype(np.int64))) == ["words_of_16_bits"]
+
+
+@pytest.mark.parametrize("places", [1, 3, -2, 40])
+def test_shifted_buffers(places: int) -> None:
+    bench = inner_bench()
+    moved = np.roll(bench.flat(bench.right), places, axis=1)
+    edge = moved[:, :places] if places > 0 else moved[:, places:]
+    edge[...] = 85
+    ranking = bench.explain(moved)
+    assert causes(ranking) == ["shifted_buffer"]
+    assert f"{abs(places)} places too {'late' if places > 0 else 'early'}" in ranking.stated[0].hypothesis.message
+
+
+def test_truncated_buffers() -> None:
+    bench = inner_bench()
+    flat = bench.flat(bench.right)
+    cut = flat[3:4].copy()
+    cut[:, 100:] = 0xA5
+    ranking = bench.explain(cut, [3])
+    assert causes(ranking) == ["truncated_buffer"]
+    assert "the rest is 165" in ranking.stated[0].hypothesis.message
+    left = flat[3:4].copy()
+    left[:, 100:] = flat[2, 100:]
+    ranking = bench.explain(left, [3])
+    assert causes(ranking) == ["truncated_buffer"]
+    assert "left from set 2" in ranking.stated[0].hypothesis.message
+
+
+def test_stale_buffers_and_wrong_sets() -> None:
+    bench = inner_bench()
+    flat = bench.flat(bench.right)
+    assert causes(bench.explain(np.zeros_like(flat))) == ["constant_buffer"]
+    assert causes(bench.explain(flat[1:2], [2])) == ["stale_previous_set"]
+    ranking = bench.explain(flat[4:5], [2])
+    assert causes(ranking) == ["wrong_set"]
+    assert ranking.stated[0].hypothesis.remedy == "give --set 4"
+    assert "stale_previous_set" in causes(bench.explain(np.concatenate([flat[:1], flat[:-1]])))
+    assert causes(bench.explain(np.repeat(flat[:1], 6, axis=0))) == ["stale_previous_set"]
+    assert causes(bench.explain(np.concatenate([flat[1:], flat[:1]]))) == ["wrong_set"]
+
+
+def test_floats_printed_with_few_decimals() -> None:
+    generator = np.random.default_rng(2)
+    right = generator.normal(0, 1, (1, 12)).astype(np.float32)
+    seen = np.array([[np.float32(f"{value:f}") for value in right[0]]])
+    ranking = explain(Buffer(seen, right, right, "nchw", [0], right), None)
+    assert causes(ranking) == ["printed_decimals"]
+    assert "with 6 decimals" in ranking.stated[0].hypothesis.message
+
+
+def test_a_cause_beside_other_corruption_is_still_named() -> None:
+    bench = inner_bench()
+    program = bench.session.program
+    faults = {str(fault): values for fault, values in FaultRunner(program, bench.feeds, bench.tensor).runs()}
+    name = f"in '{program.layers[0].name}' the bias is missing"
+    observed = bench.flat(faults[name]).copy()
+    wrong = np.flatnonzero(observed.ravel() != bench.flat(bench.right).ravel())
+    observed.flat[wrong[:5]] = 99
+    ranking = bench.explain(observed)
+    assert [item.hypothesis.message for item in ranking.stated] == [name]
+    assert ranking.stated[0].explained >= len(wrong) - 5
+
+
+def test_many_sets_are_screened_and_then_simulated_all() -> None:
+    session = session_for("vibration_w4")
+    program = session.program
+    feeds = generate_inputs(program, 75, seed=1)
+    right = session.trace(feeds, ["output"])["output"]
+    fault = Fault(FaultKind.ROUND_HALF_UP, program.layers[0].name)
+    seen = run_with_fault(program, feeds, fault, "output")
+    flat = right.reshape(75, -1).astype(np.int64)
+    observed = seen.reshape(75, -1).astype(np.int64)
+    simulated = Simulated(program, feeds, InputStage.ONNX, "output")
+    ranking = explain(Buffer(observed, flat, right, "nchw", range(75), flat), simulated)
+    assert [item.hypothesis.message for item in ranking.stated] == [str(fault)]
+    observed[60, 2] += 1
+    again = explain(Buffer(observed, flat, right, "nchw", range(75), flat), simulated)
+    assert [item.hypothesis.message for item in again.stated] == [str(fault)]
+    assert again.stated[0].explained < again.stated[0].differing or flat[60, 2] == observed[60, 2]
+
+
+def test_weak_evidence_is_listed_and_not_stated() -> None:
+    right = np.array([[10, 20, 30, 40]])
+    seen = np.array([[10, 21, 30, 40]])
+    found = rank(
+        [Hypothesis(f"cause {place}", "", "", right + np.eye(4, dtype=int)[place : place + 1]) for place in range(4)],
+        seen,
+        right,
+    )
+    assert found.stated == ()
+    assert [item.hypothesis.cause for item in found.possible] == ["cause 1"]
+    assert found.tried == 4
+
+
+def test_what_breaks_right_values_is_no_cause() -> None:
+    right, seen = np.arange(40)[None], np.arange(40)[None] + (np.arange(40) < 20)
+    broken = Hypothesis("too much", "", "", right + (np.arange(40) < 21))
+    assert judge(broken, seen, right).broken == 1
+    assert rank([broken], seen, right).stated == ()
+    assert rank([Hypothesis("just that", "", "", seen)], seen, right).stated[0].explained == 20
+
+
+@pytest.mark.exports
+@pytest.mark.parametrize("model", ["CNN_TS_GEN_BASE_1K_NPU__qat_w8a8_oi__ts17", "AE_CNN_TS_GEN_BASE_2K_NPU__ptq_w4a8_of__ts17"])
+def test_faults_in_real_exports_are_named(model: str) -> None:
+    from npusim import InferenceSession
+    from support import load_export
+
+    export = load_export(model)
+    session = InferenceSession(export.model)
+    program = session.program
+    feeds = {program.inputs[0]: export.inputs()[:4]}
+    target = program.resolve(program.outputs[0])
+    right = session.trace(feeds, [target])[target]
+    flat = wide_type(right).reshape(4, -1)
+    simulated = Simulated(program, feeds, InputStage.ONNX, target)
+    shown = [(fault, values) for fault, values in FaultRunner(program, feeds, target).runs() if values is not None]
+    assert len(shown) > 10
+    for fault, values in shown[::4]:
+        if int((values != right).sum()) >= 4:
+            ranking = explain(Buffer(wide_type(values).reshape(4, -1), flat, right, "nchw", range(4), flat), simulated)
+            assert str(fault) in [item.hypothesis.message for item in ranking.stated], fault

@@ -1,0 +1,339 @@
+"""Recognition goes by structure and values: dialects give one normal form, what is almost a layer stays as the graph says."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from npusim import InferenceSession
+from npusim.program import Batching, Clip, LayerKind
+from npusim.verification import verify
+from support.builders import DIALECTS, GraphBuilder
+from support.runtime_check import compare_with_runtime
+
+GENERATOR = np.random.default_rng(20)
+WEIGHTS = GENERATOR.integers(-127, 128, (8, 4, 3, 1))
+BIAS = GENERATOR.integers(-3000, 3000, 8)
+SHIFT = np.array([7, 8, 9, 8, 7, 9, 8, 8])
+FC_WEIGHTS = GENERATOR.integers(-127, 128, (8, 4))
+
+
+def network(dialect: str, *, bits: int = 8) -> bytes:
+    graph = GraphBuilder((1, 4, 16, 1), dialect)
+    limit = 2 ** (bits - 1) - 1
+    weights = np.clip(WEIGHTS, -limit, limit)
+    scale = np.ones(8) if bits == 8 else np.array([129, 200, 255, 128, 131, 180, 250, 128])
+    shift = SHIFT if bits == 8 else SHIFT + 5
+    codes = graph.input_stage([0.25, -0.5, 0, 1], [2000, -1500, 4095, 777], [6, 6, 7, 5])
+    hidden = graph.convolution(codes, weights, BIAS, scale, shift, (0, 255), pads=[1, 0, 1, 0])
+    pooled = graph.node("MaxPool", hidden, kernel_shape=[3, 1], strides=[2, 1], pads=[1, 0, 1, 0])
+    mean = graph.global_average(pooled, 4, 1 if bits == 8 else 255, 3 if bits == 8 else 11, (0, 255))
+    result = graph.fully_connected(mean, FC_WEIGHTS.clip(-limit, limit), BIAS[:4], scale[:4], shift[:4] + 1, (-128, 127))
+    return graph.model(result)
+
+
+def test_every_dialect_gives_the_same_program() -> None:
+    for bits in (8, 4):
+        programs = {dialect: InferenceSession(network(dialect, bits=bits)).program for dialect in DIALECTS}
+        first = programs["ts17"]
+        assert [layer.kind for layer in first.layers] == ["GCONV", "MAXPOOL", "AVGPOOL", "FC"]
+        assert not first.host_operations
+        assert first.layers[0].weight_bits == bits
+        for dialect, program in programs.items():
+            assert [layer.kind for layer in program.layers] == [layer.kind for layer in first.layers], dialect
+            assert not program.host_operations, dialect
+            for ours, wanted in zip(program.layers, first.layers, strict=True):
+                assert ours.weight_bits == wanted.weight_bits
+                assert ours.window == wanted.window
+                assert (ours.weights is None) == (wanted.weights is None)
+                if ours.weights is not None and wanted.weights is not None:
+                    np.testing.assert_array_equal(ours.weights, wanted.weights)
+                if ours.requantization is not None and wanted.requantization is not None:
+                    for part in ("bias", "scale", "shift"):
+                        np.testing.assert_array_equal(
+                            getattr(ours.requantization, part),
+                            getattr(wanted.requantization, part),
+                            err_msg=f"{dialect} {part}",
+                        )
+                    assert ours.requantization.clip == wanted.requantization.clip
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_every_tensor_of_every_dialect_equals_onnxruntime(dialect: str, bits: int) -> None:
+    compare_with_runtime(network(dialect, bits=bits), {"input": GENERATOR.normal(0, 1, (9, 4, 16, 1)).astype(np.float32)})
+
+
+def convolution_graph(**changes: object) -> tuple[GraphBuilder, str]:
+    """Conv, Add, Mul, Mul, Floor, Clip on codes, with one thing changed."""
+    graph = GraphBuilder((1, 4, 16, 1), "dyn18v")
+    codes = graph.input_stage([0] * 4, [1000] * 4, [5] * 4)
+    weights = WEIGHTS.astype(np.float64) + (0.5 if changes.get("fractional_weight") else 0)
+    if changes.get("wide_weight"):
+        weights = weights * 100
+    current = graph.node("Conv", codes, graph.constant(weights), kernel_shape=[3, 1], pads=[1, 0, 1, 0])
+    taps = [current]
+    bias = BIAS + (0.5 if changes.get("fractional_bias") else 0)
+    current = graph.binary("Add", current, bias.reshape(1, 8, 1, 1))
+    taps.append(current)
+    if changes.get("spatial_bias"):
+        current = graph.binary("Add", current, np.arange(16).reshape(1, 1, 16, 1))
+    current = graph.binary("Mul", current, np.full((1, 8, 1, 1), changes.get("scale", 1.0)))
+    taps.append(current)
+    current = graph.binary("Mul", current, np.full((1, 8, 1, 1), 2.0 ** -int(changes.get("shift", 8))))  # type: ignore[call-overload]
+    taps.append(current)
+    current = graph.node(str(changes.get("rounding", "Floor")), current)
+    taps.append(current)
+    if not changes.get("no_clip"):
+        current = graph.clip(current, *changes.get("clip", (0, 255)))  # type: ignore[misc]
+    return graph, current if "extra" not in changes else taps[int(changes["extra"])] + "|" + current  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"fractional_weight": True}, "weights are not integers"),
+        ({"wide_weight": True}, "far beyond 8 bits"),
+        ({"fractional_bias": True}, "bias is not an integer"),
+        ({"spatial_bias": True}, "another axis than the channels"),
+        ({"scale": 0.1}, "not an integer of at most 12 bits"),
+        ({"scale": 1 / 3}, "not an integer of at most 12 bits"),
+        ({"shift": 40}, "from 2^-31 on"),
+        ({"rounding": "Round"}, "no saturation"),
+        ({"rounding": "Ceil"}, "no saturation"),
+        ({"no_clip": True}, "is an output of the model"),
+        ({"clip": (0, 6.5)}, "no saturation"),
+        ({"extra": 0}, "is an output of the model"),
+        ({"extra": 1}, "is an output of the model"),
+        ({"extra": 2}, "is an output of the model"),
+        ({"extra": 3}, "is an output of the model"),
+        ({"extra": 4}, "is an output of the model"),
+    ],
+)
+def test_what_is_almost_a_layer_runs_as_the_graph_says(change: dict[str, object], reason: str) -> None:
+    graph, names = convolution_graph(**change)
+    model = graph.model(*names.split("|"))
+    program = InferenceSession(model).program
+    assert not program.layers
+    (convolution,) = [step for step in program.host_operations if step.operator == "Conv"]
+    assert reason in convolution.reason
+    compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (5, 4, 16, 1)).astype(np.float32)})
+
+
+@pytest.mark.parametrize("position", range(5))
+def test_an_extra_reader_of_an_inner_tensor_leaves_the_chain_on_the_host(position: int) -> None:
+    graph, names = convolution_graph(extra=position)
+    inner, result = names.split("|")
+    model = graph.model(graph.node("Concat", graph.node("Abs", inner), result, axis=1))
+    program = InferenceSession(model).program
+    assert not program.layers
+    compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (5, 4, 16, 1)).astype(np.float32)})
+
+
+def test_an_extra_reader_of_the_codes_keeps_the_layer() -> None:
+    graph, codes = convolution_graph()
+    model = graph.model(graph.node("Concat", graph.node("Abs", codes), codes, axis=1))
+    program = InferenceSession(model).program
+    assert [layer.kind for layer in program.layers] == [LayerKind.GCONV]
+    compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (5, 4, 16, 1)).astype(np.float32)})
+
+
+def test_a_reader_before_the_relu_ends_the_layer_at_the_nine_bit_clip() -> None:
+    graph, wide = convolution_graph(clip=(-255, 255))
+    codes = graph.clip(graph.node("Relu", wide), 0, 255)
+    model = graph.model(graph.clip(graph.node("Add", wide, codes), 0, 255))
+    program = InferenceSession(model).program
+    assert [(layer.kind, layer.requantization and layer.requantization.clip) for layer in program.layers] == [
+        (LayerKind.GCONV, Clip(-255, 255)),
+        (LayerKind.ADD, Clip(0, 255)),
+    ]
+    assert program.tensors[wide].stored == np.int32
+    assert program.tensors[codes].stored == np.uint8
+    compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (5, 4, 16, 1)).astype(np.float32)})
+
+
+def test_relu6_on_codes_is_part_of_the_clip() -> None:
+    graph, codes = convolution_graph()
+    model = graph.model(graph.clip(codes, 0, 6))
+    (layer,) = InferenceSession(model).program.layers
+    assert layer.requantization is not None
+    assert layer.requantization.clip == Clip(0, 6)
+    compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (5, 4, 16, 1)).astype(np.float32)})
+
+
+def pointwise_residual(dialect: str, *, offset: int = 0) -> bytes:
+    graph = GraphBuilder((1, 4, 16, 1), dialect)
+    codes = graph.input_stage([0] * 4, [1000] * 4, [5] * 4)
+    hidden = graph.convolution(codes, WEIGHTS, BIAS, np.ones(8), SHIFT, (0, 255), pads=[1, 0, 1, 0])
+    weights = np.random.default_rng(3).integers(-127, 128, (8, 8, 1, 1))
+    branch = graph.convolution(hidden, weights, BIAS, np.ones(8), SHIFT + 1, (-255, 255))
+    summed = graph.node("Add", branch, hidden)
+    if offset:
+        summed = graph.requantize(summed, (1, 1, 1, 1), [offset], [1], [0], (0, 255))
+        return graph.model(summed)
+    return graph.model(graph.clip(graph.node("Relu", summed), 0, 255))
+
+
+def test_a_pointwise_convolution_with_a_plain_residual_is_one_layer() -> None:
+    for dialect in DIALECTS:
+        model = pointwise_residual(dialect)
+        first, second = InferenceSession(model).program.layers
+        assert (first.kind, second.kind) == (LayerKind.GCONV, LayerKind.PWCONVRES)
+        assert second.inputs[1] == first.output
+        assert second.inner_clip == Clip(-255, 255)
+        assert second.requantization is not None
+        assert second.requantization.clip == Clip(0, 255)
+        compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (5, 4, 16, 1)).astype(np.float32)})
+
+
+def test_a_residual_with_its_own_offset_stays_a_layer_of_its_own() -> None:
+    model = pointwise_residual("ts17", offset=128)
+    assert [layer.kind for layer in InferenceSession(model).program.layers] == ["GCONV", "PWCONV", "ADD"]
+    compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (5, 4, 16, 1)).astype(np.float32)})
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "kernel", "group", "kind"),
+    [
+        (1, 4, (5, 1), 1, "FCONV"),
+        (1, 4, (3, 3), 1, "FCONV"),
+        (1, 4, (1, 1), 1, "PWCONV"),
+        (4, 4, (1, 1), 1, "PWCONV"),
+        (4, 8, (3, 1), 1, "GCONV"),
+        (3, 8, (3, 3), 1, "GCONV"),
+        (4, 4, (3, 1), 4, "DWCONV"),
+        (4, 8, (3, 3), 4, "DWCONV"),
+        (4, 4, (1, 1), 4, "DWCONV"),
+        (4, 8, (3, 3), 2, "GCONV"),
+    ],
+)
+def test_kinds_of_convolutions(channels: int, outputs: int, kernel: tuple[int, int], group: int, kind: str) -> None:
+    graph = GraphBuilder((1, channels, 9, 5))
+    codes = graph.input_stage([0] * channels, [1000] * channels, [5] * channels)
+    weights = GENERATOR.integers(-127, 128, (outputs, channels // group, *kernel))
+    result = graph.convolution(codes, weights, np.arange(outputs), np.ones(outputs), np.full(outputs, 7), (0, 255), group=group)
+    model = graph.model(result)
+    assert [layer.kind for layer in InferenceSession(model).program.layers] == [kind]
+    compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (4, channels, 9, 5)).astype(np.float32)})
+
+
+@pytest.mark.parametrize("group", [1, 2, 4])
+def test_integer_transposed_convolutions_are_layers(group: int) -> None:
+    graph = GraphBuilder((1, 4, 9, 1))
+    codes = graph.input_stage([0] * 4, [1000] * 4, [5] * 4)
+    weights = GENERATOR.integers(-127, 128, (4, 8 // group, 4, 1))
+    result = graph.convolution(
+        codes, weights, np.arange(8), np.ones(8), np.full(8, 7), (0, 255), transposed=True, group=group,
+        strides=[2, 1], pads=[1, 0, 0, 0], output_padding=[1, 0],
+    )  # fmt: skip
+    model = graph.model(result)
+    assert [layer.kind for layer in InferenceSession(model).program.layers] == ["TCONV"]
+    compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (4, 4, 9, 1)).astype(np.float32)})
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axes", [[2, 3], [-1, -2], [2], [3]])
+def test_forms_of_average_pooling(keepdims: int, axes: list[int]) -> None:
+    graph = GraphBuilder((1, 4, 6, 5))
+    codes = graph.input_stage([0] * 4, [1000] * 4, [5] * 4)
+    summed = graph.node("ReduceSum", codes, graph.constant(axes, np.int64), keepdims=keepdims)
+    model = graph.model(graph.requantize(summed, (1, 1), [8], [1], [4], (-128, 127)))
+    program = InferenceSession(model).program
+    assert [layer.kind for layer in program.layers] == ["AVGPOOL"]
+    compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (4, 4, 6, 5)).astype(np.float32)})
+
+
+def test_average_pools_with_padding_and_stride() -> None:
+    graph = GraphBuilder((1, 4, 9, 7))
+    codes = graph.input_stage([0] * 4, [1000] * 4, [5] * 4)
+    pooled = graph.average_pool(codes, [3, 2], [2, 1], [1, 0, 1, 1], 6, 1, 2, (0, 255))
+    model = graph.model(pooled)
+    assert [layer.kind for layer in InferenceSession(model).program.layers] == ["AVGPOOL"]
+    compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (4, 4, 9, 7)).astype(np.float32)})
+
+
+def test_an_average_that_is_not_multiplied_back_stays_float() -> None:
+    graph = GraphBuilder((1, 4, 9, 7))
+    codes = graph.input_stage([0] * 4, [1000] * 4, [5] * 4)
+    model = graph.model(graph.node("AveragePool", codes, kernel_shape=[3, 3]))
+    program = InferenceSession(model).program
+    assert not program.layers
+    assert "fractions flow on" in program.host_operations[0].reason
+    compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (4, 4, 9, 7)).astype(np.float32)})
+
+
+def test_float_islands_do_not_become_layers() -> None:
+    graph = GraphBuilder((1, 4, 16, 1), "dyn18v")
+    codes = graph.input_stage([0] * 4, [1000] * 4, [5] * 4)
+    weights = graph.constant(np.random.default_rng(5).normal(0, 1, (8, 4, 3, 1)))
+    island = graph.node("Relu", graph.node("Conv", codes, weights, kernel_shape=[3, 1]))
+    again = graph.clip(
+        graph.node("Floor", graph.scale(graph.binary("Add", island, [[[[0.25]]]]), [[[[128]]]], [[[[1]]]])), 0, 255
+    )
+    second = graph.convolution(
+        again, np.random.default_rng(6).integers(-127, 128, (4, 8, 3, 1)), BIAS[:4], np.ones(4), SHIFT[:4], (0, 255)
+    )
+    model = graph.model(second)
+    program = InferenceSession(model).program
+    assert [layer.kind for layer in program.layers] == ["GCONV"]
+    assert len(program.quantize_stages) == 2
+    assert [step.operator for step in program.host_operations] == ["Conv", "Relu"]
+    result = verify(InferenceSession(model), {"input": GENERATOR.normal(0, 1, (5, 4, 16, 1)).astype(np.float32)})
+    assert result
+    assert [step.comparison for step in result.steps] == [
+        "exact", "bounded", "exact_given_inputs", "exact_given_inputs", "exact_given_inputs",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("build", "batching"),
+    [
+        (lambda g, t: g.node("Reshape", t, g.constant([1, 64], np.int64)), Batching.STACKED),
+        (lambda g, t: g.node("Reshape", t, g.constant([1, -1], np.int64)), Batching.STACKED),
+        (lambda g, t: g.node("Reshape", t, g.constant([-1, 64], np.int64)), Batching.STACKED),
+        (lambda g, t: g.node("Flatten", t, axis=1), Batching.STACKED),
+        (lambda g, t: g.node("Flatten", t, axis=0), Batching.STACKED),
+        (lambda g, t: g.node("Flatten", t, axis=2), Batching.SINGLE),
+        (lambda g, t: g.node("Reshape", t, g.constant([4, 16], np.int64)), Batching.SINGLE),
+        (lambda g, t: g.node("Squeeze", t), Batching.SINGLE),
+        (lambda g, t: g.node("Transpose", t, perm=[0, 2, 1, 3]), Batching.STACKED),
+        (lambda g, t: g.node("Transpose", t, perm=[2, 1, 0, 3]), Batching.SINGLE),
+        (lambda g, t: g.node("ReduceSum", t, keepdims=0), Batching.SINGLE),
+        (lambda g, t: g.node("Softmax", t, axis=0), Batching.SINGLE),
+        (lambda g, t: g.node("Softmax", t, axis=-1), Batching.STACKED),
+        (lambda g, t: g.node("Concat", t, t, axis=0), Batching.SINGLE),
+        (lambda g, t: g.node("Resize", t, "", "", g.constant([1, 4, 32, 1], np.int64)), Batching.STACKED),
+        (lambda g, t: g.node("Expand", t, g.constant([1, 4, 16, 3], np.int64)), Batching.STACKED),
+        (lambda g, t: g.node("Expand", t, g.constant([2, 4, 16, 3], np.int64)), Batching.SINGLE),
+        (lambda g, t: g.node("Pad", t, g.constant([0, 0, 1, 0, 0, 0, 2, 0], np.int64)), Batching.STACKED),
+        (lambda g, t: g.node("Add", t, g.constant(np.ones((3, 1, 16, 1)))), Batching.SINGLE),
+    ],
+)
+def test_many_samples_equal_single_ones(build: object, batching: Batching) -> None:
+    graph = GraphBuilder((1, 4, 16, 1))
+    codes = graph.input_stage([0] * 4, [1000] * 4, [5] * 4)
+    model = graph.model(build(graph, codes))  # type: ignore[operator]
+    session = InferenceSession(model)
+    assert session.program.batching is batching
+    x = GENERATOR.normal(0, 1, (5, 4, 16, 1)).astype(np.float32)
+    together = session.run(None, {"input": x})[0]
+    single = [session.run(None, {"input": x[i : i + 1]})[0] for i in range(5)]
+    np.testing.assert_array_equal(together, np.concatenate(single) if single[0].ndim else np.stack(single))
+    runtime = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    for i in range(5):
+        np.testing.assert_allclose(single[i], runtime.run(None, {"input": x[i : i + 1]})[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "pads"), [(2, 1, 2, [0, 0]), (7, 2, 2, [0, 0]), (7, 3, 2, [1, 1]), (5, 2, 3, [0, 1])]
+)
+def test_max_pools_that_round_up(size: int, kernel: int, stride: int, pads: list[int]) -> None:
+    graph = GraphBuilder((1, 4, size, 1))
+    codes = graph.input_stage([0] * 4, [1000] * 4, [5] * 4)
+    pooled = graph.node(
+        "MaxPool", codes, kernel_shape=[kernel, 1], strides=[stride, 1], pads=[pads[0], 0, pads[1], 0], ceil_mode=1
+    )
+    model = graph.model(graph.node("Flatten", pooled, axis=1))
+    assert [layer.kind for layer in InferenceSession(model).program.layers] == ["MAXPOOL"]
+    compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (4, 4, size, 1)).astype(np.float32)})
