@@ -17,7 +17,7 @@ import numpy as np
 from npusim.bounds.host_intervals import host_intervals, permutes_elements, stage_interval
 from npusim.bounds.interval import Interval, declared_interval
 from npusim.engine.reference import accumulate, maximum_of_windows
-from npusim.program import HostOperation, IntegerArray, IntegerLayer, LayerKind, Program, QuantizeStage, Requantization
+from npusim.program import HostOperation, IntegerArray, IntegerLayer, LayerKind, Program, QuantizeStage, ShiftFloor
 
 __all__ = [
     "Interval",
@@ -140,7 +140,7 @@ def _maxima(layer: IntegerLayer, codes: Interval) -> Interval:
 
 
 def layer_bounds(
-    layer: IntegerLayer, requantization: Requantization, inputs: tuple[Interval, ...], *, attained: bool = False
+    layer: IntegerLayer, requantization: ShiftFloor, inputs: tuple[Interval, ...], *, attained: bool = False
 ) -> LayerBounds:
     """The intervals inside a layer whose inputs lie in a box.
 
@@ -198,7 +198,7 @@ def including_zero(inputs: tuple[Interval, ...]) -> tuple[Interval, ...]:
     return tuple(Interval(np.minimum(part.lower, 0), np.maximum(part.upper, 0)) for part in inputs)
 
 
-def _saturate(floored: Interval, layer: IntegerLayer, requantization: Requantization, codes: tuple[Interval, ...]) -> Interval:
+def _saturate(floored: Interval, layer: IntegerLayer, requantization: ShiftFloor, codes: tuple[Interval, ...]) -> Interval:
     clip = requantization.clip
     if layer.kind is not LayerKind.PWCONVRES or layer.inner_clip is None:
         return Interval(np.clip(floored.lower, clip.lower, clip.upper), np.clip(floored.upper, clip.lower, clip.upper))

@@ -12,7 +12,7 @@ from npusim.bounds.interval import Interval
 from npusim.bounds.requantization import Decision, Disagreement, decide, float_path
 from npusim.bounds.verdicts import Judgement, proven, unknown, violated
 from npusim.kernels.requantize import requantize
-from npusim.program import IntegerArray, IntegerLayer, Program, Requantization
+from npusim.program import IntegerArray, IntegerLayer, Program, ShiftFloor
 
 __all__ = ["DIGIT_LIMITS", "INT32_LIMITS", "judge_digits", "judge_onnxruntime", "judge_optimized", "judge_soft_library"]
 
@@ -170,7 +170,7 @@ def _evidence(place: Disagreement) -> Mapping[str, int]:
     return {**known, "onnxruntime": int(place.float_code)} if np.isfinite(place.float_code) else known
 
 
-def _code(layer: IntegerLayer, part: Requantization, channel: int, scaled: int) -> int:
+def _code(layer: IntegerLayer, part: ShiftFloor, channel: int, scaled: int) -> int:
     """The code that a product becomes, whether it is the true one or has wrapped around."""
     clip = part.clip if layer.inner_clip is None else layer.inner_clip
     nothing, one = np.zeros((), np.int64), np.ones((), np.int64)

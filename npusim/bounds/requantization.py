@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.kernels.requantize import requantize
-from npusim.program import IntegerArray, IntegerLayer, Requantization, Tap, TapSource
+from npusim.program import IntegerArray, IntegerLayer, ShiftFloor, Tap, TapSource
 
 __all__ = [
     "MAXIMUM_EVALUATIONS",
@@ -67,7 +67,7 @@ class FloatPath:
 
     operations: tuple[FloatOperation, ...]
     dtype: np.dtype[np.floating[Any]]
-    requantization: Requantization
+    requantization: ShiftFloor
 
     def float_codes(self, accumulator: IntegerArray) -> npt.NDArray[Any]:
         """The codes as the graph computes them, operation by operation; `accumulator` is int64 [channels, n]."""

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from npusim.bounds import LayerBounds
-from npusim.layer import IntegerArray, Requantization
+from npusim.program import IntegerArray, ShiftFloor
 
 __all__ = ["FLOAT32_LIMIT", "FLOAT64_LIMIT", "Carrier", "CarrierChoice", "choose_carrier", "reduced_scale"]
 
@@ -86,13 +86,13 @@ def choose_carrier(bounds: LayerBounds) -> CarrierChoice:
     return CarrierChoice(Carrier.INTEGER, folded, 2**63)
 
 
-def reduced_scale(requantization: Requantization) -> tuple[IntegerArray, IntegerArray]:
+def reduced_scale(requantization: ShiftFloor) -> tuple[IntegerArray, IntegerArray]:
     """Scale and shift of each channel without common factors of two: the same multiplier in the fewest bits.
 
     Examples
     --------
-    >>> from npusim.layer import Clip
-    >>> half = Requantization(np.zeros(1, np.int64), np.array([128]), np.array([8]), Clip(0, 255))
+    >>> from npusim.program import Clip
+    >>> half = ShiftFloor(np.zeros(1, np.int64), np.array([128]), np.array([8]), clip=Clip(0, 255))
     >>> reduced_scale(half)
     (array([1]), array([1]))
     """

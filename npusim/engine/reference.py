@@ -26,7 +26,7 @@ from npusim.program import (
     LayerKind,
     Program,
     QuantizeStage,
-    Requantization,
+    ShiftFloor,
     Step,
     Tap,
     TapSource,
@@ -215,7 +215,7 @@ def maximum_of_windows(layer: IntegerLayer, codes: IntegerArray) -> IntegerArray
     )
 
 
-def _requantized(layer: IntegerLayer, requantization: Requantization, accumulator: IntegerArray) -> IntegerArray:
+def _requantized(layer: IntegerLayer, requantization: ShiftFloor, accumulator: IntegerArray) -> IntegerArray:
     clip = requantization.clip if layer.inner_clip is None else layer.inner_clip
     return requantize(
         accumulator,

@@ -19,7 +19,7 @@ from npusim.bounds.channels import digits_of
 from npusim.engine.reference import accumulate, maximum_of_windows
 from npusim.graph import Array
 from npusim.kernels.requantize import shift_right_floor
-from npusim.program import Clip, IntegerArray, IntegerLayer, LayerKind, Requantization
+from npusim.program import Clip, IntegerArray, IntegerLayer, LayerKind, ShiftFloor
 
 __all__ = ["INNER_CLIP", "Fault", "FaultKind", "faults_of_layer", "faulty_codes", "wrapped"]
 
@@ -163,7 +163,7 @@ def wrapped(values: IntegerArray, bits: int) -> IntegerArray:
 
 def _finish(
     layer: IntegerLayer,
-    requantization: Requantization,
+    requantization: ShiftFloor,
     accumulator: IntegerArray,
     residual: IntegerArray | None,
     kind: FaultKind,

@@ -1,7 +1,7 @@
 """Reading a requantization: everything between an accumulator and the codes it becomes.
 
 ``Add`` (bias), ``Mul`` (scale, power of two, or their product), ``Floor`` and any saturations, in any of the exporters'
-spellings, become one :class:`~npusim.program.Requantization`; each tensor on the way becomes a
+spellings, become one :class:`~npusim.program.ShiftFloor`; each tensor on the way becomes a
 :class:`~npusim.program.Tap`.
 """
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from npusim.graph import Node
 from npusim.lowering.scale import decompose_multipliers
 from npusim.lowering.view import NotALayer, View, is_integral, per_channel, read_addend, read_clip, read_factor
-from npusim.program import Clip, IntegerArray, Requantization, Tap, TapSource
+from npusim.program import Clip, IntegerArray, ShiftFloor, Tap, TapSource
 
 __all__ = ["Chain", "merge_clips", "node_label", "read_chain", "read_clips"]
 
@@ -39,7 +39,7 @@ class Chain:
         The nodes read, the accumulator's own excluded.
     """
 
-    requantization: Requantization
+    requantization: ShiftFloor
     taps: tuple[Tap, ...]
     output: str
     nodes: tuple[Node, ...]
@@ -111,7 +111,7 @@ def read_chain(
     scale, shift = reading.scale_and_shift()
     if reading.multipliers and not reading.floored and shift.any():
         raise reading.fail("its result is not floored after the multiplication")
-    requantization = Requantization(reading.bias.astype(np.int64), scale, shift, reading.clip)
+    requantization = ShiftFloor(reading.bias.astype(np.int64), scale, shift, clip=reading.clip)
     return Chain(requantization, tuple(taps), tensor, tuple(reading.nodes))
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from npusim.layer import Clip
+from npusim.program import Clip
 from npusim.quantization.float_network import FloatArray
 
 __all__ = ["ChannelValues", "Tail", "choose_scale", "choose_shared_scale", "coding_error", "full_scale", "sample_channels"]

@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 
 from npusim.graph import Array, Attribute, Node
-from npusim.layer import Clip, IntegerArray, Requantization, Window
 from npusim.onnx_writer import write_model
+from npusim.program import Clip, IntegerArray, ShiftFloor, Window
 from npusim.quantization.integer_network import (
     Dequantize,
     InputStage,
@@ -212,7 +212,7 @@ def _pool(graph: _Graph, name: str, layer: QuantizedLayer) -> str:
     return graph.node("Round", f"{name}/Round", (tensor,))
 
 
-def _requantize(graph: _Graph, name: str, layer: QuantizedLayer, tensor: str, found: Requantization, output: str) -> str:
+def _requantize(graph: _Graph, name: str, layer: QuantizedLayer, tensor: str, found: ShiftFloor, output: str) -> str:
     """``Add, Mul, Mul, Floor, Clip``; the Add is left out where the accumulating node has added the bias."""
     column = _column(layer.rank)
     if layer.kind is not QuantizedKind.LINEAR:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.graph import Array, Node
-from npusim.layer import Window
+from npusim.program import Window
 from npusim.quantization.concern import Concern
 
 __all__ = ["WEIGHTED", "Activation", "FloatArray", "FloatKind", "FloatLayer", "FloatNetwork"]

@@ -10,9 +10,9 @@ import numpy as np
 
 from npusim.errors import ModelError, UnsupportedError
 from npusim.graph import Array, Graph, Node
-from npusim.layer import Window
 from npusim.lowering.chain import node_label
 from npusim.lowering.view import View
+from npusim.program import Window
 from npusim.quantization.affine import Affine, read_activation, read_affine
 from npusim.quantization.concern import Concern
 from npusim.quantization.float_graph import fold_float_graph

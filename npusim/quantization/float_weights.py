@@ -8,8 +8,8 @@ import numpy as np
 
 from npusim.graph import Array, Node
 from npusim.kernels.geometry import resolve_pads
-from npusim.layer import Window
 from npusim.lowering.view import View, per_channel
+from npusim.program import Window
 from npusim.quantization.float_network import FloatArray, FloatKind
 from npusim.quantization.refusal import Refusal
 

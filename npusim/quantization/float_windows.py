@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from npusim.graph import Node
 from npusim.kernels.geometry import resolve_pads
-from npusim.layer import Window
 from npusim.lowering.view import View
+from npusim.program import Window
 from npusim.quantization.refusal import Refusal
 
 __all__ = ["read_average_pool", "read_max_pool"]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.graph import Array, Node
-from npusim.layer import Clip, IntegerArray, Requantization, Window
+from npusim.program import Clip, IntegerArray, ShiftFloor, Window
 
 __all__ = [
     "Dequantize",
@@ -125,7 +125,7 @@ class QuantizedLayer:
     rank: int
     weights: IntegerArray | None
     weight_bits: int
-    requantization: Requantization | None
+    requantization: ShiftFloor | None
     window: Window | None = None
     group: int = 1
     residual: Residual | None = None

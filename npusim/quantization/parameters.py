@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from npusim.layer import Clip, IntegerArray
+from npusim.program import Clip, IntegerArray
 
 __all__ = [
     "EXACT_FLOAT32",

@@ -13,7 +13,7 @@ import numpy as np
 
 from npusim.engine.runner import Progress
 from npusim.graph import Node
-from npusim.layer import Clip, Window
+from npusim.program import Clip, Window
 from npusim.quantization.activation_scales import choose_shared_scale, sample_channels
 from npusim.quantization.concern import Concern, bias_saturated, coarse_input, silent_channels
 from npusim.quantization.equalize import stretch_of

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from npusim.layer import Clip, IntegerArray, Requantization
+from npusim.program import Clip, IntegerArray, ShiftFloor
 from npusim.quantization.activation_scales import choose_scale, coding_error, sample_channels
 from npusim.quantization.columns import accumulate, from_matrix, to_matrix
 from npusim.quantization.covariance import Covariance, hold_mean, least_squares, measure
@@ -98,7 +98,7 @@ class Solution:
     """
 
     weights: IntegerArray
-    requantization: Requantization
+    requantization: ShiftFloor
     weight_step: FloatArray
     output_scale: FloatArray
     codes: FloatArray
@@ -119,7 +119,7 @@ def solve(task: Task) -> Solution:
     bias, fits = fit_bias(
         real_bias(found, integers, best.step).reshape(-1), best.scale.reshape(-1), best.shift.reshape(-1), bits
     )
-    requantization = Requantization(bias, best.scale.reshape(-1), best.shift.reshape(-1), task.clip)
+    requantization = ShiftFloor(bias, best.scale.reshape(-1), best.shift.reshape(-1), clip=task.clip)
     sums = accumulate(layer, task.codes, integers)
     requantization = _centred(task, requantization, sums, output_scale, best)
     onnx_weights = from_matrix(layer, integers).astype(np.int64)
@@ -127,7 +127,7 @@ def solve(task: Task) -> Solution:
     return Solution(onnx_weights, requantization, best.step.reshape(-1), output_scale, codes, fits)
 
 
-def requantize_codes(sums: FloatArray, found: Requantization) -> FloatArray:
+def requantize_codes(sums: FloatArray, found: ShiftFloor) -> FloatArray:
     """``clip(((sum + bias) * scale) >> shift)`` of whole numbers, exact in float64."""
     column = (-1, *(1,) * (sums.ndim - 2))
     scaled = (sums + found.bias.reshape(column)) * found.scale.reshape(column)
@@ -230,7 +230,7 @@ def _pick(listed: Sequence[Candidate], errors: FloatArray, index: IntegerArray) 
     )
 
 
-def _centred(task: Task, found: Requantization, sums: FloatArray, output_scale: FloatArray, best: Candidate) -> Requantization:
+def _centred(task: Task, found: ShiftFloor, sums: FloatArray, output_scale: FloatArray, best: Candidate) -> ShiftFloor:
     """Move biases so that what the codes lose has no mean, where that makes the squared error smaller."""
     axes = (0, *range(2, sums.ndim))
     column = (1, -1, *(1,) * (sums.ndim - 2))
@@ -240,7 +240,7 @@ def _centred(task: Task, found: Requantization, sums: FloatArray, output_scale: 
     step = best.step.reshape(-1)
 
     def loss(bias: IntegerArray) -> tuple[FloatArray, FloatArray]:
-        codes = requantize_codes(sums, Requantization(bias, found.scale, found.shift, found.clip))
+        codes = requantize_codes(sums, ShiftFloor(bias, found.scale, found.shift, clip=found.clip))
         error = wanted - codes * scale
         active = (codes > found.clip.lower) & (codes < found.clip.upper)
         mean = (error * active).sum(axis=axes) / np.maximum(active.sum(axis=axes), 1)
@@ -254,4 +254,4 @@ def _centred(task: Task, found: Requantization, sums: FloatArray, output_scale: 
         better = tried < least
         bias, least = np.where(better, moved, bias), np.where(better, tried, least)
         mean = np.where(better, following, mean / 2)
-    return Requantization(bias, found.scale, found.shift, found.clip)
+    return ShiftFloor(bias, found.scale, found.shift, clip=found.clip)

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from npusim.layer import Clip, IntegerArray, Requantization
+from npusim.program import Clip, IntegerArray, ShiftFloor
 from npusim.quantization.activation_scales import ChannelValues, choose_scale, coding_error, sample_channels
 from npusim.quantization.columns import sum_windows
 from npusim.quantization.float_network import FloatArray, FloatLayer
@@ -72,7 +72,7 @@ def stage_codes(stage: InputStage, values: npt.NDArray[np.generic]) -> FloatArra
 
 def fit_average(
     layer: FloatLayer, codes: FloatArray, input_scale: FloatArray, wanted: FloatArray, clip: Clip, weight_bits: int
-) -> tuple[Requantization, FloatArray]:
+) -> tuple[ShiftFloor, FloatArray]:
     """An average pool whose codes use their range: the gain that its scale and shift leave goes into the output's scale.
 
     Parameters
@@ -105,10 +105,10 @@ def fit_average(
     axes = (0, *range(2, sums.ndim))
     missing = wanted.reshape(sums.shape).mean(axis=axes) / unit - sums.mean(axis=axes)
     bias, _ = fit_bias(missing, scale, shift, weight_bits)
-    return Requantization(bias, scale, shift, clip), output_scale
+    return ShiftFloor(bias, scale, shift, clip=clip), output_scale
 
 
-def average_codes(layer: FloatLayer, codes: FloatArray, found: Requantization) -> FloatArray:
+def average_codes(layer: FloatLayer, codes: FloatArray, found: ShiftFloor) -> FloatArray:
     """What the pool gives."""
     result = requantize_codes(window_sums(layer, codes), found)
     return result.reshape(codes.shape[0], *layer.output_shape[1:])

@@ -9,7 +9,7 @@ import numpy as np
 from npusim.bounds.channels import digits_of
 from npusim.bounds.widths import signed_bits, widths_of
 from npusim.inspection import Codes
-from npusim.program import IntegerLayer, LayerKind, Program, Requantization, Tensor, Window
+from npusim.program import IntegerLayer, LayerKind, Program, ShiftFloor, Tensor, Window
 from npusim.rules.conditions import Value
 
 __all__ = ["codes_of", "layer_properties"]
@@ -100,7 +100,7 @@ def _weight_excess(layer: IntegerLayer) -> int:
     return 1 if bool((part.scale == 1).all()) else 2
 
 
-def _requantization(layer: IntegerLayer, part: Requantization) -> dict[str, Value]:
+def _requantization(layer: IntegerLayer, part: ShiftFloor) -> dict[str, Value]:
     widths = widths_of(layer)
     found: dict[str, Value] = {
         "bias_bits": signed_bits(part.bias),

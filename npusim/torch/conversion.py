@@ -10,7 +10,7 @@ import torch
 
 from npusim.errors import UnsupportedError
 from npusim.graph import Node
-from npusim.layer import Clip, IntegerArray, Requantization, Window
+from npusim.program import Clip, IntegerArray, ShiftFloor, Window
 from npusim.quantization.integer_network import (
     Dequantize,
     InputStage,
@@ -100,11 +100,11 @@ def _layer(step: WeightedStep, inputs: list[Codes], sources: list[str], output: 
     weights = _integers(step, numbers.weights)
     clip = Clip(step.lower, step.upper)
     residual = Residual(sources[1], clip) if len(sources) == 2 else None
-    requantization = Requantization(
+    requantization = ShiftFloor(
         _integers(step, numbers.bias),
         _integers(step, numbers.multiplier),
         _integers(step, numbers.shift),
-        clip if residual is None else Clip(*INNER_RANGE),
+        clip=clip if residual is None else Clip(*INNER_RANGE),
     )
     if step.kind is OperationKind.LINEAR:
         kind, weights = QuantizedKind.LINEAR, np.ascontiguousarray(weights.T)
@@ -136,7 +136,7 @@ def _average_pool(step: AveragePoolStep, data: Codes, source: str, output: str, 
         rank,
         None,
         step.weight_bits,
-        Requantization(numbers[0], numbers[1], numbers[2], Clip(step.lower, step.upper)),
+        ShiftFloor(numbers[0], numbers[1], numbers[2], clip=Clip(step.lower, step.upper)),
         _window(step.window),
         over_all=over_all,
     )

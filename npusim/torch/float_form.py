@@ -11,7 +11,7 @@ import torch
 
 from npusim.errors import UnsupportedError
 from npusim.graph import Node
-from npusim.layer import Window
+from npusim.program import Window
 from npusim.quantization.float_network import Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
 from npusim.torch.fusion import FusedStep
 from npusim.torch.traced import Geometry, OperationKind

@@ -21,8 +21,7 @@ from npusim.bounds.requantization import (
     float_path,
 )
 from npusim.engine.reference import accumulate
-from npusim.layer import Clip, Requantization
-from npusim.program import LayerKind, Program
+from npusim.program import Clip, LayerKind, Program, ShiftFloor
 from support.builders import DIALECTS, GraphBuilder
 from support.runtime_check import runtime_tensors
 
@@ -32,7 +31,7 @@ CLIPS = ((0, 255), (-128, 127), (-255, 255), (0, 15), (-3, -3))
 
 def path_of(bias: list[int], scale: list[int], shift: list[int], clip: tuple[int, int], fused: bool) -> FloatPath:
     """Add, then one multiplication or two, then floor: the two ways in which exporters write it."""
-    part = Requantization(np.array(bias), np.array(scale), np.array(shift), Clip(*clip))
+    part = ShiftFloor(np.array(bias), np.array(scale), np.array(shift), clip=Clip(*clip))
     factors = [np.ldexp(part.scale.astype(float), -part.shift.astype(np.int32))]
     if not fused:
         factors = [part.scale.astype(float), np.ldexp(1.0, -part.shift.astype(np.int32))]

@@ -14,7 +14,7 @@ from npusim import InferenceSession
 from npusim.bounds import analyse
 from npusim.engine.carriers import FLOAT32_LIMIT, FLOAT64_LIMIT, Carrier, choose_carrier, reduced_scale
 from npusim.engine.fast import make_plan
-from npusim.layer import Clip, IntegerLayer, Requantization
+from npusim.program import Clip, IntegerLayer, ShiftFloor
 from support.carrier_programs import ORDER, choice_of, codes_of, dense, exact, forced
 from support.engine_cases import CASES
 from support.engine_check import assert_same, every_tensor, reference_tensors, samples_for
@@ -297,7 +297,7 @@ def test_whatever_is_chosen_is_exact_on_the_inputs_that_reach_the_bound(
 @given(st.lists(st.tuples(st.integers(-4095, 4095), st.integers(0, 31)), min_size=1, max_size=4))
 def test_reduced_scales_are_the_same_multipliers_in_the_fewest_bits(pairs: list[tuple[int, int]]) -> None:
     scale, shift = (np.array(values, np.int64) for values in zip(*pairs, strict=True))
-    before = Requantization(np.zeros(len(pairs), np.int64), scale.copy(), shift.copy(), Clip(0, 1))
+    before = ShiftFloor(np.zeros(len(pairs), np.int64), scale.copy(), shift.copy(), clip=Clip(0, 1))
     small, less = reduced_scale(before)
     np.testing.assert_array_equal(np.ldexp(small, -less), np.ldexp(scale, -shift))
     assert all(value % 2 or value == 0 or left == 0 for value, left in zip(small.tolist(), less.tolist(), strict=True))

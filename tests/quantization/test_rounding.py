@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from npusim.layer import Clip
+from npusim.program import Clip
 from npusim.quantization.activation_scales import choose_scale, coding_error, sample_channels
 from npusim.quantization.covariance import Covariance, hold_mean, least_squares
 from npusim.quantization.rounding import LeastSquares, round_sequentially, round_to_nearest, rounding_error

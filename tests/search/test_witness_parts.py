@@ -31,7 +31,7 @@ from npusim.errors import ModelError
 from npusim.graph import TensorType
 from npusim.model_file import ModelFile
 from npusim.onnx_reader import extract
-from npusim.program import Clip, Requantization
+from npusim.program import Clip, ShiftFloor
 from npusim.sampling import generate_inputs
 from support import ROOT
 from support.builders import GraphBuilder
@@ -130,7 +130,7 @@ def test_failing_values_are_all_that_floats_get_wrong(seed: int) -> None:
         FloatOperation(Operator.FLOOR, bias.astype(float)),
     )
     clip = Clip(*sorted(generator.integers(-30000, 30000, 2).tolist()))
-    path = FloatPath(operations, np.dtype(np.float32), Requantization(bias, scale, shift, clip))
+    path = FloatPath(operations, np.dtype(np.float32), ShiftFloor(bias, scale, shift, clip=clip))
     middle = generator.integers(-2 * 10**6, 2 * 10**6, 3)
     lower, upper = middle - generator.integers(0, 1500, 3), middle + generator.integers(0, 1500, 3)
     wanted = [(place.channel, place.accumulator) for place in decide_exhaustively(path, lower, upper).disagreements]
@@ -172,7 +172,7 @@ def test_failing_values_of_a_known_channel() -> None:
         FloatOperation(Operator.MULTIPLY, 2.0**-shift),
         FloatOperation(Operator.FLOOR, scale.astype(float)),
     )
-    path = FloatPath(operations, np.dtype(np.float32), Requantization(np.array([0]), scale, shift, Clip(0, 255)))
+    path = FloatPath(operations, np.dtype(np.float32), ShiftFloor(np.array([0]), scale, shift, clip=Clip(0, 255)))
     found = found_in_floats(path, Interval(np.array([-(2**17)]), np.array([2**17])))
     assert (found.rows.tolist(), found.lower.tolist(), found.upper.tolist()) == ([0], [81721], [81721])
     assert decide_exhaustively(path, np.array([81721]), np.array([81721])).disagreements == (
@@ -182,7 +182,7 @@ def test_failing_values_of_a_known_channel() -> None:
 
 @pytest.mark.parametrize("scale", [255, -255, 1, 0])
 def test_int32_limits_are_exact(scale: int) -> None:
-    part = Requantization(np.array([-7]), np.array([scale]), np.array([20]), Clip(0, 255))
+    part = ShiftFloor(np.array([-7]), np.array([scale]), np.array([20]), clip=Clip(0, 255))
     reach = Interval(np.array([-(2**34)]), np.array([2**34]))
     found = failing_in_int32(SimpleNamespace(accumulator=reach), part)
     ends = sorted((*found.lower.tolist(), *found.upper.tolist()))

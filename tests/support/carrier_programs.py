@@ -10,8 +10,7 @@ import pytest
 from npusim import Program
 from npusim.engine.carriers import Carrier, CarrierChoice, choose_carrier
 from npusim.engine.fast import FastPlan, make_plan
-from npusim.layer import Clip, IntegerLayer, LayerKind, Requantization, Tap, TapSource
-from npusim.program import Batching, Tensor
+from npusim.program import Batching, Clip, IntegerLayer, LayerKind, ShiftFloor, Tap, TapSource, Tensor
 
 __all__ = ["ORDER", "choice_of", "codes_of", "dense", "exact", "forced"]
 
@@ -45,7 +44,7 @@ def dense(
         weight_bits=8,
         window=None,
         group=1,
-        requantization=Requantization(*parameters, Clip(*clip)),
+        requantization=ShiftFloor(*parameters, clip=Clip(*clip)),
         inner_clip=None,
         taps=(Tap("sum", TapSource.ACCUMULATOR, nothing, one, nothing, floored=False),),
         nodes=("layer",),

@@ -14,7 +14,7 @@ from npusim.engine.reference import accumulate
 from npusim.engine.runner import run_chunked
 from npusim.engine.selection import make_runner
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes
-from npusim.program import IntegerLayer, LayerKind, Program, Requantization
+from npusim.program import IntegerLayer, LayerKind, Program, ShiftFloor
 from npusim.replay import program_from
 
 __all__ = ["WrongDevice", "caught", "wrong_devices"]
@@ -115,17 +115,17 @@ def _column(values: npt.NDArray[np.int64], layer: IntegerLayer) -> npt.NDArray[n
     return values.reshape(-1, *(1,) * (len(layer.accumulator_shape) - 1 - layer.channel_axis))
 
 
-def _finish(layer: IntegerLayer, part: Requantization, code: npt.NDArray[np.int64], inputs: list) -> npt.NDArray[np.int64]:
+def _finish(layer: IntegerLayer, part: ShiftFloor, code: npt.NDArray[np.int64], inputs: list) -> npt.NDArray[np.int64]:
     if layer.kind is LayerKind.PWCONVRES:
         code = np.clip(code, layer.inner_clip.lower, layer.inner_clip.upper) + inputs[1]
     return np.clip(code, part.clip.lower, part.clip.upper).reshape(-1, *layer.output_shape[1:])
 
 
-def _product(layer: IntegerLayer, part: Requantization, acc: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _product(layer: IntegerLayer, part: ShiftFloor, acc: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return (acc + _column(part.bias, layer)) * _column(part.scale, layer)
 
 
-def _arithmetic(layer: IntegerLayer, part: Requantization, reach: int) -> Iterator[tuple[str, Codes]]:
+def _arithmetic(layer: IntegerLayer, part: ShiftFloor, reach: int) -> Iterator[tuple[str, Codes]]:
     shift = _column(part.shift, layer)
     half = (np.int64(1) << shift) >> 1
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import npusim
-from npusim.layer import LayerKind
+from npusim.program import LayerKind
 from npusim.second_opinion import make_runtime_session
 from support import HAS_TORCH
 

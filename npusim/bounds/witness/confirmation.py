@@ -17,7 +17,7 @@ from npusim.engine.reference import run_step, run_steps
 from npusim.graph import Array, TensorType
 from npusim.model_file import ModelFile
 from npusim.onnx_reader import extract
-from npusim.program import IntegerArray, IntegerLayer, Program, Requantization, TapSource
+from npusim.program import IntegerArray, IntegerLayer, Program, ShiftFloor, TapSource
 from npusim.second_opinion import SecondOpinion
 
 __all__ = ["Confirmation"]
@@ -44,7 +44,7 @@ class Confirmation:
     model: ModelFile
     program: Program
     layer: IntegerLayer
-    requantization: Requantization
+    requantization: ShiftFloor
     watched: Observation
     statement: Property
 

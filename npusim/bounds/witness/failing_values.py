@@ -12,7 +12,7 @@ from npusim.bounds.channels import ChannelBounds
 from npusim.bounds.interval import Interval
 from npusim.bounds.properties import DIGIT_LIMITS, INT32_LIMITS
 from npusim.bounds.requantization import FloatPath, float_path
-from npusim.program import IntegerArray, Requantization
+from npusim.program import IntegerArray, ShiftFloor
 
 __all__ = ["FailingValues", "failing_digits", "failing_in_floats", "failing_in_int32"]
 
@@ -109,7 +109,7 @@ def failing_in_floats(
     return _joined([(rows[run], lower[run], upper[run]) for lower, upper in pieces])
 
 
-def failing_in_int32(bounds: ChannelBounds, requantization: Requantization) -> FailingValues:
+def failing_in_int32(bounds: ChannelBounds, requantization: ShiftFloor) -> FailingValues:
     """Accumulators whose ``(accumulator + bias) * scale`` leaves int32."""
     lower, upper = INT32_LIMITS
     size = np.maximum(np.abs(requantization.scale), 1)

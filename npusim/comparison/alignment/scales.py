@@ -32,7 +32,7 @@ from npusim.comparison.alignment.layer_pairs import Alignment
 from npusim.comparison.alignment.weights import channel_scale, weights_of
 from npusim.comparison.layer_result import LayerPair, LayerScales
 from npusim.comparison.sums import FloatArray
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Requantization, Step
+from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, ShiftFloor, Step
 
 __all__ = ["half_lsb", "recover_scales"]
 
@@ -204,7 +204,7 @@ def _as_read(step: Step, linear: LinearOperation, first: LayerScales) -> FloatAr
     return linear.weights if columns is None else linear.weights * columns
 
 
-def _bias_without_rounding(requantization: Requantization) -> FloatArray:
+def _bias_without_rounding(requantization: ShiftFloor) -> FloatArray:
     """Biases without the half LSB that makes the floor round."""
     half = np.ldexp(0.5, requantization.shift) / requantization.scale
     result: FloatArray = requantization.bias - half

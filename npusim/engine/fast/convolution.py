@@ -28,7 +28,7 @@ from npusim.kernels.samples_last import (
 )
 from npusim.kernels.samples_last_depthwise import band_views, best_rows, is_evenly_spaced, tap_calls
 from npusim.kernels.samples_last_taps import transposed_views
-from npusim.layer import IntegerArray, IntegerLayer, Window
+from npusim.program import IntegerArray, IntegerLayer, Window
 
 __all__ = ["Form", "convolution_calls", "form_of", "transposed_products"]
 

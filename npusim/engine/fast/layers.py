@@ -16,7 +16,7 @@ from npusim.engine.fast.workspace import Buffer, Workspace
 from npusim.errors import InternalMismatchError
 from npusim.kernels.samples_last import Call, channel_rows, is_one_block, product_calls, requantize_calls
 from npusim.kernels.samples_last_taps import meets_data, window_maximum_calls, window_sum_calls
-from npusim.layer import IntegerLayer, LayerKind, Requantization, Window
+from npusim.program import IntegerLayer, LayerKind, ShiftFloor, Window
 
 __all__ = [
     "LayerArithmetic",
@@ -49,7 +49,7 @@ class LayerArithmetic:
     """
 
     layer: IntegerLayer
-    requantization: Requantization
+    requantization: ShiftFloor
     dtype: type[np.float32] | type[np.float64]
     weights: FloatArray | None
     bias: FloatArray | None

@@ -7,8 +7,7 @@ from typing import Final
 
 from npusim.engine.fast.convolution import Form, form_of
 from npusim.engine.fast.workspace import Layout
-from npusim.layer import IntegerLayer, LayerKind
-from npusim.program import Program, QuantizeStage
+from npusim.program import IntegerLayer, LayerKind, Program, QuantizeStage
 
 __all__ = ["choose_layouts"]
 

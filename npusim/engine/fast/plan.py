@@ -28,8 +28,7 @@ from npusim.engine.fast.workspace import Tenant, Workspace, allocate
 from npusim.engine.reference import inner_tensors, run_step
 from npusim.graph import Array
 from npusim.kernels.samples_last import Call
-from npusim.layer import IntegerArray, IntegerLayer, LayerKind
-from npusim.program import HostOperation, Program, QuantizeStage, Step
+from npusim.program import HostOperation, IntegerArray, IntegerLayer, LayerKind, Program, QuantizeStage, Step
 
 __all__ = ["FastPlan", "make_plan"]
 

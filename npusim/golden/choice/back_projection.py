@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from npusim.graph import Array
 from npusim.kernels.geometry import tap_slices
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Requantization, Window
+from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, ShiftFloor, Window
 
 __all__ = ["Directions", "back_project"]
 
@@ -98,13 +98,13 @@ def _through_layer(
     return [*passed, *_to_inputs(layer, _moderate(total))]
 
 
-def _movable(directions: Directions, codes: Array, requantization: Requantization) -> Directions:
+def _movable(directions: Directions, codes: Array, requantization: ShiftFloor) -> Directions:
     values = codes.astype(np.int64)
     held = (values <= requantization.clip.lower) | (values >= requantization.clip.upper)
     return directions * np.where(held, HELD, 1.0)
 
 
-def _scaled(layer: IntegerLayer, part: Requantization, directions: Directions) -> Directions:
+def _scaled(layer: IntegerLayer, part: ShiftFloor, directions: Directions) -> Directions:
     factor = np.ldexp(part.scale.astype(np.float64), (part.shift.min() - part.shift).astype(np.int32))
     trailing = len(layer.accumulator_shape) - 1 - layer.channel_axis
     return np.asarray(directions * factor.reshape(-1, *(1,) * trailing))

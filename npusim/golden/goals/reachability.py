@@ -9,7 +9,7 @@ import numpy as np
 from npusim.bounds.channels import ChannelBounds
 from npusim.bounds.interval import Interval
 from npusim.golden.goals.goal import BoolArray, Goal
-from npusim.program import Clip, IntegerArray, Requantization
+from npusim.program import Clip, IntegerArray, ShiftFloor
 
 __all__ = ["LARGEST_SIGNED", "possible_goals"]
 
@@ -17,7 +17,7 @@ LARGEST_SIGNED: Final = 127
 """A larger code reads as another number from a signed byte."""
 
 
-def possible_goals(bounds: ChannelBounds, requantization: Requantization, output: Interval) -> dict[Goal, BoolArray]:
+def possible_goals(bounds: ChannelBounds, requantization: ShiftFloor, output: Interval) -> dict[Goal, BoolArray]:
     """For each goal and channel False where no input can reach it.
 
     True says only that the intervals do not forbid it.
@@ -79,7 +79,7 @@ class _Sums:
     A negative scale is taken as a positive one on negated sums. Code k begins with ``t = ceil((k << shift) / s)``.
     """
 
-    def __init__(self, bounds: ChannelBounds, requantization: Requantization) -> None:
+    def __init__(self, bounds: ChannelBounds, requantization: ShiftFloor) -> None:
         biased, falls = bounds.biased, requantization.scale < 0
         self._lower = np.where(falls, -biased.upper, biased.lower)
         self._upper = np.where(falls, -biased.lower, biased.upper)

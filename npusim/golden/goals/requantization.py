@@ -16,7 +16,7 @@ from npusim.bounds.witness.observation import Observation, observation
 from npusim.golden.goals.goal import BoolArray, Goal, Reached
 from npusim.golden.goals.reachability import LARGEST_SIGNED, possible_goals
 from npusim.graph import Array
-from npusim.program import Clip, IntegerArray, IntegerLayer, LayerKind, Requantization
+from npusim.program import Clip, IntegerArray, IntegerLayer, LayerKind, ShiftFloor
 
 __all__ = ["STEPS", "RequantizationMeter"]
 
@@ -41,7 +41,7 @@ class RequantizationMeter:
     """
 
     bounds: LayerBounds
-    requantization: Requantization
+    requantization: ShiftFloor
     watched: Observation = field(init=False)
 
     def __post_init__(self) -> None:

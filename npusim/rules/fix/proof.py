@@ -13,7 +13,7 @@ import numpy as np
 
 from npusim.bounds.intervals import RangeAnalysis
 from npusim.graph import Array, Node
-from npusim.program import Clip, HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Requantization, Step
+from npusim.program import Clip, HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, ShiftFloor, Step
 from npusim.rounding import is_free
 
 __all__ = ["clips_alike", "difference"]
@@ -126,7 +126,7 @@ def _weights_difference(layer: IntegerLayer, other: IntegerLayer) -> str | None:
     return "it weighs added channels" if added.any() else None
 
 
-def _same_clip(layer: IntegerLayer, one: Requantization, two: Requantization, ranges: RangeAnalysis) -> bool:
+def _same_clip(layer: IntegerLayer, one: ShiftFloor, two: ShiftFloor, ranges: RangeAnalysis) -> bool:
     if one.clip == two.clip:
         return True
     if layer.kind is LayerKind.PWCONVRES or layer.name not in ranges.layers:

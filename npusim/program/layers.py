@@ -5,23 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
+from npusim.program.requantization import Clip, IntegerArray
+from npusim.program.shift_floor import ShiftFloor
 
-__all__ = [
-    "Clip",
-    "IntegerArray",
-    "IntegerLayer",
-    "LayerKind",
-    "Requantization",
-    "Tap",
-    "TapSource",
-    "Window",
-]
-
-IntegerArray: TypeAlias = npt.NDArray[np.int64]
+__all__ = ["IntegerLayer", "LayerKind", "Tap", "TapSource", "Window"]
 
 
 class LayerKind(StrEnum):
@@ -42,32 +30,6 @@ class LayerKind(StrEnum):
     AVGPOOL = "AVGPOOL"
     MAXPOOL = "MAXPOOL"
     ADD = "ADD"
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """Saturation to the closed interval [lower, upper]."""
-
-    lower: int
-    upper: int
-
-
-@dataclass(frozen=True, slots=True)
-class Requantization:
-    """``y = clip(((accumulator + bias) * scale) >> shift, clip.lower, clip.upper)``, the shift arithmetic (BNORM).
-
-    Attributes
-    ----------
-    bias, scale, shift
-        int64, one entry for each output channel.
-    clip
-        Final saturation.
-    """
-
-    bias: IntegerArray
-    scale: IntegerArray
-    shift: IntegerArray
-    clip: Clip
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +144,7 @@ class IntegerLayer:
     weight_bits: int | None
     window: Window | None
     group: int
-    requantization: Requantization | None
+    requantization: ShiftFloor | None
     inner_clip: Clip | None
     taps: tuple[Tap, ...]
     nodes: tuple[str, ...]

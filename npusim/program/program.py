@@ -17,33 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.graph import Array, Node
-from npusim.layer import (
-    Clip,
-    IntegerArray,
-    IntegerLayer,
-    LayerKind,
-    Requantization,
-    Tap,
-    TapSource,
-    Window,
-)
+from npusim.program.layers import IntegerLayer
+from npusim.program.requantization import Clip
 
-__all__ = [
-    "Batching",
-    "Clip",
-    "HostOperation",
-    "IntegerArray",
-    "IntegerLayer",
-    "LayerKind",
-    "Program",
-    "QuantizeStage",
-    "Requantization",
-    "Step",
-    "Tap",
-    "TapSource",
-    "Tensor",
-    "Window",
-]
+__all__ = ["Batching", "HostOperation", "Program", "QuantizeStage", "Step", "Tensor"]
 
 
 class Batching(StrEnum):
