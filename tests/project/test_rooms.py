@@ -72,7 +72,6 @@ UPWARD: dict[tuple[str, str], str] = {
 
 CIRCLES: dict[tuple[str, ...], str] = {
     ("npusim.bounds", "npusim.engine"): "the imports upward above",
-    ("npusim.quantization.concern", "npusim.quantization.float_network"): "float networks are to become a room",
     (
         "npusim.verification.arithmetic",
         "npusim.verification.arithmetic_text",
