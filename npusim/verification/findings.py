@@ -58,8 +58,8 @@ def _mismatch(result: ExactComparison) -> Iterator[Finding]:
     evidence = {
         "sample": first.first.sample,
         "index": list(first.first.index),
-        "value": first.first.value,
-        "other": first.first.other,
+        "value": float(first.first.value),
+        "other": float(first.first.other),
         "mismatches": first.mismatches,
         "mean_difference": first.mean_difference,
         "largest_difference": first.largest,
