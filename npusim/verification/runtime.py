@@ -188,8 +188,8 @@ def compare_with_runtime(
 ) -> ExactComparison:
     """Compare a model's codes with those that onnxruntime computes in float32 from the same graph, without optimizations.
 
-    What is compared, and what is demanded, is the same as for :func:`verify`. The result lists the codes of layers, and of
-    other tensors those that are outputs, that are sums of floats, or that differ.
+    What is compared, and what is demanded, is the same as for :func:`verify`, and so is the verdict. The result lists the codes
+    of layers, outputs and sums of floats; other tensors only where they differ and what they lead to does not.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ class _Pairs:
         self._program = program
         self._constants: list[LayerDifferences] = []
         self._steps: list[tuple[Step, list[LayerDifferences]]] = []
-        self._inputs: dict[str, dict[str, Array]] = {}
+        self._kept: dict[str, dict[str, Array]] = {}
         free: set[str] = set()
         for step in program.steps:
             behind = any(name in free for name in program.inputs_of(step))
@@ -259,13 +259,13 @@ class _Pairs:
         if part.start == 0:
             self._take_constants(part)
         for step, rows in self._steps:
-            known = any(row.first is not None for row in rows)
+            new = [row for row in rows if row.first is None]
             self._take_step(step, rows, part)
-            found = next((row.first for row in rows if row.first is not None), None)
-            if found is not None and not known:
-                at = found.sample - part.start
-                names = (*self._program.inputs_of(step), *step.tensors)
-                self._inputs[step.name] = {name: _of_sample(part.theirs[name], at, part.samples) for name in names}
+            for row in new:
+                if row.first is not None:
+                    at = row.first.sample - part.start
+                    names = (*self._program.inputs_of(step), *step.tensors)
+                    self._kept[row.tensor] = {name: _of_sample(part.theirs[name], at, part.samples) for name in names}
 
     def comparisons(self) -> list[StepComparison]:
         """The comparison of each step; that of constants first, where nodes compute any."""
@@ -281,8 +281,10 @@ class _Pairs:
         outputs = {self._program.resolve(name) for name in self._program.outputs}
         found = [row for row in self._constants if row.mismatches]
         for step, rows in self._steps:
-            shown = not isinstance(step, HostOperation) or rows[0].comparison == "bounded" or outputs & set(step.tensors)
-            found.extend(row for row in rows if row.mismatches or (shown and row is rows[-1] and row.elements))
+            host = isinstance(step, HostOperation) and rows[0].comparison != "bounded" and not outputs & set(step.tensors)
+            codes = [] if host or not rows[-1].elements else [rows[-1]]
+            inner = [row for row in rows[: len(rows) - len(codes)] if row.mismatches]
+            found.extend(codes if any(row.mismatches for row in codes) else [*inner, *codes])
         return found
 
     def divergence(self, row: LayerDifferences, names: tuple[str, str]) -> Divergence:
@@ -294,7 +296,7 @@ class _Pairs:
         step = next((step for step, rows in self._steps if any(row is one for one in rows)), None)
         if row.first is None or step is None or isinstance(step, HostOperation):
             return Divergence(row, names=names)
-        values = self._inputs[step.name]
+        values = self._kept[row.tensor]
         shape, inner_shape = (program.tensors[name].shape[1:] for name in (step.tensors[-1], row.tensor))
         if np.prod(shape) != np.prod(inner_shape):
             return Divergence(row, names=names)
