@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-__all__ = ["Finding"]
+from npusim.schemas.derivation import Choice
+
+__all__ = ["Finding", "Severity"]
+
+Severity = Annotated[str, Choice(("error", "warning", "info"))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +22,19 @@ class Finding:
     rule
         Name of the rule, property or cause.
     severity
-        ``error``, ``warning`` or ``info``.
+        error: the exit code is 1.
     layer
-        Name of the layer; None where it is about the whole model.
-    message, remedy
-        What is the case, and what to do about it, one clause each.
+        Name of the layer; null for the whole model.
+    message
+        What is the case, one clause.
+    remedy
+        What to do next, one clause.
     evidence
         The numbers in the message.
     """
 
     rule: str
-    severity: str
+    severity: Severity
     layer: str | None
     message: str
     remedy: str

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from npusim.bounds.widths import signed_bits
+from npusim.findings import Severity
 from npusim.program import IntegerArray, IntegerLayer
 from npusim.rules.conditions import Check
 from npusim.rules.judgement import Broken, Judgement, Placement
@@ -30,15 +31,21 @@ class LintFinding:
     rule
         Name of the rule.
     severity
-        ``error``, ``warning`` or ``info``.
+        error: the exit code is 1.
     layer
-        Name of the layer; None where it is about the whole model.
-    node, tensor
-        ONNX node and tensor; None where there is none.
-    message, remedy
-        What is the case, and what to do about it.
-    source, date
-        The document and its date; None for what follows from the model alone.
+        Name of the layer; null for the whole model.
+    node
+        ONNX node.
+    tensor
+        ONNX tensor.
+    message
+        What is the case.
+    remedy
+        What to do next.
+    source
+        Document behind the rule; null for what follows from the model alone.
+    date
+        Its date.
     note
         What other documents say.
     evidence
@@ -46,7 +53,7 @@ class LintFinding:
     """
 
     rule: str
-    severity: str
+    severity: Severity
     layer: str | None
     node: str | None
     tensor: str | None
