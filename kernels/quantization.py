@@ -13,7 +13,7 @@ from typing import Final, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["code_range", "dequantize", "quantize"]
+__all__ = ["NARROW_BITS", "code_range", "dequantize", "quantize"]
 
 Array: TypeAlias = npt.NDArray[np.generic]
 ScalarT = TypeVar("ScalarT", bound=np.generic)

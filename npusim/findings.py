@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
-from npusim.schemas.derivation import Choice
-
-__all__ = ["Finding", "Severity"]
-
-Severity = Annotated[str, Choice(("error", "warning", "info"))]
+__all__ = ["Finding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +18,17 @@ class Finding:
     rule
         Name of the rule, property or cause.
     severity
-        error: the exit code is 1.
+        ``error``, ``warning`` or ``info``.
     layer
-        Name of the layer; null for the whole model.
-    message
-        What is the case, one clause.
-    remedy
-        What to do next, one clause.
+        Name of the layer; None where it is about the whole model.
+    message, remedy
+        What is the case, and what to do about it, one clause each.
     evidence
         The numbers in the message.
     """
 
     rule: str
-    severity: Severity
+    severity: str
     layer: str | None
     message: str
     remedy: str

@@ -16,7 +16,7 @@ import numpy as np
 from npusim.errors import ModelError, NpusimError, OperatorError, UnsupportedError
 from npusim.graph import Array, Graph, Node, TensorType
 from npusim.kernels.geometry import output_sizes, resolve_pads
-from npusim.operators import lookup
+from npusim.operators import lookup, why_unsupported
 from npusim.operators.call import Call
 
 __all__ = ["MAXIMUM_ELEMENTS", "MAXIMUM_MULTIPLY_ACCUMULATES", "Inference", "evaluate_node", "fold"]
@@ -66,7 +66,7 @@ def fold(graph: Graph, infer: Inference, *, known: Mapping[str, Array], input_ty
     remaining = []
     for node in graph.nodes:
         if lookup(node.op_type) is None:
-            raise UnsupportedError(f"{node} uses an operator that npusim does not support; rewrite the layer or leave it out")
+            raise UnsupportedError(f"{node} {why_unsupported(node.op_type)}")
         for name, kind in zip(node.outputs, infer(node, types, constants, graph.opset), strict=True):
             if name and kind is not None:
                 rounded_up = _rounded_up(node, types, kind)
@@ -102,7 +102,7 @@ def evaluate_node(node: Node, values: Mapping[str, Array], opset: int) -> tuple[
     """
     operator = lookup(node.op_type)
     if operator is None:
-        raise UnsupportedError(f"{node} uses an operator that npusim does not support; rewrite the layer or leave it out")
+        raise UnsupportedError(f"{node} {why_unsupported(node.op_type)}")
     call = Call(opset, node.attributes, len(node.outputs))
     try:
         result = operator(call, *(values[name] if name else None for name in node.inputs))

@@ -16,6 +16,8 @@ from onnx import helper, numpy_helper
 
 from npusim.errors import ModelError, UnsupportedError
 from npusim.graph import Array, Attribute, Dimension, Graph, Node, TensorType, sort_topologically
+from npusim.graph.foreign import FOREIGN_DOMAIN, FOREIGN_OPERATORS, foreign_types
+from npusim.kernels.quantization import NARROW_BITS
 from npusim.model_file import ModelFile, guess_format
 
 __all__ = ["expose_tensors", "extract", "infer_node", "read_graph"]
@@ -87,6 +89,8 @@ def infer_node(
     ModelError
         If the inputs contradict the operator (shapes that do not fit, missing inputs or attributes).
     """
+    if node.domain:
+        return foreign_types(node, types, lambda plain, known: infer_node(plain, known, constants, opset))
     present = {name for name in node.inputs if name}
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, "")
@@ -214,12 +218,14 @@ def _opset(proto: onnx.ModelProto, model: ModelFile) -> int:
 
 def _node(proto: onnx.NodeProto, model: ModelFile) -> Node:
     bare = Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output))
-    if proto.domain not in ("", "ai.onnx"):
+    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    if domain and not (domain == FOREIGN_DOMAIN and bare.op_type in FOREIGN_OPERATORS):
         raise UnsupportedError(
-            f"{bare} in {model.label} is an operator of domain '{proto.domain}'; npusim knows the standard ONNX operators only"
+            f"{bare} in {model.label} is an operator of domain '{domain}'; npusim knows the standard ONNX operators and the "
+            f"quantized ones of {FOREIGN_DOMAIN} ({', '.join(sorted(FOREIGN_OPERATORS))})"
         )
     attributes = {entry.name: _attribute(entry, bare, model) for entry in proto.attribute}
-    return Node(bare.op_type, bare.name, bare.inputs, bare.outputs, attributes)
+    return Node(bare.op_type, bare.name, bare.inputs, bare.outputs, attributes, domain)
 
 
 def _attribute(proto: onnx.AttributeProto, node: Node, model: ModelFile) -> Attribute:
@@ -260,7 +266,7 @@ def _array(tensor: onnx.TensorProto, where: str, model: ModelFile) -> Array:
         array = numpy_helper.to_array(tensor)
     except Exception as error:  # noqa: BLE001 - the library raises several kinds for damaged tensors
         raise ModelError(f"{where} in {model.label} is damaged: {_first_sentence(error)}") from None
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiub" and array.dtype.name not in NARROW_BITS:
         raise UnsupportedError(f"{where} in {model.label} has element type {array.dtype}, which npusim does not simulate")
     frozen = np.ascontiguousarray(array).reshape(array.shape)
     frozen.setflags(write=False)

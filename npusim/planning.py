@@ -12,7 +12,11 @@ from npusim.lowering import lower
 from npusim.onnx_reader import infer_node
 from npusim.program import Program
 
-__all__ = ["may_decide_shapes", "needs_inputs", "plan"]
+__all__ = ["OpenShapeError", "may_decide_shapes", "needs_inputs", "plan"]
+
+
+class OpenShapeError(UnsupportedError):
+    """Raised when sizes follow neither from the model nor from the inputs given so far."""
 
 
 def needs_inputs(graph: Graph) -> str | None:
@@ -40,8 +44,10 @@ def plan(graph: Graph, feeds: Mapping[str, Array] | None = None) -> Program:
 
     Raises
     ------
-    UnsupportedError
+    OpenShapeError
         If sizes stay open.
+    UnsupportedError
+        If something else of the graph cannot be simulated.
     """
     given = {} if feeds is None else feeds
     types = {name: _input_type(graph.types[name], given.get(name)) for name in graph.inputs}
@@ -56,7 +62,7 @@ def plan(graph: Graph, feeds: Mapping[str, Array] | None = None) -> Program:
         if open_tensor is None:
             remaining = tuple(name for name in graph.inputs if name not in values)
             return lower(replace(folded, inputs=remaining))
-    raise UnsupportedError(
+    raise OpenShapeError(
         f"the shape of tensor '{open_tensor}' is not fixed by the model{'' if feeds is None else ' or the inputs'}; "
         "export the model with fixed shapes, or give inputs that fix them"
     )

@@ -15,7 +15,7 @@ from npusim.graph import Array, Dimension, TensorType
 from npusim.input_checks import check_finite, check_names_and_types, check_shapes
 from npusim.model_file import ModelFile, open_model
 from npusim.onnx_reader import read_graph
-from npusim.planning import may_decide_shapes, needs_inputs, plan
+from npusim.planning import OpenShapeError, may_decide_shapes, needs_inputs, plan
 from npusim.program import Batching, Program
 from npusim.trace import Trace, matching_names, unknown_tensor
 
@@ -241,7 +241,7 @@ class InferenceSession:
     def _plan_static(self) -> _Prepared | None:
         try:
             return self._prepare(None)
-        except UnsupportedError:
+        except OpenShapeError:
             if any(may_decide_shapes(self._graph.types[name]) for name in self._graph.inputs):
                 return None
             raise

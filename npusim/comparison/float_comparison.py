@@ -10,16 +10,16 @@ from typing import Final
 
 import numpy as np
 
-from npusim.comparison.alignment.float_graph import ACTIVATIONS, FloatGraph
 from npusim.comparison.alignment.layer_pairs import Alignment, align
 from npusim.comparison.alignment.scales import recover_scales
-from npusim.comparison.experiments.layer_experiments import Experiments, experiment_samples, run_experiments
-from npusim.comparison.layer_result import LayerPair, LayerScales
+from npusim.comparison.experiments.layer_experiments import Experiments, experiment_samples, feeds_of, run_experiments
+from npusim.comparison.layer_result import LayerPair, LayerScales, without_ones
 from npusim.comparison.measuring import LayerMeasure, rails_of
 from npusim.comparison.outputs.measuring import OutputMeasure, OutputScale, output_scales
 from npusim.comparison.result import FloatComparison, LayerComparison
 from npusim.engine.runner import available_threads
 from npusim.errors import InputError, UsageError
+from npusim.floats import FloatGraph
 from npusim.graph import Array
 from npusim.program import Batching, IntegerLayer, Program, Step
 from npusim.session import InferenceSession
@@ -118,7 +118,7 @@ def _aligned(quantized: InferenceSession, reference: InferenceSession) -> Alignm
         if session.program.batching is Batching.FIXED:
             raise UsageError(f"{session.model.label} has no batch axis of one sample; export it with a batch of 1")
     shapes = [[program.tensors[name].shape for name in program.inputs] for program in (first, second)]
-    if shapes[0] != shapes[1]:
+    if [without_ones(shape) for shape in shapes[0]] != [without_ones(shape) for shape in shapes[1]]:
         raise UsageError(
             f"the inputs of {quantized.model.label} have shapes {_show(shapes[0])}, those of {reference.model.label} "
             f"{_show(shapes[1])}; give the float model of this network"
@@ -168,11 +168,12 @@ class _Comparison:
     def measure(self, feeds: Mapping[str, Array], labels: Array | None, threads: int, progress: Progress | None) -> None:
         """Run all samples through both models, piece by piece."""
         steps = {step.name: step for step in self.quantized.program.steps}
+        graph = FloatGraph(self.reference.program)
         self.measures = {
             pair.step: LayerMeasure(
                 self.scales[pair.step],
                 rails_of(steps[pair.step], self.quantized.program),
-                self._is_relu(pair),
+                graph.is_rectified(pair.float_tensor),
                 self.samples,
             )
             for pair in self.alignment.pairs
@@ -227,24 +228,14 @@ class _Comparison:
     def _run(self, chunk: Mapping[str, Array]) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
         program, reference = self.quantized.program, self.reference.program
         codes = self.quantized.trace(chunk, [pair.tensor for pair in self.alignment.pairs])
-        renamed = dict(zip(reference.inputs, (chunk[name] for name in program.inputs), strict=True))
-        return codes, self.reference.trace(renamed, [pair.float_tensor for pair in self.alignment.pairs])
+        return codes, self.reference.trace(
+            feeds_of(reference, program, chunk), [pair.float_tensor for pair in self.alignment.pairs]
+        )
 
     @staticmethod
     def _reshaped(pair: LayerPair, codes: Mapping[str, Array], values: Mapping[str, Array]) -> Array:
         """Codes in the shape of the float tensor where one of the models has dropped axes of size 1."""
         return codes[pair.tensor].reshape(values[pair.float_tensor].shape) if pair.squeezed else codes[pair.tensor]
-
-    def _is_relu(self, pair: LayerPair) -> bool:
-        """Whether the float tensor cannot be negative because of an activation, also behind what keeps that so."""
-        producers = FloatGraph(self.reference.program).producers
-        name = pair.float_tensor
-        while name in producers and producers[name].operator not in ACTIVATIONS:
-            kept = producers[name].operator in ("MaxPool", "AveragePool", "GlobalAveragePool", "Flatten", "Reshape", "Resize")
-            if not kept:
-                return False
-            name = self.reference.program.inputs_of(producers[name])[0]
-        return name in producers
 
     def _layer(
         self, pair: LayerPair, experiments: Experiments, producers: Mapping[str, str], known: set[str]

@@ -29,6 +29,7 @@ __all__ = [
     "Scatter",
     "UnpairedLayer",
     "channel_axis",
+    "without_ones",
 ]
 
 
@@ -41,6 +42,17 @@ def channel_axis(shape: tuple[int, ...], channels: int) -> int:
     2
     """
     return next((axis for axis in range(1, len(shape)) if shape[axis] == channels), 1)
+
+
+def without_ones(shape: tuple[int, ...]) -> list[int]:
+    """The sizes of a shape that are not 1, in order: two shapes with the same hold the same elements.
+
+    Examples
+    --------
+    >>> without_ones((1, 4, 1, 16))
+    [4, 16]
+    """
+    return [size for size in shape if size > 1]
 
 
 class Confidence(StrEnum):

@@ -104,13 +104,15 @@ class Node(AttributeReader):
     Attributes
     ----------
     op_type
-        ONNX operator name in the default domain, for example ``"Conv"``.
+        Operator name, for example ``"Conv"``.
     name
         Name of the node, possibly empty.
     inputs, outputs
         Tensor names; an empty string stands for an optional tensor that is left out.
     attributes
         Attribute values by name; tensors as arrays, strings decoded.
+    domain
+        Operator set that the name belongs to; empty for ONNX's own.
     """
 
     op_type: str
@@ -118,6 +120,7 @@ class Node(AttributeReader):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    domain: str = ""
 
     def __str__(self) -> str:
         """Operator, node name and first output, the way error messages name a node."""

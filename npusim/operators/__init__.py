@@ -22,13 +22,14 @@ from npusim.operators import (
     normalization,
     pooling,
     quantization,
+    quantized,
     reduction,
     resize,
     shape,
 )
 from npusim.operators.call import Operator
 
-__all__ = ["SUPPORTED", "lookup", "merge_tables"]
+__all__ = ["SUPPORTED", "lookup", "merge_tables", "why_unsupported"]
 
 
 def merge_tables(*tables: Mapping[str, Operator]) -> Mapping[str, Operator]:
@@ -60,13 +61,14 @@ _OPERATORS: Final = merge_tables(
     normalization.OPERATORS,
     pooling.OPERATORS,
     quantization.OPERATORS,
+    quantized.OPERATORS,
     reduction.OPERATORS,
     resize.OPERATORS,
     shape.OPERATORS,
 )
 
 SUPPORTED: Final[frozenset[str]] = frozenset(_OPERATORS)
-"""Names of the operators npusim can compute, in the default ONNX domain."""
+"""Names of the operators npusim can compute: those of the default ONNX domain, and quantized ones of com.microsoft."""
 
 
 def lookup(op_type: str) -> Operator | None:
@@ -78,3 +80,17 @@ def lookup(op_type: str) -> Operator | None:
     (True, True)
     """
     return _OPERATORS.get(op_type)
+
+
+_REFUSED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "DynamicQuantizeLinear": "is dynamic quantization: scale and zero point follow from the data of each run, so no device "
+        "has fixed integers for it; quantize the model statically, with calibration data",
+    }
+)
+"""Operators that have no exact integers, and what to do instead."""
+
+
+def why_unsupported(op_type: str) -> str:
+    """What is wrong with an operator that :func:`lookup` does not find; follows the node in a sentence."""
+    return _REFUSED.get(op_type, "uses an operator that npusim does not support; rewrite the layer or leave it out")

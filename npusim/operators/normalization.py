@@ -1,4 +1,4 @@
-"""BatchNormalization with given statistics."""
+"""BatchNormalization with given statistics, and LayerNormalization."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from npusim.errors import OperatorError
 from npusim.graph import Array
-from npusim.kernels.normalization import batch_normalize
+from npusim.kernels.normalization import batch_normalize, layer_normalize
 from npusim.operators.call import Call, Operator
 from npusim.operators.refusal import refusing_table
 
@@ -22,4 +22,11 @@ def _batch_normalization(call: Call, x: Array, scale: Array, bias: Array, mean: 
     return batch_normalize(x, scale, bias, mean, variance, epsilon=call.real("epsilon", 1e-5))
 
 
-OPERATORS: Final[Mapping[str, Operator]] = refusing_table({"BatchNormalization": _batch_normalization})
+def _layer_normalization(call: Call, x: Array, scale: Array, bias: Array | None = None) -> tuple[Array, ...]:
+    axis = call.integer("axis", -1) % max(1, x.ndim)
+    return layer_normalize(x, scale, bias, axis=axis, epsilon=call.real("epsilon", 1e-5))[: call.output_count]
+
+
+OPERATORS: Final[Mapping[str, Operator]] = refusing_table(
+    {"BatchNormalization": _batch_normalization, "LayerNormalization": _layer_normalization}
+)

@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
+from npusim.floats.network import FloatArray
 from npusim.program import Clip
-from npusim.quantization.float_network import FloatArray
 
 __all__ = ["ChannelValues", "Tail", "choose_scale", "choose_shared_scale", "coding_error", "full_scale", "sample_channels"]
 

@@ -10,8 +10,8 @@ import numpy as np
 from npusim.array_files import listed
 from npusim.datasets import InputSpec, check_samples
 from npusim.errors import InputError
+from npusim.floats.network import FloatNetwork
 from npusim.graph import Array
-from npusim.quantization.float_network import FloatNetwork
 
 __all__ = ["FEWEST", "calibration_samples"]
 

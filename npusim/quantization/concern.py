@@ -2,43 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from npusim.quantization.float_network import FloatArray, FloatLayer
+from npusim.floats.concern import Concern
+from npusim.floats.network import FloatArray, FloatLayer
 
-__all__ = ["Concern", "bias_saturated", "coarse_input", "silent_channels"]
-
-
-@dataclass(frozen=True, slots=True)
-class Concern:
-    """Something that could not be quantized, does not fit, or looks wrong.
-
-    Attributes
-    ----------
-    rule
-        ``kept_in_float``, ``bias_saturated``, ``coarse_input`` or ``silent_channels``.
-    severity
-        ``warning`` or ``info``.
-    layer
-        Name of the layer.
-    message, remedy
-        What is the case, and what to do about it, one clause each.
-    """
-
-    rule: str
-    severity: str
-    layer: str
-    message: str
-    remedy: str
-
-    def __str__(self) -> str:
-        """Both clauses."""
-        return f"{self.message}; {self.remedy}"
+__all__ = ["bias_saturated", "coarse_input", "silent_channels"]
 
 
 def silent_channels(layer: FloatLayer, values: FloatArray) -> Concern | None:

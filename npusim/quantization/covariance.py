@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from npusim.quantization.columns import row_blocks
-from npusim.quantization.float_network import FloatArray, FloatLayer
+from npusim.floats.columns import row_blocks
+from npusim.floats.network import FloatArray, FloatLayer
 from npusim.quantization.rounding import LARGEST_FACTORISED, LeastSquares
 
 __all__ = ["Covariance", "hold_mean", "least_squares", "measure"]

@@ -11,8 +11,8 @@ from typing import Final
 
 import numpy as np
 
-from npusim.quantization.columns import to_matrix
-from npusim.quantization.float_network import WEIGHTED, FloatArray, FloatKind, FloatLayer, FloatNetwork
+from npusim.floats.columns import to_matrix
+from npusim.floats.network import WEIGHTED, FloatArray, FloatKind, FloatLayer, FloatNetwork
 
 __all__ = ["stretch_of"]
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from npusim.array_files import replacing
 from npusim.errors import UsageError
-from npusim.quantization.concern import Concern
-from npusim.quantization.float_network import FloatArray
+from npusim.floats.concern import Concern
+from npusim.floats.network import FloatArray
 from npusim.quantization.integer_network import IntegerNetwork
 
 __all__ = ["LayerReport", "QuantizedModel", "signal_to_noise"]

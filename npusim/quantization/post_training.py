@@ -9,14 +9,14 @@ import numpy as np
 
 from npusim.engine.runner import Progress
 from npusim.errors import InternalMismatchError
+from npusim.floats.forward import forward
+from npusim.floats.network import FloatKind, FloatNetwork
+from npusim.floats.reader import read_float_network
 from npusim.graph import Array, Graph
 from npusim.model_file import open_model
 from npusim.onnx_reader import read_graph
 from npusim.quantization.calibration import calibration_samples
 from npusim.quantization.emitter import emit
-from npusim.quantization.float_forward import forward
-from npusim.quantization.float_network import FloatKind, FloatNetwork
-from npusim.quantization.float_reader import read_float_network
 from npusim.quantization.model import QuantizedModel
 from npusim.quantization.options import Options
 from npusim.quantization.prepare import prepare

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from npusim.graph import Array, Node
-from npusim.quantization.float_network import WEIGHTED, Activation, FloatKind, FloatLayer, FloatNetwork
-from npusim.quantization.float_weights import diagonal
+from npusim.floats.layers import diagonal
+from npusim.floats.network import WEIGHTED, Activation, FloatKind, FloatLayer, FloatNetwork
+from npusim.graph import Array
+from npusim.lowering.floats import Affine, reshape_node
 from npusim.quantization.scale_groups import group_scales
 
 __all__ = ["is_unsigned", "prepare", "through"]
@@ -71,7 +72,7 @@ class _Rewriting:
     def identity(self, tensor: str, name: str, shape: tuple[int, ...], *, depthwise: bool, unsigned: bool) -> str:
         """Append a convolution of 1x1 that changes nothing, and give the tensor it makes."""
         channels = shape[1]
-        layer = diagonal(np.ones(channels), np.zeros(channels), len(shape))
+        layer = diagonal(Affine.identity(channels), len(shape))
         weights, group = layer.weights, layer.group
         if not depthwise and len(shape) > 2:
             weights, group = np.eye(channels).reshape(channels, channels, *(1,) * (len(shape) - 2)), 1
@@ -82,9 +83,8 @@ class _Rewriting:
 
     def reshape(self, tensor: str, before: tuple[int, ...], after: tuple[int, ...], output: str) -> None:
         """Append a reshape."""
-        constant = f"{output}/shape"
-        self.constants[constant] = np.array(after, np.int64)
-        node = Node("Reshape", f"/{output}", (tensor, constant), (output,))
+        node, constants = reshape_node(tensor, after, output, f"/{output}")
+        self.constants.update(constants)
         self.layers.append(FloatLayer(f"/{output}", FloatKind.MOVE, (tensor,), output, before, after, node=node))
 
 

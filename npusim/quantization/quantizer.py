@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from npusim.engine.runner import Progress
-from npusim.graph import Node
+from npusim.floats.concern import Concern
+from npusim.floats.forward import forward_layer
+from npusim.floats.network import WEIGHTED, Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
+from npusim.lowering.floats import join_node
 from npusim.program import Clip, Window
 from npusim.quantization.activation_scales import choose_shared_scale, sample_channels
-from npusim.quantization.concern import Concern, bias_saturated, coarse_input, silent_channels
+from npusim.quantization.concern import bias_saturated, coarse_input, silent_channels
 from npusim.quantization.equalize import stretch_of
-from npusim.quantization.float_forward import forward_layer
-from npusim.quantization.float_network import WEIGHTED, Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
 from npusim.quantization.integer_network import (
     Dequantize,
     IntegerNetwork,
@@ -264,7 +265,7 @@ class Quantizer:
         self._report(layer)
 
     def _node(self, layer: FloatLayer, names: tuple[str, ...], output: str) -> NodeStep:
-        node = layer.node or Node("Concat", layer.name, layer.inputs, (layer.output,), {"axis": layer.axis})
+        node = layer.node or join_node(layer.inputs, layer.output, layer.name, layer.axis)
         renamed = dict(zip(layer.inputs, names, strict=True))
         made = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs), outputs=(output,))
         constants = {name: self.network.constants[name] for name in node.inputs if name in self.network.constants}

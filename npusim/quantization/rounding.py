@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npusim.quantization.float_network import FloatArray
+from npusim.floats.network import FloatArray
 
 __all__ = ["LeastSquares", "round_sequentially", "round_to_nearest", "rounding_error"]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npusim.quantization.float_forward import apply_node
-from npusim.quantization.float_network import WEIGHTED, FloatArray, FloatKind, FloatLayer, FloatNetwork
+from npusim.floats.forward import apply_node
+from npusim.floats.network import WEIGHTED, FloatArray, FloatKind, FloatLayer, FloatNetwork
 
 __all__ = ["MAKERS", "ScaleGroups", "channel_scale", "derive_scale", "group_scales"]
 

@@ -8,10 +8,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from npusim.floats.columns import sum_windows
+from npusim.floats.network import FloatArray, FloatLayer
 from npusim.program import Clip, IntegerArray, ShiftFloor
 from npusim.quantization.activation_scales import ChannelValues, choose_scale, coding_error, sample_channels
-from npusim.quantization.columns import sum_windows
-from npusim.quantization.float_network import FloatArray, FloatLayer
 from npusim.quantization.integer_network import InputStage
 from npusim.quantization.parameters import EXACT_FLOAT32, MAXIMUM_SHIFT, fit_bias, fit_input_multiplier, fit_multiplier
 from npusim.quantization.solve import requantize_codes

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from npusim.floats.network import FloatArray
 from npusim.program import Clip, IntegerArray
 from npusim.quantization.covariance import Covariance
-from npusim.quantization.float_network import FloatArray
 from npusim.quantization.parameters import EXACT_FLOAT32, fit_weight_scale, half_step, width_rules
 from npusim.quantization.rounding import LeastSquares, round_to_nearest, rounding_error
 

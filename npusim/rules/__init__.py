@@ -5,8 +5,8 @@ from __future__ import annotations
 from npusim.rules.findings import LintFinding
 from npusim.rules.judgement import Judgement, Placement
 from npusim.rules.report import LintedLayer, LintReport, lint_graph, lint_model
-from npusim.rules.rule_types import DEFAULT_COMPILER, Device, Rule, Rulebook, Source, devices
-from npusim.rules.rulebook import rulebook
+from npusim.rules.rule_types import DEFAULT_COMPILER, Device, Rule, Rulebook, Source
+from npusim.rules.rulebook import devices, rulebook
 
 __all__ = [
     "DEFAULT_COMPILER",

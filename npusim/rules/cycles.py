@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,6 @@ import numpy.typing as npt
 from npusim.program import IntegerLayer, LayerKind
 from npusim.rules.judgement import Placement
 from npusim.rules.report import LintReport
-from npusim.schemas.derivation import Count, Finite
 
 __all__ = ["CycleEstimate", "CycleFit", "PublishedPoint", "estimate_cycles", "fit_cycles", "published_points"]
 
@@ -46,27 +45,25 @@ class CycleFit:
 
 @dataclass(frozen=True, slots=True)
 class CycleEstimate:
-    """An estimate fitted to published figures, or the reason why there is none.
+    """An estimate, or the reason why there is none.
 
     Attributes
     ----------
-    cycles
-        The estimate; null where there is none.
-    lowest, highest
-        The range that `error` gives.
+    cycles, lowest, highest
+        The estimate, and the range that the error on a network left out of the fit gives; None without an estimate.
     milliseconds
         At the clock of the device.
     error
-        Largest relative error on a network left out of the fit.
+        That error, relative.
     reason
-        Why there is no estimate; null where there is one.
+        Why there is no estimate; None where there is one.
     """
 
-    cycles: Count | None
-    lowest: Count | None
-    highest: Count | None
-    milliseconds: Annotated[float, Finite()] | None
-    error: Annotated[float, Finite()] | None
+    cycles: int | None
+    lowest: int | None
+    highest: int | None
+    milliseconds: float | None
+    error: float | None
     reason: str | None
 
 

@@ -9,7 +9,6 @@ from typing import Any, Final
 import numpy as np
 
 from npusim.bounds.widths import signed_bits
-from npusim.findings import Severity
 from npusim.program import IntegerArray, IntegerLayer
 from npusim.rules.conditions import Check
 from npusim.rules.judgement import Broken, Judgement, Placement
@@ -31,21 +30,15 @@ class LintFinding:
     rule
         Name of the rule.
     severity
-        error: the exit code is 1.
+        ``error``, ``warning`` or ``info``.
     layer
-        Name of the layer; null for the whole model.
-    node
-        ONNX node.
-    tensor
-        ONNX tensor.
-    message
-        What is the case.
-    remedy
-        What to do next.
-    source
-        Document behind the rule; null for what follows from the model alone.
-    date
-        Its date.
+        Name of the layer; None where it is about the whole model.
+    node, tensor
+        ONNX node and tensor; None where there is none.
+    message, remedy
+        What is the case, and what to do about it.
+    source, date
+        The document and its date; None for what follows from the model alone.
     note
         What other documents say.
     evidence
@@ -53,7 +46,7 @@ class LintFinding:
     """
 
     rule: str
-    severity: Severity
+    severity: str
     layer: str | None
     node: str | None
     tensor: str | None

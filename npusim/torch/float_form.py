@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from npusim.errors import UnsupportedError
+from npusim.floats.network import Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
 from npusim.graph import Node
+from npusim.lowering.floats import Affine, Parameters, WeightForm, flatten_node
 from npusim.program import Window
-from npusim.quantization.float_network import Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
 from npusim.torch.fusion import FusedStep
 from npusim.torch.traced import Geometry, OperationKind
 
@@ -86,7 +87,7 @@ def _activation(step: FusedStep) -> Activation:
 def _node(step: FusedStep, sources: list[str], output: str) -> Node | None:
     if step.kind is not OperationKind.FLATTEN:
         return None
-    return Node("Flatten", f"{step.name}/Flatten", tuple(sources), (output,), {"axis": 1})
+    return flatten_node(sources[0], output, f"{step.name}/Flatten")
 
 
 def _window(geometry: Geometry) -> Window:
@@ -96,38 +97,34 @@ def _window(geometry: Geometry) -> Window:
 
 def _parameters(step: FusedStep) -> tuple[FloatArray | None, FloatArray | None]:
     """Weights in ONNX layout and bias, the batch norm folded in."""
-    gain, offset = _batch_norm(step)
     if step.kind not in (OperationKind.INPUT, OperationKind.CONVOLUTION, OperationKind.LINEAR):
         return None, None
     channels = step.shape[0]
-    gain = np.ones(channels) if gain is None else gain
-    offset = np.zeros(channels) if offset is None else offset
+    affine = _batch_norm(step, channels)
     if step.kind is OperationKind.INPUT:
-        return gain, offset
+        return affine.gain, affine.offset
     if step.module is None:
         weights, bias = np.ones((channels, 1, 1, 1)), np.zeros(channels)
     else:
         weights = _array(step, step.module.weight)
         bias = np.zeros(channels) if step.module.bias is None else _array(step, step.module.bias)
     weights = weights[..., None] if weights.ndim == 3 else weights
-    bias = bias * gain + offset
-    if step.kind is OperationKind.LINEAR:
-        return np.ascontiguousarray((weights * gain[:, None]).T), bias
-    if step.geometry is not None and step.geometry.transposed:
-        by_input = np.repeat(gain.reshape(step.geometry.group, -1), len(weights) // step.geometry.group, axis=0)
-        return weights * by_input[:, :, None, None], bias
-    return weights * gain[:, None, None, None], bias
+    form = WeightForm(_kind(step))
+    group = 1 if step.geometry is None else step.geometry.group
+    folded = Parameters(form, np.ascontiguousarray(weights.T) if weights.ndim == 2 else weights, bias, group).followed_by(
+        affine
+    )
+    return folded.weights, folded.bias
 
 
-def _batch_norm(step: FusedStep) -> tuple[FloatArray | None, FloatArray | None]:
-    """Gain and offset of each channel; None without a batch norm."""
+def _batch_norm(step: FusedStep, channels: int) -> Affine:
+    """What the batch norm behind a step computes."""
     norm = step.batch_norm
     if norm is None:
-        return None, None
-    gain = 1 / np.sqrt(_array(step, norm.running_var) + norm.eps)
-    gain = gain if norm.weight is None else gain * _array(step, norm.weight)
-    offset = -_array(step, norm.running_mean) * gain
-    return gain, offset if norm.bias is None else offset + _array(step, norm.bias)
+        return Affine.identity(channels)
+    scale = np.ones(channels) if norm.weight is None else _array(step, norm.weight)
+    shift = np.zeros(channels) if norm.bias is None else _array(step, norm.bias)
+    return Affine.of_batch_norm(scale, shift, _array(step, norm.running_mean), _array(step, norm.running_var), norm.eps)
 
 
 def _array(step: FusedStep, values: torch.Tensor) -> FloatArray:

@@ -6,9 +6,8 @@ from npusim.verification.arithmetic import ElementArithmetic, explain_element
 from npusim.verification.comparison import Divergence, ExactComparison, compare_models
 from npusim.verification.differences import LayerDifferences
 from npusim.verification.dumps import LAYOUTS, compare_with_dump
-from npusim.verification.every_tensor import Difference, StepComparison, Verification, verify
 from npusim.verification.findings import exact_findings
-from npusim.verification.runtime import compare_with_runtime
+from npusim.verification.runtime import Difference, StepComparison, Verification, compare_with_runtime, verify
 
 __all__ = [
     "LAYOUTS",

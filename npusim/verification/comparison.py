@@ -15,7 +15,18 @@ from npusim.verification.arithmetic import ElementArithmetic, explain_element
 from npusim.verification.differences import LayerDifferences
 from npusim.verification.pairing import Pairing, pair_steps
 
-__all__ = ["Divergence", "ExactComparison", "Progress", "compare_models", "sample_chunks"]
+__all__ = [
+    "Divergence",
+    "ExactComparison",
+    "Part",
+    "Progress",
+    "compare_models",
+    "compare_rows",
+    "compared_parts",
+    "explain_first",
+    "need_samples",
+    "sample_chunks",
+]
 
 CHUNK: Final = 128
 """Samples compared at once: the codes of all layers of both sides are held in memory meanwhile."""
@@ -177,14 +188,12 @@ def compare_models(
         only_model=tuple(step.name for step in pairing.only_first),
         only_other=tuple(step.name for step in pairing.only_second),
     )
-    for start, chunk, total in sample_chunks(session.program, feeds):
-        ours = session.trace(chunk, [row.tensor for row in wanted])
-        theirs = other.trace({renamed[name]: values for name, values in chunk.items()}, [_other_tensor(row) for row in wanted])
-        for row in wanted:
-            row.take(ours[row.tensor], theirs[_other_tensor(row)], start)
-        result.samples = start + len(next(iter(chunk.values())))
-        if progress is not None:
-            progress(result.samples, total)
+
+    def ask(chunk: Mapping[str, Array], _: int) -> Mapping[str, Array]:
+        found = other.trace({renamed[name]: values for name, values in chunk.items()}, [_other_tensor(row) for row in wanted])
+        return {row.tensor: found[_other_tensor(row)] for row in wanted}
+
+    result.samples = compare_rows(session, feeds, wanted, ask, progress=progress)
     result.divergence = _divergence(
         result, (session, feeds), (other, {renamed[name]: values for name, values in feeds.items()})
     )
@@ -212,10 +221,88 @@ def explain_first(
     return explain_element(session, feeds, tensor, row.first.sample, row.first.index)
 
 
-def sample_chunks(
-    program: Program, feeds: Mapping[str, Array], size: int = CHUNK
-) -> Iterator[tuple[int, dict[str, Array], int]]:
-    """Cut inputs into parts: number of the first sample, the part, number of all samples.
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Some samples of both sides of a comparison.
+
+    Attributes
+    ----------
+    start, samples
+        Number of the first sample, and how many there are.
+    feeds
+        Their inputs.
+    ours, theirs
+        Tensors by the model's names.
+    """
+
+    start: int
+    samples: int
+    feeds: Mapping[str, Array]
+    ours: Mapping[str, Array]
+    theirs: Mapping[str, Array]
+
+
+def compared_parts(
+    session: InferenceSession,
+    feeds: Mapping[str, Array],
+    tensors: str | Sequence[str],
+    other: Callable[[Mapping[str, Array], int], Mapping[str, Array]],
+    *,
+    size: int = CHUNK,
+    progress: Progress | None = None,
+) -> Iterator[Part]:
+    """Run both sides part by part; the only loop over samples that comparisons have.
+
+    Parameters
+    ----------
+    session
+        The model.
+    feeds
+        Inputs by name, samples on the first axis.
+    tensors
+        Names, or a pattern, of what the model is asked for.
+    other
+        Gives the other side's tensors by the model's names, from some samples and the number of the first.
+    size
+        Samples of a part; those of a program that runs samples one by one are always alone.
+    progress
+        Called after each part.
+    """
+    for start, chunk, total in sample_chunks(session.program, feeds, size):
+        count = total if session.program.batching is Batching.FIXED else len(next(iter(chunk.values())))
+        yield Part(start, count, chunk, session.trace(chunk, tensors), other(chunk, start))
+        if progress is not None:
+            progress(start + count, total)
+
+
+def compare_rows(
+    session: InferenceSession,
+    feeds: Mapping[str, Array],
+    rows: Sequence[LayerDifferences],
+    other: Callable[[Mapping[str, Array], int], Mapping[str, Array]],
+    *,
+    progress: Progress | None = None,
+) -> int:
+    """Compare tensors for equality, and give the number of samples; the parameters are as for :func:`compared_parts`.
+
+    Raises
+    ------
+    InputError
+        If there is no sample, or a tensor has another shape on the other side.
+    UsageError
+        If the model has no batch axis of one sample.
+    """
+    need_samples(session.program, feeds)
+    count = 0
+    for part in compared_parts(session, feeds, [row.tensor for row in rows], other, progress=progress):
+        for row in rows:
+            row.take(part.ours[row.tensor], part.theirs[row.tensor], part.start, samples=part.samples)
+        count += part.samples
+    return count
+
+
+def need_samples(program: Program, feeds: Mapping[str, Array]) -> None:
+    """Make sure that there are samples that can be compared one by one.
 
     Raises
     ------
@@ -228,9 +315,23 @@ def sample_chunks(
         raise UsageError(
             "the model has no batch axis of one sample, so samples cannot be compared one by one; export it with batch 1"
         )
-    count = min((len(values) for values in feeds.values()), default=0)
-    if not count:
+    if not min((len(values) for values in feeds.values()), default=0):
         raise InputError("there are no samples to compare on; give at least one")
+
+
+def sample_chunks(
+    program: Program, feeds: Mapping[str, Array], size: int = CHUNK
+) -> Iterator[tuple[int, dict[str, Array], int]]:
+    """Cut inputs into parts: number of the first sample, the part, number of all samples.
+
+    What a program runs sample by sample stays so: a part then is one sample. Of a model without a batch axis of one sample,
+    all is one part.
+    """
+    if program.batching is Batching.FIXED or not feeds:
+        yield 0, dict(feeds), 1
+        return
+    count = min(len(values) for values in feeds.values())
+    size = 1 if program.batching is Batching.SINGLE else size
     for start in range(0, count, size):
         yield start, {name: values[start : start + size] for name, values in feeds.items()}, count
 

@@ -58,6 +58,12 @@ class LayerDifferences:
         Largest magnitude of a difference, infinite where only one side is NaN or infinite.
     histogram
         For whole numbers: how often each difference occurs, 0 included.
+    limit
+        For ``bounded``: the largest limit of any element.
+    carried
+        For layers behind a free order of rounding: values that differ end to end, because their inputs already do.
+    beyond_float32
+        Values that onnxruntime could hold only rounded, because they stand for integers past 2**24; they count as equal.
     first
         The first element in order that breaks the demand.
 
@@ -81,6 +87,9 @@ class LayerDifferences:
     total: float = 0.0
     largest: float = 0.0
     histogram: Counter[int] = field(default_factory=Counter)
+    limit: float = 0.0
+    carried: int = 0
+    beyond_float32: int = 0
     first: Place | None = None
 
     @property
@@ -94,7 +103,14 @@ class LayerDifferences:
         return "LSB" if self.integers else "value"
 
     def take(
-        self, ours: Array, theirs: Array, start: int, *, limits: npt.NDArray[np.float64] | None = None
+        self,
+        ours: Array,
+        theirs: Array,
+        start: int,
+        *,
+        samples: int | None = None,
+        limits: npt.NDArray[np.float64] | None = None,
+        beyond: npt.NDArray[np.bool_] | None = None,
     ) -> npt.NDArray[np.bool_]:
         """Compare some samples.
 
@@ -104,8 +120,12 @@ class LayerDifferences:
             Values of both sides, samples on the first axis.
         start
             Number of the first sample.
+        samples
+            How many samples these are, where the first axis may be none of samples; then it is one sample.
         limits
             Differences that are allowed.
+        beyond
+            Values that the other side cannot hold, whatever it computes.
 
         Returns
         -------
@@ -125,12 +145,18 @@ class LayerDifferences:
         if not ours.size:
             raise InputError(f"'{self.tensor}' holds no values to compare; give at least one sample")
         difference, same = _differences(ours, theirs)
+        if beyond is not None:
+            self.beyond_float32 += int((beyond & ~same).sum())
+            difference, same = np.where(beyond, 0.0, difference), same | beyond
+        if limits is not None:
+            self.limit = max(self.limit, float(limits.max(initial=0.0)))
         broken = ~same if limits is None else ~(same | (np.abs(difference) <= limits))
         self._count(difference, broken, whole=_whole(ours) and _whole(theirs))
         if self.first is None and broken.any():
-            sample, *index = (int(item) for item in np.argwhere(broken)[0])
-            where = (sample, *index)
-            self.first = Place(sample + start, tuple(index), float(ours[where]), float(theirs[where]))
+            place = tuple(int(item) for item in np.argwhere(broken)[0])
+            stacked = ours.ndim > 0 and (samples is None or len(ours) == samples)
+            sample, index = (place[0], place[1:]) if stacked else (0, place)
+            self.first = Place(sample + start, index, ours[place].item(), theirs[place].item())
         return broken
 
     def as_json(self) -> dict[str, Any]:
@@ -139,7 +165,7 @@ class LayerDifferences:
         place = (
             None
             if first is None
-            else {"sample": first.sample, "index": list(first.index), "value": first.value, "other": first.other}
+            else {"sample": first.sample, "index": list(first.index), "value": float(first.value), "other": float(first.other)}
         )
         return {
             "name": self.name,

@@ -15,7 +15,7 @@ from npusim.graph import Array
 from npusim.program import Program, Tensor
 from npusim.session import InferenceSession
 from npusim.trace import step_kind
-from npusim.verification.comparison import Divergence, ExactComparison, Progress, explain_first, sample_chunks
+from npusim.verification.comparison import Divergence, ExactComparison, Progress, compare_rows, explain_first, sample_chunks
 from npusim.verification.differences import LayerDifferences
 
 __all__ = ["LAYOUTS", "compare_with_dump", "match_dump"]
@@ -82,13 +82,12 @@ def compare_with_dump(
     used = {id(array) for array in matched.values()}
     spare = tuple(array.described for array in _results_of(dump) if id(array) not in used)
     result = ExactComparison(("npusim", dump.path), layers=rows, only_other=spare)
-    for start, chunk, total in sample_chunks(program, feeds):
-        ours = session.trace(chunk, list(matched))
-        for row in rows:
-            row.take(ours[row.tensor], held[row.tensor][start : start + len(ours[row.tensor])], start)
-        result.samples = start + len(next(iter(chunk.values())))
-        if progress is not None:
-            progress(result.samples, total)
+
+    def ask(chunk: Mapping[str, Array], start: int) -> Mapping[str, Array]:
+        stop = start + len(next(iter(chunk.values())))
+        return {name: values[start:stop] for name, values in held.items()}
+
+    result.samples = compare_rows(session, feeds, rows, ask, progress=progress)
     first = result.first_differing
     if first is not None:
         shown = explain_first(session, feeds, first, first.tensor) if first.tensor == steps[first.tensor].tensors[-1] else None

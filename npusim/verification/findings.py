@@ -58,8 +58,8 @@ def _mismatch(result: ExactComparison) -> Iterator[Finding]:
     evidence = {
         "sample": first.first.sample,
         "index": list(first.first.index),
-        "value": first.first.value,
-        "other": first.first.other,
+        "value": float(first.first.value),
+        "other": float(first.first.other),
         "mismatches": first.mismatches,
         "mean_difference": first.mean_difference,
         "largest_difference": first.largest,
@@ -78,6 +78,8 @@ def _remedy(result: ExactComparison, divergence: Divergence) -> str:
     model = divergence.model
     if result.hint:
         return result.hint
+    if model is None and divergence.layer.kind not in ("HOST", "CONSTANT"):
+        return "an inner value of the layer differs and its codes do not; 'npusim verify' shows all of them"
     if model is None:
         return "the host computes this in float operations; compare the layers before it, which are equal"
     if divergence.other is not None:

@@ -1,28 +1,186 @@
-"""The integer program against onnxruntime: codes of every layer, with the arithmetic of both sides where they diverge."""
+"""The integer program against ONNX Runtime, tensor by tensor: what ``npusim verify`` and ``compare --against ort`` are.
+
+Every tensor is compared for equality. The one freedom that exists, the order in which a float32 sum is rounded, is handled
+without any tolerance for integers: behind such an operation each step is given ONNX Runtime's own inputs, and must then
+give its outputs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from npusim.engine.reference import run_step
-from npusim.errors import InputError
+from npusim.errors import InputError, InternalMismatchError
 from npusim.graph import Array
-from npusim.program import HostOperation, IntegerLayer, Program, Step
+from npusim.lowering.values import EXACT_FLOAT32
+from npusim.program import Batching, HostOperation, IntegerLayer, Program, Step, TapSource
 from npusim.rounding import is_free, rounding_limit
 from npusim.second_opinion import SecondOpinion, runtime_version
 from npusim.session import InferenceSession
 from npusim.trace import step_kind
 from npusim.verification.arithmetic import explain_step
-from npusim.verification.comparison import Divergence, ExactComparison, Progress, sample_chunks
+from npusim.verification.comparison import Divergence, ExactComparison, Part, Progress, compared_parts, need_samples
 from npusim.verification.differences import LayerDifferences
 
-__all__ = ["compare_with_runtime"]
+__all__ = ["Difference", "StepComparison", "Verification", "compare_with_runtime", "verify"]
 
-CHUNK = 16
-"""Samples compared at once; onnxruntime takes them one by one anyway."""
+CHUNK: Final = 16
+"""Samples compared at once: every tensor of both sides is held in memory, and onnxruntime takes samples one by one anyway."""
+
+CONSTANTS: Final = "constants"
+"""Name of what is compared of constants that nodes compute."""
+
+FOLDING_LIMIT: Final = 2.0**-22
+"""Limit for a constant that nodes compute, relative to its value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first element that differs.
+
+    Attributes
+    ----------
+    tensor
+        ONNX name.
+    index
+        Position, the sample first.
+    npusim, onnxruntime
+        Both values.
+    """
+
+    tensor: str
+    index: tuple[int, ...]
+    npusim: float
+    onnxruntime: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepComparison:
+    """One step against ONNX Runtime, over all samples and all its tensors.
+
+    Attributes
+    ----------
+    name, kind, tensor
+        The step, its kind, and the tensor it produces.
+    comparison
+        ``exact``: all values equal is demanded. ``exact_given_inputs``: demanded with ONNX Runtime's own inputs, because a
+        float sum before may be rounded in another order. ``bounded``: a float operation whose rounding order is free;
+        within the limit computed from its operands is demanded.
+    elements
+        Values compared, inner tensors included.
+    mismatches
+        Values that break the demand.
+    largest_difference
+        Of all values compared as demanded, in LSB for integers.
+    limit
+        For ``bounded``: the largest limit of any element.
+    carried
+        For the kinds behind a free rounding order: values that differ end to end, because their inputs already do.
+    beyond_float32
+        Inner values past 2**24 that ONNX Runtime could only hold rounded: integers are right there, float32 cannot be. The
+        codes that follow from them are compared like any others.
+    first_difference
+        Where the demand is first broken.
+    """
+
+    name: str
+    kind: str
+    tensor: str
+    comparison: str = "exact"
+    elements: int = 0
+    mismatches: int = 0
+    largest_difference: float = 0.0
+    limit: float = 0.0
+    carried: int = 0
+    beyond_float32: int = 0
+    first_difference: Difference | None = None
+
+
+@dataclass(slots=True)
+class Verification:
+    """The result of :func:`verify`; true when everything demanded holds.
+
+    Attributes
+    ----------
+    samples
+        Number of samples compared.
+    steps
+        One comparison for each step, and first one for the constants that nodes compute, where there are any.
+    optimized_mismatches
+        Output values at which ONNX Runtime with its graph optimizations differs from itself without.
+    outputs
+        Number of output values.
+    onnxruntime
+        Its version.
+    """
+
+    samples: int = 0
+    steps: list[StepComparison] = field(default_factory=list)
+    optimized_mismatches: int = 0
+    outputs: int = 0
+    onnxruntime: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """True when at least one value was compared and none breaks its demand."""
+        return self.elements > 0 and self.mismatches == 0
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    @property
+    def elements(self) -> int:
+        """Values compared."""
+        return sum(step.elements for step in self.steps)
+
+    @property
+    def mismatches(self) -> int:
+        """Values that break their demand."""
+        return sum(step.mismatches for step in self.steps)
+
+    def __str__(self) -> str:
+        exact = sum(step.comparison != "bounded" for step in self.steps)
+        verdict = "equal" if self.ok else f"{self.mismatches} of {self.elements} values differ"
+        return f"{verdict}: {len(self.steps)} steps ({exact} exact), {self.elements} values, {self.samples} samples"
+
+
+def verify(session: InferenceSession, feeds: Mapping[str, Array], *, progress: Progress | None = None) -> Verification:
+    """Compare a model's integer program with ONNX Runtime on every tensor.
+
+    Parameters
+    ----------
+    session
+        The model, planned.
+    feeds
+        Inputs by name, samples on the first axis.
+    progress
+        Called with the number of samples done and the number of all.
+
+    Raises
+    ------
+    ModelError
+        If ONNX Runtime refuses the model.
+    InputError
+        If the inputs do not fit the model.
+    InternalMismatchError
+        If a tensor has another shape here than in ONNX Runtime.
+    """
+    optimized = SecondOpinion(session.model, optimized=True, stacked=session.program.batching is not Batching.FIXED)
+    result = Verification(onnxruntime=runtime_version())
+    pairs = _Pairs(session.program)
+    for part in _parts(session, feeds, progress):
+        pairs.take(part)
+        for name, values in optimized.run(part.feeds).items():
+            result.outputs += values.size
+            result.optimized_mismatches += int((values != part.theirs[name]).sum())
+        result.samples += part.samples
+    result.steps = pairs.comparisons()
+    return result
 
 
 def compare_with_runtime(
@@ -30,8 +188,8 @@ def compare_with_runtime(
 ) -> ExactComparison:
     """Compare a model's codes with those that onnxruntime computes in float32 from the same graph, without optimizations.
 
-    All values have to be equal. Only a float32 sum on the host may be rounded in another order: it has to agree within the
-    limit that follows from its operands, and what is behind it has to be equal given onnxruntime's own inputs.
+    What is compared, and what is demanded, is the same as for :func:`verify`, and so is the verdict. The result lists the codes
+    of layers, outputs and sums of floats; other tensors only where they differ and what they lead to does not.
 
     Parameters
     ----------
@@ -49,92 +207,205 @@ def compare_with_runtime(
     ModelError
         If onnxruntime refuses the model.
     """
-    program = session.program
-    known = [name for name in program.tensors if name not in program.inputs]
-    fixed = [name for name in known if program.resolve(name) in program.constants]
-    runtime = SecondOpinion(session.model, known, constants=fixed)
-    rows = _rows(program)
-    result = ExactComparison(("npusim", f"onnxruntime {runtime_version()}"), layers=[row for _, row in rows])
-    kept: dict[str, tuple[int, dict[str, Array]]] = {}
-    for start, chunk, total in sample_chunks(program, feeds, CHUNK):
-        ours = session.trace(chunk)
-        theirs = {**runtime.run(chunk), **chunk}
-        for step, row in rows:
-            _take(program, step, row, ours, theirs, start)
-            if row.first is not None and row.name not in kept:
-                at = row.first.sample - start
-                kept[row.name] = (at, {name: theirs[name][at] for name in (*program.inputs_of(step), *step.tensors)})
-        result.samples = start + len(next(iter(chunk.values())))
-        if progress is not None:
-            progress(result.samples, total)
+    need_samples(session.program, feeds)
+    pairs = _Pairs(session.program)
+    result = ExactComparison(("npusim", f"onnxruntime {runtime_version()}"))
+    for part in _parts(session, feeds, progress):
+        pairs.take(part)
+        result.samples += part.samples
+    result.layers = pairs.listed()
     if not result.elements:
         raise InputError(f"{session.model.label} has no integer layer to compare with onnxruntime's")
     first = result.first_differing
     if first is not None:
-        result.divergence = _divergence(program, {row.name: step for step, row in rows}[first.name], first, kept, result.names)
+        result.divergence = pairs.divergence(first, result.names)
     return result
 
 
-def _rows(program: Program) -> list[tuple[Step, LayerDifferences]]:
-    """What is compared: integer layers, quantize stages, and host operations that give outputs or floats in a free order."""
-    outputs = {program.resolve(name) for name in program.outputs}
-    free: set[str] = set()
-    rows = []
-    for step in program.steps:
-        behind = any(name in free for name in program.inputs_of(step))
-        loose = isinstance(step, HostOperation) and is_free(step.node) and not program.tensors[step.tensors[0]].is_integer
-        if loose or behind:
-            free.update(step.tensors)
-        if not isinstance(step, HostOperation) or loose or outputs & set(step.tensors):
-            comparison = "bounded" if loose else "exact_given_inputs" if behind else "exact"
-            rows.append((step, LayerDifferences(step.name, step_kind(step), step.tensors[-1], comparison=comparison)))
-    return rows
+def _parts(session: InferenceSession, feeds: Mapping[str, Array], progress: Progress | None) -> Iterator[Part]:
+    """Every tensor of the program on both sides."""
+    program = session.program
+    known = [name for name in program.tensors if name not in program.inputs]
+    fixed = [name for name in known if program.resolve(name) in program.constants]
+    stacked = program.batching is not Batching.FIXED
+    runtime = SecondOpinion(session.model, known, stacked=stacked, constants=fixed)
+
+    def ask(chunk: Mapping[str, Array], _: int) -> Mapping[str, Array]:
+        return {**runtime.run(chunk), **chunk}
+
+    return compared_parts(session, feeds, "*", ask, size=CHUNK, progress=progress)
+
+
+class _Pairs:
+    """Every tensor of a program held against ONNX Runtime's, filled part by part."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._constants: list[LayerDifferences] = []
+        self._steps: list[tuple[Step, list[LayerDifferences]]] = []
+        self._kept: dict[str, dict[str, Array]] = {}
+        free: set[str] = set()
+        for step in program.steps:
+            behind = any(name in free for name in program.inputs_of(step))
+            loose = isinstance(step, HostOperation) and is_free(step.node) and not program.tensors[step.tensors[0]].is_integer
+            if loose or behind:
+                free.update(step.tensors)
+            demand = "bounded" if loose else "exact_given_inputs" if behind else "exact"
+            rows = [LayerDifferences(step.name, step_kind(step), name, comparison=demand) for name in step.tensors]
+            self._steps.append((step, rows))
+
+    def take(self, part: Part) -> None:
+        """Compare all tensors of some samples."""
+        if part.start == 0:
+            self._take_constants(part)
+        for step, rows in self._steps:
+            new = [row for row in rows if row.first is None]
+            self._take_step(step, rows, part)
+            for row in new:
+                if row.first is not None:
+                    at = row.first.sample - part.start
+                    names = (*self._program.inputs_of(step), *step.tensors)
+                    self._kept[row.tensor] = {name: _of_sample(part.theirs[name], at, part.samples) for name in names}
+
+    def comparisons(self) -> list[StepComparison]:
+        """The comparison of each step; that of constants first, where nodes compute any."""
+        fixed = self._program.batching is Batching.FIXED
+        constants = [_summary(CONSTANTS, "CONSTANT", "", self._constants, fixed=True)] if self._constants else []
+        return [
+            *constants,
+            *(_summary(step.name, step_kind(step), step.tensors[-1], rows, fixed=fixed) for step, rows in self._steps),
+        ]
+
+    def listed(self) -> list[LayerDifferences]:
+        """The rows of a comparison of codes, in execution order."""
+        outputs = {self._program.resolve(name) for name in self._program.outputs}
+        found = [row for row in self._constants if row.mismatches]
+        for step, rows in self._steps:
+            host = isinstance(step, HostOperation) and rows[0].comparison != "bounded" and not outputs & set(step.tensors)
+            codes = [] if host or not rows[-1].elements else [rows[-1]]
+            inner = [row for row in rows[: len(rows) - len(codes)] if row.mismatches]
+            found.extend(codes if any(row.mismatches for row in codes) else [*inner, *codes])
+        return found
+
+    def divergence(self, row: LayerDifferences, names: tuple[str, str]) -> Divergence:
+        """The first difference with npusim's arithmetic and onnxruntime's inner values.
+
+        Everything before the first layer that differs is equal (or given), so that onnxruntime's inputs are npusim's.
+        """
+        program = self._program
+        step = next((step for step, rows in self._steps if any(row is one for one in rows)), None)
+        if row.first is None or step is None or isinstance(step, HostOperation):
+            return Divergence(row, names=names)
+        values = self._kept[row.tensor]
+        shape, inner_shape = (program.tensors[name].shape[1:] for name in (step.tensors[-1], row.tensor))
+        if np.prod(shape) != np.prod(inner_shape):
+            return Divergence(row, names=names)
+        flat = int(np.ravel_multi_index(row.first.index, inner_shape))
+        index = tuple(int(item) for item in np.unravel_index(flat, shape))
+        inputs = {name: values[name].astype(program.tensors[name].stored) for name in program.inputs_of(step)}
+        arithmetic = explain_step(program, step, inputs, row.first.sample, index)
+        inner = {}
+        if isinstance(step, IntegerLayer):
+            inner = {tensor: float(values[tensor].reshape(-1)[flat]) for tensor in step.tensors if values[tensor].size > flat}
+        return Divergence(row, arithmetic, other_values=inner, names=names)
+
+    def _take_constants(self, part: Part) -> None:
+        program = self._program
+        produced = {name for step in program.steps for name in step.tensors}
+        for name, values in part.ours.items():
+            computed = name not in produced and name not in program.inputs and name not in program.aliases
+            if computed and name in part.theirs and values.size:
+                row = LayerDifferences(CONSTANTS, "CONSTANT", name, comparison="bounded")
+                limits = np.abs(np.asarray(values, np.float64)) * FOLDING_LIMIT
+                _take(row, values, part.theirs[name], 0, 0, limits=limits)
+                self._constants.append(row)
+
+    def _take_step(self, step: Step, rows: Sequence[LayerDifferences], part: Part) -> None:
+        program = self._program
+        values: Mapping[str, Array] = part.ours
+        given = rows[0].comparison != "exact"
+        inputs: dict[str, Array] = {}
+        if given:
+            inputs = {name: part.theirs[name].astype(program.tensors[name].stored) for name in program.inputs_of(step)}
+            values = run_step(program, step, inputs, set(step.tensors))
+        for row in rows:
+            ours, theirs = values[row.tensor], part.theirs[row.tensor]
+            limits = _limits(program, step, inputs, ours) if row.comparison == "bounded" else None
+            beyond = _beyond_float32(step, row.tensor, ours)
+            _take(row, ours, theirs, part.start, part.samples, limits=limits, beyond=beyond)
+            row.carried += int((part.ours[row.tensor] != theirs).sum()) if given else 0
 
 
 def _take(
-    program: Program,
-    step: Step,
     row: LayerDifferences,
-    ours: Mapping[str, Array],
-    theirs: Mapping[str, Array],
+    ours: Array,
+    theirs: Array,
     start: int,
+    samples: int,
+    *,
+    limits: npt.NDArray[np.float64] | None = None,
+    beyond: npt.NDArray[np.bool_] | None = None,
 ) -> None:
-    if row.comparison == "exact":
-        row.take(ours[row.tensor], theirs[row.tensor], start)
-        return
-    inputs = {name: theirs[name].astype(program.tensors[name].stored) for name in program.inputs_of(step)}
-    local = run_step(program, step, inputs, {row.tensor})[row.tensor]
-    row.take(
-        local, theirs[row.tensor], start, limits=_limits(program, step, inputs, local) if row.comparison == "bounded" else None
+    if ours.shape != theirs.shape:
+        raise InternalMismatchError(
+            f"tensor '{row.tensor}' has shape {list(ours.shape)} here and {list(theirs.shape)} in onnxruntime"
+        )
+    if ours.size:
+        row.take(ours, theirs, start, samples=samples, limits=limits, beyond=beyond)
+
+
+def _summary(name: str, kind: str, tensor: str, rows: Sequence[LayerDifferences], *, fixed: bool) -> StepComparison:
+    """What is said of a step, from its tensors; `fixed` where their first axis is none of samples."""
+    earliest = min((row for row in rows if row.first is not None), key=_sample_of, default=None)
+    first = None
+    if earliest is not None and earliest.first is not None:
+        place = earliest.first
+        index = place.index if fixed else (place.sample, *place.index)
+        first = Difference(earliest.tensor, index, place.value, place.other)
+    return StepComparison(
+        name,
+        kind,
+        tensor,
+        rows[0].comparison,
+        elements=sum(row.elements for row in rows),
+        mismatches=sum(row.mismatches for row in rows),
+        largest_difference=max(row.largest for row in rows),
+        limit=max(row.limit for row in rows),
+        carried=sum(row.carried for row in rows),
+        beyond_float32=sum(row.beyond_float32 for row in rows),
+        first_difference=first,
     )
 
 
+def _sample_of(row: LayerDifferences) -> int:
+    return 0 if row.first is None else row.first.sample
+
+
+def _of_sample(values: Array, at: int, samples: int) -> Array:
+    """The values of one of some samples, without the sample axis where there is one."""
+    return values[at] if values.shape[:1] == (samples,) else values
+
+
 def _limits(program: Program, step: Step, inputs: Mapping[str, Array], result: Array) -> npt.NDArray[np.float64] | None:
+    """How far apart two correct results of an operation may lie, given its inputs."""
     if not isinstance(step, HostOperation):
         return None
     constants = {name: program.constants[name] for name in step.node.inputs if name in program.constants}
-    declared = {name: values.astype(program.tensors[name].dtype, copy=False) for name, values in inputs.items()}
+    declared = {name: values.astype(_declared(program, name), copy=False) for name, values in inputs.items()}
     return rounding_limit(step.node, {**constants, **declared}, result, program.opset)
 
 
-def _divergence(
-    program: Program,
-    step: Step,
-    row: LayerDifferences,
-    kept: Mapping[str, tuple[int, Mapping[str, Array]]],
-    names: tuple[str, str],
-) -> Divergence:
-    """The first difference with npusim's arithmetic and onnxruntime's inner values.
+def _declared(program: Program, name: str) -> np.dtype[Any]:
+    return program.constants[name].dtype if name in program.constants else program.tensors[name].dtype
 
-    Everything before the first layer that differs is equal (or given), so that onnxruntime's inputs are npusim's.
-    """
-    if row.first is None or isinstance(step, HostOperation):
-        return Divergence(row, names=names)
-    values = kept[row.name][1]
-    inputs = {name: values[name].astype(program.tensors[name].stored) for name in program.inputs_of(step)}
-    arithmetic = explain_step(program, step, inputs, row.first.sample, row.first.index)
-    inner = {}
-    if isinstance(step, IntegerLayer):
-        flat = int(np.ravel_multi_index(row.first.index, step.output_shape[1:]))
-        inner = {tensor: float(values[tensor].reshape(-1)[flat]) for tensor in step.tensors if values[tensor].size > flat}
-    return Divergence(row, arithmetic, other_values=inner, names=names)
+
+def _beyond_float32(step: Step, tensor: str, values: Array) -> npt.NDArray[np.bool_] | None:
+    """Where an inner tensor of a layer stands for an integer past 2**24, so that a float32 runtime has rounded on the way."""
+    tap = next((tap for tap in step.taps if tap.tensor == tensor), None) if isinstance(step, IntegerLayer) else None
+    if tap is None or tap.clip is not None or tap.source is not TapSource.ACCUMULATOR or not isinstance(step, IntegerLayer):
+        return None
+    trailing = len(step.accumulator_shape) - 1 - step.channel_axis
+    shift = tap.shift.reshape(-1, *(1,) * trailing)
+    margin = 1 if tap.floored else 0
+    found: npt.NDArray[np.bool_] = (np.abs(values.astype(np.float64)) + margin) * np.ldexp(1.0, shift) > EXACT_FLOAT32
+    return found

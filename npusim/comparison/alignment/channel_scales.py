@@ -15,12 +15,12 @@ from typing import Final
 
 import numpy as np
 
-from npusim.comparison.alignment.float_graph import FloatGraph, LinearOperation
 from npusim.comparison.alignment.stage_fit import stage_parameters
 from npusim.comparison.alignment.weights import channel_scale, overall_cosine, weights_of
 from npusim.comparison.layer_result import LayerPair, LayerScales, channel_axis
 from npusim.comparison.sums import FloatArray
 from npusim.errors import NpusimError
+from npusim.floats import FloatGraph, LinearOperation
 from npusim.folding import evaluate_node
 from npusim.graph import Array
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
@@ -183,14 +183,13 @@ def input_columns(step: Step, shape: tuple[int, ...], channels: FloatArray) -> F
 
 def stage_by_channel(stage: QuantizeStage, pair: LayerPair, graph: FloatGraph) -> tuple[FloatArray, float]:
     """One LSB of each channel that a quantize stage gives, in units of what it reads, and the code of 0."""
-    norm = graph.producers.get(pair.float_tensor)
-    affine = graph.batch_norm(norm) if pair.float_nodes and norm and norm.operator == "BatchNormalization" else None
+    affine = graph.affine_of(pair.float_nodes)
     if affine is None:
         multiplier, offset = stage_parameters(stage, max(stage.multiplier.size, stage.offset.size))
         gain, zero = np.ones(len(multiplier)), float(np.median(offset * multiplier))
     else:
-        multiplier, _ = stage_parameters(stage, len(affine[0]))
-        gain, zero = affine[0], 0.0
+        multiplier, _ = stage_parameters(stage, len(affine.gain))
+        gain, zero = affine.gain, 0.0
     with np.errstate(divide="ignore", invalid="ignore"):
         return gain / multiplier, zero
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from npusim.comparison.alignment.channel_scales import ChannelScales, find_channel_scales
-from npusim.comparison.alignment.float_graph import FloatGraph, LinearOperation
 from npusim.comparison.alignment.partners import Partner, confidence_of, find_partner
 from npusim.comparison.alignment.weights import channel_cosine, overall_cosine, weights_of
 from npusim.comparison.layer_result import LayerPair, UnpairedLayer
+from npusim.floats import FloatGraph, LinearOperation
 from npusim.program import Program, Step
 from npusim.trace import step_kind
 
@@ -77,7 +77,7 @@ def align(quantized: Program, reference: Program) -> Alignment:
             lost = next(name for name in quantized.inputs_of(step) if name not in meaning)
             unpaired.append(UnpairedLayer(step.name, kind, tensor, f"it reads '{lost}', which has no counterpart"))
             continue
-        taken = {one.step.tensors[0] for one in linear.values()}
+        taken = {one.step.tensors[0] for one in linear.values() if one.step is not None}
         partner = find_partner(step, known, quantized, graph, taken)
         if isinstance(partner, str):
             unpaired.append(UnpairedLayer(step.name, kind, tensor, partner))
@@ -86,7 +86,7 @@ def align(quantized: Program, reference: Program) -> Alignment:
         if partner.linear is not None:
             linear[step.name] = partner.linear
         pairs.append(_pair(step, known, partner, quantized, graph))
-    taken = {one.step.tensors[0] for one in linear.values()}
+    taken = {one.step.tensors[0] for one in linear.values() if one.step is not None}
     missing = tuple(
         step.tensors[0] for step in reference.host_operations if step.tensors[0] not in taken and graph.linear(step) is not None
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from npusim.comparison.alignment.float_graph import ACTIVATIONS, LINEAR, MOVERS, FloatGraph, LinearOperation
 from npusim.comparison.alignment.stage_fit import fit_batch_norm
 from npusim.comparison.alignment.weights import overall_cosine, weights_of
-from npusim.comparison.layer_result import Confidence
+from npusim.comparison.layer_result import Confidence, without_ones
+from npusim.comparison.sums import FloatArray
+from npusim.floats import FloatGraph, LinearOperation
+from npusim.graph import Array
+from npusim.lowering.floats import Role, role_of_operator
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
 
 __all__ = ["Partner", "confidence_of", "find_partner"]
@@ -21,9 +24,12 @@ ROUGHLY_FITTING: Final = 0.5
 """Cosine from which on it counts as likely."""
 
 _RESCALING: Final = frozenset(("Add", "Sub", "Mul", "Div"))
+_AVERAGES: Final = (Role.AVERAGE, Role.SUM)
+
+_DECIDED: Final = 0.02
+"""By so much must the cosine of arithmetic on each channel be better than that of a layer with weights."""
+
 _KEEPING: Final = frozenset(("Round", "Floor", "Ceil", "Cast", "Clip", "Min", "Max", "Abs"))
-_AVERAGES: Final = ("GlobalAveragePool", "AveragePool", "ReduceMean")
-_MAXIMA: Final = ("MaxPool", "GlobalMaxPool", "ReduceMax")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,10 +74,10 @@ def find_partner(
     shape = program.tensors[step.output].shape
     lower = 0 if step.requantization is None else step.requantization.clip.lower
     if step.kind is LayerKind.ADD:
-        return _of_kind(sources, ("Add",), shape, graph, bent=lower == 0)
+        return _of_role(sources, (Role.ADDITION,), shape, graph, bent=lower == 0)
     if step.kind is LayerKind.MAXPOOL:
-        return _of_kind(sources, _MAXIMA, shape, graph)
-    return _of_kind(sources, _AVERAGES, shape, graph)
+        return _of_role(sources, (Role.MAXIMUM,), shape, graph)
+    return _of_role(sources, _AVERAGES, shape, graph)
 
 
 def confidence_of(step: Step, cosine: float) -> Confidence:
@@ -82,17 +88,16 @@ def confidence_of(step: Step, cosine: float) -> Confidence:
 
 
 def _behind_stage(stage: QuantizeStage, source: str, graph: FloatGraph) -> Partner:
-    """An input stage takes in a batch norm that reads the same tensor, if offset and multiplier are that batch norm's."""
-    for step in graph.readers(source, "BatchNormalization"):
-        affine = graph.batch_norm(step)
-        distance = None if affine is None else fit_batch_norm(stage, *affine)
+    """An input stage takes in arithmetic that reads the same tensor, if offset and multiplier are those of the arithmetic."""
+    for tensor, affine in reversed(graph.arithmetic_prefixes(source)):
+        distance = fit_batch_norm(stage, affine.gain, affine.offset)
         if distance is not None:
             sure = Confidence.CERTAIN if distance < 1.0 else Confidence.LIKELY
             reason = f"multipliers follow the gains of the batch norm, with offsets that differ by {distance:.2g} LSB at most"
-            return Partner(step.tensors[0], sure, reason)
-    if stage.clip.lower == 0:
-        for step in graph.readers(source, "Relu"):
-            return Partner(step.tensors[0], Confidence.LIKELY, "the stage clips at 0 and the float model has a ReLU there")
+            return Partner(graph.saturated(tensor) if stage.clip.lower >= 0 else tensor, sure, reason)
+    if stage.clip.lower == 0 and graph.saturated(source) != source:
+        reason = "the stage clips at 0 and the float model has a ReLU there"
+        return Partner(graph.saturated(source), Confidence.LIKELY, reason)
     return Partner(source, Confidence.CERTAIN, "the codes of the same tensor")
 
 
@@ -102,107 +107,136 @@ def _with_weights(
     weights = weights_of(step, program)
     if weights is None:
         return f"step '{step.name}' has no weights"
-    candidates: list[tuple[float, LinearOperation]] = []
-    for candidate in graph.reachable(sources[0], *LINEAR):
-        linear = graph.linear(candidate)
-        if linear is None or linear.weights.shape != weights.shape or candidate.tensors[0] in taken:
-            continue
-        candidates.append((overall_cosine(weights, linear.weights), linear))
-    if not candidates:
+    linear, cosine, count = _fitting(weights, sources[0], graph, taken)
+    if linear is None:
         wanted = "x".join(str(size) for size in weights.shape)
         return f"the float model has no unpaired operation with weights of shape {wanted} behind '{sources[0]}'"
-    cosine, linear = max(candidates, key=lambda item: item[0])
     sure = confidence_of(step, cosine)
-    reason = f"weights fit with a cosine of {cosine:.4f}, the best of {len(candidates)} with this shape"
+    reason = f"weights fit with a cosine of {cosine:.4f}, the best of {count} with this shape"
     output = linear.output
     if isinstance(step, IntegerLayer):
         if step.kind is LayerKind.PWCONVRES:
-            summed = _of_kind((output, *sources[1:]), ("Add",), step.output_shape, graph)
+            summed = _of_role((output, *sources[1:]), (Role.ADDITION,), step.output_shape, graph)
             if isinstance(summed, str):
                 return summed
             output = summed.tensor
         clip = None if step.requantization is None else step.requantization.clip
-        output = _bent(output, graph) if clip is not None and clip.lower >= 0 else output
+        output = graph.saturated(output) if clip is not None and clip.lower >= 0 else output
     shape = program.tensors[step.tensors[-1]].shape
     return Partner(_moved_to(output, shape, graph), sure, reason, linear)
+
+
+def _fitting(
+    weights: FloatArray, source: str, graph: FloatGraph, taken: Collection[str]
+) -> tuple[LinearOperation | None, float, int]:
+    """What fits weights best behind a tensor, its cosine, and of how many it is the best.
+
+    Where no operation with weights fits, arithmetic on each channel may, or that nothing is computed but another scale.
+    """
+    shape = (weights.shape[0], weights.shape[1])
+    weighted = (graph.linear(step) for step in graph.reachable(source, lambda step: graph.role(step) is Role.WEIGHTED))
+    found = [linear for linear in weighted if linear is not None and linear.weights.shape == shape]
+    candidates = [(overall_cosine(weights, one.weights), one) for one in found if not _is_taken(one, taken)]
+    others = [one for one in graph.arithmetic(source, shape) if not _is_taken(one, taken)]
+    unchanged = graph.identity(source, shape)
+    for one in others or ([] if unchanged is None else [unchanged]):
+        cosine = overall_cosine(weights, one.weights)
+        if cosine >= FITTING[8] and (not candidates or cosine > _DECIDED + max(best for best, _ in candidates)):
+            return one, cosine, 1
+    if not candidates:
+        return None, 0.0, 0
+    cosine, linear = max(candidates, key=lambda item: item[0])
+    return linear, cosine, len(candidates)
+
+
+def _is_taken(linear: LinearOperation, taken: Collection[str]) -> bool:
+    return linear.step is not None and linear.step.tensors[0] in taken
 
 
 def _host(step: HostOperation, sources: Sequence[str], program: Program, graph: FloatGraph) -> Partner | str:
     shape = program.tensors[step.tensors[-1]].shape
     if len(set(sources)) == 1 and (step.operator in _KEEPING or _rescales(step, program)):
         return _rescaled(step, sources[0], program, graph)
+    role = role_of_operator(step.node)
     if step.operator == "Relu":
         return _rectified(sources[0], graph)
-    operators = MOVERS if step.operator in MOVERS else {step.operator}
-    if step.operator in ("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum"):
-        operators = frozenset(_AVERAGES)
-    found = _of_kind(sources, tuple(operators), shape, graph)
-    if isinstance(found, str) and step.operator in MOVERS and _same_elements(graph.shape(sources[0]), shape):
-        return Partner(sources[0], Confidence.CERTAIN, "it only drops axes of size 1")
-    return found
+    if role in _AVERAGES:
+        return _of_role(sources, _AVERAGES, shape, graph)
+    if role is Role.RESHAPE:
+        found = _of_role(sources, (Role.RESHAPE,), shape, graph)
+        if isinstance(found, str) and without_ones(graph.shape(sources[0])) == without_ones(shape):
+            return Partner(sources[0], Confidence.CERTAIN, "it only drops axes of size 1")
+        return found
+    return _behind(sources, lambda other: other.operator == step.operator, step.operator, shape, graph)
 
 
 def _rescales(step: HostOperation, program: Program) -> bool:
     """Whether a host operation adds, multiplies with or divides by one number, which changes scale and zero point only."""
-    found = [program.constants[name] for name in step.node.inputs if name in program.constants]
+    found = _constants(step, program)
     return step.operator in _RESCALING and len(found) == 1 and bool((found[0] == found[0].ravel()[0]).all())
 
 
+def _constants(step: HostOperation, program: Program) -> list[Array]:
+    return [program.constants[name] for name in step.node.inputs if name in program.constants]
+
+
 def _rescaled(step: HostOperation, source: str, program: Program, graph: FloatGraph) -> Partner:
-    if step.operator in ("Clip", "Relu"):
-        for other in graph.readers(source, *ACTIVATIONS):
-            return Partner(other.tensors[0], Confidence.CERTAIN, "the float model's own activation")
-    for other in graph.readers(source, step.operator) if step.operator in _RESCALING else ():
-        constant, mine = graph.constant(other), [program.constants[n] for n in step.node.inputs if n in program.constants]
-        if constant is not None and constant.size == 1 and float(constant.ravel()[0]) == float(mine[0].ravel()[0]):
+    if step.operator in ("Clip", "Relu") and graph.readers(source, Role.SATURATION):
+        return Partner(graph.saturated(source), Confidence.CERTAIN, "the float model's own activation")
+    mine = _constants(step, program)
+    for other in graph.readers(source) if step.operator in _RESCALING else ():
+        constants = _constants(other, graph.program)
+        same = other.operator == step.operator and len(constants) == 1 and constants[0].size == 1
+        if same and float(constants[0].ravel()[0]) == float(mine[0].ravel()[0]):
             return Partner(other.tensors[0], Confidence.LIKELY, "the float model does the same with the same number")
     return Partner(source, Confidence.CERTAIN, "it changes scale, zero point or rounding, not what the values mean")
 
 
 def _rectified(source: str, graph: FloatGraph) -> Partner:
-    for other in graph.readers(source, *ACTIVATIONS):
-        return Partner(other.tensors[0], Confidence.CERTAIN, "the float model's own activation")
+    if graph.readers(source, Role.SATURATION):
+        return Partner(graph.saturated(source), Confidence.CERTAIN, "the float model's own activation")
     return Partner(source, Confidence.LIKELY, "a ReLU that the float model has not, or has had before")
 
 
-def _of_kind(
-    sources: Sequence[str], operators: tuple[str, ...], shape: tuple[int, ...], graph: FloatGraph, *, bent: bool = False
+def _of_role(
+    sources: Sequence[str], roles: tuple[Role, ...], shape: tuple[int, ...], graph: FloatGraph, *, bent: bool = False
 ) -> Partner | str:
-    """The output of the operation of these types that reads exactly the tensors known, in the shape wanted if it is there."""
-    wanted = set(sources)
+    """The output of the operation of these roles that reads exactly the tensors known; with `bent` behind its activation."""
+    what = " or ".join(role.name.lower() for role in roles)
+    return _behind(sources, lambda step: graph.role(step) in roles, what, shape, graph, bent=bent)
+
+
+def _behind(
+    sources: Sequence[str],
+    wanted: Callable[[HostOperation], bool],
+    what: str,
+    shape: tuple[int, ...],
+    graph: FloatGraph,
+    *,
+    bent: bool = False,
+) -> Partner | str:
+    """The output of a wanted operation that reads exactly the tensors known, in the shape wanted if it is there."""
+    read = set(sources)
     found = []
-    for step in graph.reachable(sources[0], *operators):
-        read = set(graph.program.inputs_of(step))
-        behind = all(any(_leads_to(source, name, graph) for source in sources) for name in read)
-        if len(read) == len(wanted) and behind and step not in found:
+    for step in graph.reachable(sources[0], wanted):
+        names = set(graph.program.inputs_of(step))
+        behind = all(any(graph.leads_to(source, name) for source in sources) for name in names)
+        if len(names) == len(read) and behind and step not in found:
             found.append(step)
-    kinds = "/".join(sorted(operators))
-    fitting = [step for step in found if _same_elements(graph.shape(_moved_to(step.tensors[0], shape, graph)), shape)]
+    fitting = []
+    for step in found:
+        moved = _moved_to(graph.result_of(step), shape, graph)
+        if without_ones(graph.shape(moved)) == without_ones(shape):
+            fitting.append(step)
     if not fitting:
-        return f"the float model has no {kinds} with this shape behind '{sources[0]}'"
-    output = _bent(fitting[0].tensors[0], graph) if bent else fitting[0].tensors[0]
+        return f"the float model has no {what} with this shape behind '{sources[0]}'"
+    result = graph.result_of(fitting[0])
+    output = graph.saturated(result) if bent else result
     sure = Confidence.CERTAIN if len(fitting) == 1 else Confidence.LIKELY
     place = "the only" if len(fitting) == 1 else "the nearest"
     return Partner(
         _moved_to(output, shape, graph), sure, f"{place} {fitting[0].operator} of the float model behind what it reads"
     )
-
-
-def _leads_to(source: str, tensor: str, graph: FloatGraph) -> bool:
-    """Whether a tensor is another one, or that one moved or bent."""
-    while tensor != source:
-        step = graph.producers.get(tensor)
-        if step is None or step.operator not in MOVERS | ACTIVATIONS:
-            return False
-        tensor = graph.program.inputs_of(step)[0]
-    return True
-
-
-def _bent(tensor: str, graph: FloatGraph) -> str:
-    """The tensor behind the activation that reads a tensor, if one does."""
-    for step in graph.readers(tensor, *ACTIVATIONS):
-        return step.tensors[0]
-    return tensor
 
 
 def _moved_to(tensor: str, shape: tuple[int, ...], graph: FloatGraph) -> str:
@@ -212,10 +246,5 @@ def _moved_to(tensor: str, shape: tuple[int, ...], graph: FloatGraph) -> str:
         for name in waiting:
             if graph.shape(name) == shape:
                 return name
-        waiting = [step.tensors[0] for name in waiting for step in graph.readers(name, *MOVERS)]
+        waiting = [step.tensors[0] for name in waiting for step in graph.readers(name, Role.RESHAPE)]
     return tensor
-
-
-def _same_elements(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-    """Whether two shapes differ in axes of size 1 only."""
-    return [size for size in first if size > 1] == [size for size in second if size > 1]

@@ -27,11 +27,11 @@ from npusim.comparison.alignment.channel_scales import (
     middle_scale,
     stage_by_channel,
 )
-from npusim.comparison.alignment.float_graph import FloatGraph, LinearOperation, parameters_of
 from npusim.comparison.alignment.layer_pairs import Alignment
-from npusim.comparison.alignment.weights import channel_scale, weights_of
+from npusim.comparison.alignment.weights import channel_scale, parameters_of, weights_of
 from npusim.comparison.layer_result import LayerPair, LayerScales
 from npusim.comparison.sums import FloatArray
+from npusim.floats import FloatGraph, LinearOperation
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, ShiftFloor, Step
 
 __all__ = ["half_lsb", "recover_scales"]
@@ -174,7 +174,7 @@ def _linear_scales(step: Step, linear: LinearOperation, first: LayerScales, drif
     requantization = step.requantization if isinstance(step, IntegerLayer) else None
     if requantization is None:
         parameters = parameters_of(step, quantized.constants) if isinstance(step, HostOperation) else None
-        bias = np.zeros(len(factors)) if parameters is None else parameters[1]
+        bias = np.zeros(len(factors)) if parameters is None else parameters.bias
         steps, least = np.ones(len(factors)), 0.0
     else:
         bias = _bias_without_rounding(requantization)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from npusim.comparison.alignment.float_graph import parameters_of
 from npusim.comparison.sums import FloatArray
+from npusim.graph import Array
+from npusim.lowering.floats import Parameters, Refusal, is_weighted, read_parameters
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, Step
 
-__all__ = ["channel_cosine", "channel_scale", "overall_cosine", "weights_of"]
+__all__ = ["channel_cosine", "channel_scale", "overall_cosine", "parameters_of", "weights_of"]
 
 
 def weights_of(step: Step, program: Program) -> FloatArray | None:
@@ -18,7 +21,7 @@ def weights_of(step: Step, program: Program) -> FloatArray | None:
     """
     if isinstance(step, HostOperation):
         parameters = parameters_of(step, program.constants)
-        return None if parameters is None else parameters[0]
+        return None if parameters is None else parameters.matrix
     if not isinstance(step, IntegerLayer) or step.weights is None:
         return None
     weights = step.weights.astype(np.float64)
@@ -28,6 +31,16 @@ def weights_of(step: Step, program: Program) -> FloatArray | None:
         split = weights.reshape(step.group, weights.shape[0] // step.group, *weights.shape[1:])
         return np.moveaxis(split, 2, 1).reshape(step.group * weights.shape[1], -1)
     return weights.reshape(len(weights), -1)
+
+
+def parameters_of(step: HostOperation, constants: Mapping[str, Array]) -> Parameters | None:
+    """Weights and bias of an operation with constant weights; None for any other."""
+    if not is_weighted(step.node):
+        return None
+    try:
+        return read_parameters(step.node, constants)
+    except Refusal:
+        return None
 
 
 def channel_cosine(weights: FloatArray, reference: FloatArray, /) -> FloatArray:

@@ -21,7 +21,7 @@ from npusim.graph import Array
 from npusim.program import Program
 from npusim.session import InferenceSession
 
-__all__ = ["Experiments", "experiment_samples", "run_experiments"]
+__all__ = ["Experiments", "experiment_samples", "feeds_of", "run_experiments"]
 
 WORK: Final = 3e9
 """Multiply-accumulates that the experiments may cost, about; decides on how many samples they are made."""
@@ -94,6 +94,12 @@ def experiment_samples(program: Program, count: int) -> tuple[int, ...]:
     return tuple(int(one) for one in np.linspace(0, count - 1, chosen).round().astype(np.int64))
 
 
+def feeds_of(reference: Program, quantized: Program, chunk: Mapping[str, Array]) -> dict[str, Array]:
+    """Samples of a quantized model under the names of the float model's inputs, whose shapes may differ in axes of size 1."""
+    pairs = zip(reference.inputs, quantized.inputs, strict=True)
+    return {name: chunk[other].reshape(-1, *reference.tensors[name].shape[1:]) for name, other in pairs}
+
+
 def run_experiments(
     quantized: InferenceSession,
     reference: InferenceSession,
@@ -128,8 +134,7 @@ def run_experiments(
     chunks = -(-count // CHUNK)
     for chunk in _chunks(feeds, count):
         codes = quantized.trace(chunk, [*program.inputs, *(step.tensors[-1] for step in program.steps)])
-        renamed = dict(zip(float_program.inputs, (chunk[name] for name in program.inputs), strict=True))
-        values = reference.trace(renamed)
+        values = reference.trace(feeds_of(float_program, program, chunk))
         run = _Run(program, float_program, codes, values, outputs)
         sums.add_outputs("", run.reference, run.quantized)
         # small products: several threads of BLAS would mostly wait for each other

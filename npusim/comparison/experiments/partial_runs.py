@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npusim.comparison.alignment.float_graph import MOVERS, FloatGraph
 from npusim.comparison.sums import FloatArray
 from npusim.errors import InternalMismatchError
+from npusim.floats import FloatGraph
 from npusim.folding import evaluate_node
 from npusim.graph import Array
 from npusim.kernels.convolution import convolve, convolve_transpose
 from npusim.kernels.pooling import max_pool
+from npusim.lowering.floats import Role
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step, Window
 
 __all__ = ["accumulate", "bend", "by_channel", "evaluate_float", "evaluate_real", "finish", "run_real_from", "stage_values"]
@@ -72,14 +73,12 @@ def bend(graph: FloatGraph, start: str, value: FloatArray, target: str, others: 
     for name in graph.nodes_between(set(known), target):
         step = graph.producers[name]
         operands = [known[one] for one in graph.program.inputs_of(step)]
-        constants = [graph.program.constants[one] for one in step.node.inputs if one in graph.program.constants]
-        if step.operator in MOVERS:
+        bounds = graph.bounds(step)
+        if graph.role(step) is Role.RESHAPE:
             known[name] = operands[0].reshape(-1, *graph.shape(name)[1:])
-        elif step.operator == "Relu":
-            known[name] = np.maximum(operands[0], 0.0)
-        elif step.operator == "Clip" and len(constants) == 2:
-            known[name] = np.clip(operands[0], float(constants[0]), float(constants[1]))
-        elif step.operator == "Add" and not constants:
+        elif bounds is not None:
+            known[name] = np.clip(operands[0], *bounds)
+        elif graph.role(step) is Role.ADDITION:
             known[name] = operands[0] + operands[-1]
         else:
             inputs = {one: known[one].astype(graph.program.tensors[one].dtype) for one in graph.program.inputs_of(step)}

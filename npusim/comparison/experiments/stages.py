@@ -35,7 +35,6 @@ from itertools import pairwise
 
 import numpy as np
 
-from npusim.comparison.alignment.float_graph import ACTIVATIONS, MOVERS, FloatGraph, LinearOperation, output_channels
 from npusim.comparison.alignment.layer_pairs import Alignment
 from npusim.comparison.alignment.scales import half_lsb
 from npusim.comparison.experiments.partial_runs import (
@@ -49,7 +48,9 @@ from npusim.comparison.experiments.partial_runs import (
 )
 from npusim.comparison.layer_result import LayerPair, LayerScales
 from npusim.comparison.sums import FloatArray
+from npusim.floats import FloatGraph, LinearOperation
 from npusim.graph import Array
+from npusim.lowering.floats import along_outputs
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
 
 __all__ = ["LayerStages", "Stages"]
@@ -246,7 +247,8 @@ class LayerStages:
     def _before_activation(self, graph: FloatGraph) -> str:
         """The first tensor that the float counterpart of a pool or sum computes."""
         nodes = graph.nodes_between(set(self.sources), self.pair.float_tensor)
-        return next((name for name in nodes if graph.producers[name].operator not in MOVERS | ACTIVATIONS), nodes[-1])
+        computed = next((name for name in nodes if not graph.bends(graph.producers[name])), None)
+        return nodes[-1] if computed is None else graph.result_of(graph.producers[computed])
 
     def _quantize_stages(self, stage: QuantizeStage, codes: FloatArray, reference: FloatArray) -> Stages:
         dtype = self.quantized.tensors[stage.input].dtype
@@ -272,7 +274,7 @@ class LayerStages:
         """The float layer with the weights that a mixed precision left in the quantized model, at their scale."""
         name = step.node.inputs[1]
         kernel = self.quantized.constants[name].astype(np.float64)
-        factors = output_channels(step, self._weight_scales(), kernel.ndim)
+        factors = along_outputs(step.node, self._weight_scales(), kernel.ndim)
         changed = {name: (kernel * factors).astype(self.quantized.constants[name].dtype)}
         if len(step.node.inputs) > 2 and step.node.inputs[2] and self.linear is not None:
             bias = self.quantized.constants[step.node.inputs[2]]

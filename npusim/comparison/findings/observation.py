@@ -12,7 +12,7 @@ from npusim.comparison.sums import FloatArray
 from npusim.graph import Array
 from npusim.program import Clip, IntegerLayer, Program, QuantizeStage, Step
 from npusim.session import InferenceSession
-from npusim.verification.comparison import Progress, sample_chunks
+from npusim.verification.comparison import Progress, need_samples, sample_chunks
 
 __all__ = ["CodeObservation", "SampleErrors", "clip_of", "observe_codes"]
 
@@ -105,6 +105,7 @@ def observe_codes(
         If the inputs do not fit, or there are no samples.
     """
     program = session.program
+    need_samples(program, feeds)
     watched = {step.name: step for step in program.steps if program.tensors[step.tensors[-1]].is_integer}
     before = {name: _before_clip(program, step) for name, step in watched.items()}
     stages = {name: floor for name, step in watched.items() if (floor := _input_floor(program, step)) is not None}

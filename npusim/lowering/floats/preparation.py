@@ -10,6 +10,7 @@ from npusim.errors import ModelError, UnsupportedError
 from npusim.folding import fold
 from npusim.graph import Graph, Node, TensorType
 from npusim.lowering.aliases import remove_aliases
+from npusim.lowering.floats.roles import computes_in_integers
 from npusim.onnx_reader import infer_node
 
 __all__ = ["fold_float_graph"]
@@ -31,7 +32,7 @@ def fold_float_graph(graph: Graph) -> Graph:
     for node in folded.nodes:
         if any(name and (name not in folded.types or not folded.types[name].is_static) for name in node.outputs):
             raise UnsupportedError(f"the shape of what {node} gives is not fixed; export the model with fixed shapes")
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Floor"):
+        if computes_in_integers(node):
             raise ModelError(f"{node} shows that the model is quantized already; give the float model it was made from")
     return _keep_output_names(folded)
 

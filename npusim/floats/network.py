@@ -1,6 +1,6 @@
-"""A float network in the form in which it is quantized: few kinds of layers, batch norm folded, activations attached.
+"""A float network in its normal form: few kinds of layers, batch norm folded, activations attached.
 
-Quantization never sees ONNX patterns and the reader never sees integers; this is what stands between them.
+Quantization never sees how a graph was written and the reader never sees integers; this is what stands between them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from npusim.floats.concern import Concern
 from npusim.graph import Array, Node
 from npusim.program import Window
-from npusim.quantization.concern import Concern
 
 __all__ = ["WEIGHTED", "Activation", "FloatArray", "FloatKind", "FloatLayer", "FloatNetwork"]
 
@@ -53,6 +53,17 @@ class Activation(StrEnum):
     NONE = "none"
     RELU = "relu"
     RELU6 = "relu6"
+
+    @classmethod
+    def between(cls, lower: float, upper: float) -> Activation | None:
+        """The activation that saturates between two bounds; None where there is none.
+
+        Examples
+        --------
+        >>> Activation.between(0.0, 6.0), Activation.between(-1.0, 1.0)
+        (<Activation.RELU6: 'relu6'>, None)
+        """
+        return {(0.0, 6.0): cls.RELU6, (0.0, np.inf): cls.RELU, (-np.inf, np.inf): cls.NONE}.get((lower, upper))
 
     def apply(self, values: FloatArray) -> FloatArray:
         """Apply it to an array.

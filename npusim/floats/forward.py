@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from npusim.floats.columns import accumulate, sum_windows, to_matrix
+from npusim.floats.network import FloatArray, FloatKind, FloatLayer, FloatNetwork
 from npusim.folding import evaluate_node
 from npusim.graph import Array
 from npusim.kernels.pooling import max_pool
-from npusim.quantization.columns import accumulate, sum_windows, to_matrix
-from npusim.quantization.float_network import FloatArray, FloatKind, FloatLayer, FloatNetwork
+from npusim.lowering.floats import reshapes
 
 __all__ = ["apply_node", "forward", "forward_layer", "pool_maxima"]
 
@@ -76,11 +77,11 @@ def pool_maxima(layer: FloatLayer, values: FloatArray) -> FloatArray:
 
 
 def apply_node(layer: FloatLayer, inputs: list[FloatArray], network: FloatNetwork) -> FloatArray:
-    """Run the ONNX node of a MOVE or HOST layer; what is more than a reshape runs sample by sample, in the graph's float32."""
+    """Run the node of a MOVE or HOST layer; what is more than a reshape runs sample by sample, in the graph's float32."""
     node = layer.node
     if node is None:
         raise ValueError(f"layer '{layer.name}' of kind {layer.kind} has no node")
-    if node.op_type == "Reshape":
+    if reshapes(node):
         return inputs[0].reshape(inputs[0].shape[0], *layer.output_shape[1:])
     rows = []
     for index in range(inputs[0].shape[0]):

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from npusim.floats.network import FloatArray, FloatKind, FloatLayer
 from npusim.program import Window
-from npusim.quantization.float_network import FloatArray, FloatKind, FloatLayer
 
 __all__ = ["accumulate", "from_matrix", "row_blocks", "sum_windows", "to_matrix"]
 
