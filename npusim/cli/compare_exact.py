@@ -153,6 +153,9 @@ def print_exact(result: ExactComparison, findings: tuple[Finding, ...], width: i
     """A table of the layers, the first divergence with its arithmetic, and the verdict."""
     for line in render_table(COLUMNS, [_row(layer) for layer in result.layers], width):
         click.echo(click.style(line, fg="red") if line.startswith("!!") else line)
+    for note in result.notes:
+        click.echo()
+        click.echo(paragraph(f"Reading: {note}.", width))
     if any(layer.comparison != "exact" for layer in result.layers):
         click.echo()
         click.echo(

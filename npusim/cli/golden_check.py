@@ -15,7 +15,6 @@ from npusim.dumps import FORMATS, Dump, read_dump
 from npusim.errors import UsageError
 from npusim.findings import Finding
 from npusim.golden.check import (
-    LAYOUTS,
     Check,
     Expected,
     Judgement,
@@ -29,6 +28,7 @@ from npusim.golden.check import (
 )
 from npusim.golden.input_stage import InputStage
 from npusim.session import InferenceSession
+from npusim.verification import LAYOUTS
 
 __all__ = ["check_command"]
 

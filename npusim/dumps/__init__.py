@@ -7,5 +7,6 @@ from __future__ import annotations
 
 from npusim.dumps.dump import Dump, DumpArray, Role
 from npusim.dumps.reader import FORMATS, read_dump
+from npusim.dumps.readings import Reading, TensorForm, read_as
 
-__all__ = ["FORMATS", "Dump", "DumpArray", "Role", "read_dump"]
+__all__ = ["FORMATS", "Dump", "DumpArray", "Reading", "Role", "TensorForm", "read_as", "read_dump"]

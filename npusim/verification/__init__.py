@@ -5,7 +5,8 @@ from __future__ import annotations
 from npusim.verification.arithmetic import ElementArithmetic, explain_element
 from npusim.verification.comparison import Divergence, ExactComparison, compare_models
 from npusim.verification.differences import LayerDifferences
-from npusim.verification.dumps import LAYOUTS, compare_with_dump
+from npusim.verification.dump_reading import LAYOUTS
+from npusim.verification.dumps import compare_with_dump
 from npusim.verification.findings import exact_findings
 from npusim.verification.runtime import Difference, StepComparison, Verification, compare_with_runtime, verify
 

@@ -91,6 +91,8 @@ class ExactComparison:
         Names of layers that only one side has.
     divergence
         The first element that differs; None when all are equal.
+    notes
+        How the other side was read, where that was open, as clauses.
     hint
         What else would make them equal, as a clause; empty where nothing is known.
     """
@@ -101,6 +103,7 @@ class ExactComparison:
     only_model: tuple[str, ...] = ()
     only_other: tuple[str, ...] = ()
     divergence: Divergence | None = None
+    notes: tuple[str, ...] = ()
     hint: str = ""
 
     @property
@@ -216,7 +219,7 @@ def explain_first(
     session: InferenceSession, feeds: Mapping[str, Array], row: LayerDifferences, tensor: str
 ) -> ElementArithmetic | None:
     """The arithmetic of a layer's first difference; None where it has none or the host computes the tensor."""
-    if row.first is None or row.kind == "HOST":
+    if row.first is None or row.kind in ("HOST", "INPUT"):
         return None
     return explain_element(session, feeds, tensor, row.first.sample, row.first.index)
 

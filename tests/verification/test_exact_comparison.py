@@ -253,7 +253,7 @@ def test_a_dump_with_the_channels_last_says_so(run: Any, tmp_path: Path) -> None
         compare_with_dump(session, feeds, read_dump(path), layout="chw")
     with pytest.raises(UnknownTensorError):
         compare_with_dump(session, feeds, read_dump(path), tensor="nowhere")
-    with pytest.raises(InputError, match="for 2 samples"):
+    with pytest.raises(InputError, match="for all 2 sets"):
         compare_with_dump(session, {"input": feeds["input"][:2]}, read_dump(path), tensor=tensor)
 
 

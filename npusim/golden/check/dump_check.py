@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from npusim.dumps import Dump, DumpArray, Role
-from npusim.errors import InputError, UsageError
+from npusim.dumps import Dump
 from npusim.golden.check.buffer_causes import Buffer
-from npusim.golden.check.dump_arrays import pair_arrays, partial_match
 from npusim.golden.check.evidence import Ranking
 from npusim.golden.check.explain import Simulated, explain
-from npusim.golden.check.readings import Place, Reading, read_as
 from npusim.golden.input_stage import InputStage
 from npusim.graph import Array
 from npusim.program import Program
-from npusim.trace import step_kind
+from npusim.verification.dump_reading import DumpedTensor, read_tensors
 
-__all__ = ["LAYOUTS", "Check", "Expectation", "Mismatch", "check_dump"]
-
-LAYOUTS = ("nchw", "nhwc")
-"""Orders of a dump's values: as in the graph, or with the channels last as the NPU keeps them."""
+__all__ = ["Check", "Expectation", "Mismatch", "check_dump"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,8 +119,7 @@ def check_dump(
 ) -> tuple[Check, ...]:
     """Compare a dump with what is right, exactly.
 
-    Arrays of a test vector are compared set by set. Any other array is one set, the first unless another one is named, or all
-    sets one after the other, as its length says.
+    How a dump is read says :func:`npusim.verification.dump_reading.read_tensors`.
 
     Parameters
     ----------
@@ -135,11 +128,11 @@ def check_dump(
     dump
         What the device wrote.
     tensor
-        Name of the tensor; by default the array's name says it, or it is the model's only output.
+        Name of the tensor; by default the array's name or its size says it.
     set_index
         The set that the device ran.
     layout
-        One of `LAYOUTS`.
+        One of `npusim.verification.LAYOUTS`.
     explained
         Whether to look for causes of differences.
 
@@ -155,81 +148,39 @@ def check_dump(
     UsageError
         If there is no such set, tensor or layout.
     """
-    if layout not in LAYOUTS:
-        raise UsageError(f"there is no layout '{layout}'; the layouts are {', '.join(LAYOUTS)}")
-    if set_index is not None and not 0 <= set_index < expectation.sets:
-        raise UsageError(f"there is no set {set_index}; there are {expectation.sets}, counted from 0")
-    groups: dict[str, list[tuple[DumpArray, int | None]]] = {}
-    for array, name in pair_arrays(expectation.program, dump, tensor):
-        chosen = set_index
-        if array.role is Role.OUTPUT and array.set_index is not None:
-            if set_index is not None and array.set_index != set_index:
-                continue
-            chosen = array.set_index
-            if chosen >= expectation.sets:
-                raise InputError(f"{dump.path}: {array.described} is set {chosen}, and there are only {expectation.sets}")
-        groups.setdefault(name, []).append((array, chosen))
-    if not groups:
-        raise InputError(f"{dump.path}: holds no set {set_index}; leave out --set to compare what it holds")
-    return tuple(_check(expectation, dump.path, parts, name, layout, explained) for name, parts in groups.items())
+    found = read_tensors(
+        expectation.program,
+        dump,
+        expectation.values,
+        expectation.sets,
+        tensor=tensor,
+        set_index=set_index,
+        layout=layout,
+    )
+    return tuple(_check(expectation, item, layout, explained=explained) for item in found)
 
 
-def _check(
-    expectation: Expectation,
-    path: str,
-    parts: Sequence[tuple[DumpArray, int | None]],
-    name: str,
-    layout: str,
-    explained: bool,
-) -> Check:
-    """Compare the arrays that hold one tensor."""
-    right = expectation.values(name)
-    if len(right) != expectation.sets:
-        # a tensor without a batch axis: the sets' values stand one after the other on its first one
-        right = right.reshape(expectation.sets, len(right) // expectation.sets, *right.shape[1:])
-    ordered = _dump_order(right, layout)
-    everything = ordered if ordered.dtype.kind == "f" else ordered.astype(np.int64)
-    read = [_read(array, chosen, Place(name, right.dtype, ordered.shape[1], 1, path), everything) for array, chosen in parts]
-    sets = [number for _, numbers in read for number in numbers]
-    seen, expected = np.concatenate([reading.values for reading, _ in read]), everything[sets]
+def _check(expectation: Expectation, item: DumpedTensor, layout: str, *, explained: bool) -> Check:
+    """Compare one tensor, and look for causes of differences."""
+    seen, expected = item.seen, item.expected
     differs = seen != expected
-    step = next((step for step in expectation.program.steps if name in step.tensors), None)
     causes = None
     if differs.any() and explained:
-        buffer = Buffer(seen, expected, right[sets], layout, sets, everything)
-        causes = explain(buffer, Simulated(expectation.program, expectation.feeds, expectation.variant, name))
+        buffer = Buffer(seen, expected, item.right[list(item.sets)], layout, item.sets, item.all_sets)
+        causes = explain(buffer, Simulated(expectation.program, expectation.feeds, expectation.variant, item.name))
     return Check(
-        name,
-        "" if step is None else step.name,
-        "INPUT" if step is None else step_kind(step),
-        parts[0][0].described if len(parts) == 1 else f"{len(parts)} arrays '{parts[0][0].name}'",
-        "; ".join(dict.fromkeys(reading.note for reading, _ in read if reading.note)),
-        tuple(sets),
+        item.name,
+        item.layer,
+        item.kind,
+        item.described,
+        item.note,
+        item.sets,
         differs.size,
         int(differs.sum()),
         float(np.abs(seen.astype(np.float64) - expected.astype(np.float64)).max()),
-        _first(seen, expected, sets, right.shape[1:], layout),
+        _first(seen, expected, item.sets, item.right.shape[1:], layout),
         causes,
     )
-
-
-def _read(array: DumpArray, chosen: int | None, place: Place, everything: Array) -> tuple[Reading, list[int]]:
-    """How an array is read, and the sets that it holds.
-
-    Where a file leaves several readings open, one that gives the right values is taken, else the first.
-    """
-    place = replace(place, sets=len(everything) if chosen is None else 1)
-    try:
-        readings = read_as(array, place)
-    except InputError as error:
-        raise InputError(f"{error}; {partial_match(array, everything[chosen or 0])}") from None
-    ways = [(reading, list(range(len(reading.values))) if len(reading.values) > 1 else [chosen or 0]) for reading in readings]
-    return next((way for way in ways if np.array_equal(way[0].values, everything[way[1]])), ways[0])
-
-
-def _dump_order(values: Array, layout: str) -> Array:
-    last = layout == "nhwc" and values.ndim > 2
-    return (np.moveaxis(values, 1, -1) if last else values).reshape(len(values), -1)
 
 
 def _first(seen: Array, expected: Array, sets: Sequence[int], shape: tuple[int, ...], layout: str) -> Mismatch | None:

@@ -17,7 +17,6 @@ from npusim.dumps import Dump, Role
 from npusim.errors import InputError, UnsupportedError, UsageError
 from npusim.golden.check.dump_check import Expectation
 from npusim.golden.folder.manifest import MANIFEST, read_manifest
-from npusim.golden.folder.vectors import device_output
 from npusim.golden.folder.writer import VECTORS
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes
 from npusim.graph import Array
@@ -26,6 +25,7 @@ from npusim.program import Batching, Program
 from npusim.replay import run_with
 from npusim.session import InferenceSession
 from npusim.simulation import input_specs
+from npusim.verification.dump_reading import device_output
 
 __all__ = ["Expected", "expected_of_dump", "expected_of_folder", "expected_of_model", "is_folder"]
 

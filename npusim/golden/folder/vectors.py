@@ -16,8 +16,9 @@ from npusim.program import Batching, Program, QuantizeStage
 from npusim.replay import run_with
 from npusim.session import InferenceSession
 from npusim.trace import matching_names, step_kind
+from npusim.verification.dump_reading import device_output
 
-__all__ = ["GoldenTensor", "Role", "Vectors", "compute_vectors", "crc_of", "device_output", "little_endian"]
+__all__ = ["GoldenTensor", "Role", "Vectors", "compute_vectors", "crc_of", "little_endian"]
 
 
 class Role(StrEnum):
@@ -146,11 +147,6 @@ def compute_vectors(
             GoldenTensor(label, steps[name].name, step_kind(steps[name]), role, values) for label in outputs or [name]
         )
     return Vectors(tuple(tensors), variant, _calls(program, from_codes))
-
-
-def device_output(program: Program, name: str, values: Array) -> Array:
-    """An output as the compiled model gives it: 8-bit codes as they are, everything else in the declared element type."""
-    return values if values.dtype.itemsize == 1 else values.astype(program.tensors[name].dtype, copy=False)
 
 
 def little_endian(values: Array) -> bytes:

@@ -1,0 +1,158 @@
+"""One dump is read the same way by golden check and by compare --against: tensors, sets, values, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from npusim.dumps import read_dump
+from npusim.errors import InputError, NpusimError
+from npusim.golden.check import Check, check_dump, expected_of_model
+from npusim.verification import ExactComparison, compare_with_dump
+from support.dump_files import intel_hex
+from support.golden_check_models import MODELS, feeds_for, session_for
+
+FORMS = ("lines", "unsigned", "hex8", "hex16", "c", "npy", "npz", "bin", "words", "ihex", "named")
+FAULTS = ("none", "one value", "every value", "cut", "doubled", "channels last")
+
+
+def write(folder: Path, form: str, name: str, values: np.ndarray) -> Path:
+    """A dump of codes in a form."""
+    flat = values.reshape(-1).astype(np.int64)
+    width = max(values.dtype.itemsize, 1)
+    raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    texts = {
+        "lines": "\n".join(map(str, flat)),
+        "unsigned": " ".join(str(code % 2 ** (8 * width)) for code in flat),
+        "hex8": " ".join(f"0x{code % 2 ** (8 * width):0{2 * width}X}" for code in flat),
+        "hex16": " ".join(f"0x{code % 2**16:04X}" for code in flat),
+        "c": f"int8_t buffer[{flat.size}] = {{{', '.join(map(str, flat))}}};",
+        "named": f"int32_t {''.join(c if c.isalnum() else '_' for c in name)}[{flat.size}] = {{{', '.join(map(str, flat))}}};",
+        "ihex": intel_hex(raw),
+    }
+    suffix = {"npy": ".npy", "npz": ".npz", "bin": ".bin", "words": ".bin", "c": ".c", "named": ".c", "ihex": ".hex"}
+    path = folder / f"dump{suffix.get(form, '.txt')}"
+    if form == "npy":
+        np.save(path, values)
+    elif form == "npz":
+        np.savez(path, **{name: values})
+    elif form in ("bin", "words"):
+        path.write_bytes(raw if form == "bin" else flat.astype("<i2").tobytes())
+    else:
+        path.write_text(texts[form], encoding="ascii")
+    return path
+
+
+def damaged(values: np.ndarray, fault: str) -> np.ndarray:
+    found = values.copy()
+    match fault:
+        case "one value":
+            found.reshape(-1)[-1] ^= 1
+        case "every value":
+            found ^= 1
+        case "cut":
+            return found.reshape(-1)[:-1]
+        case "doubled":
+            return np.concatenate([found, found])
+        case "channels last":
+            return np.moveaxis(found, 1, -1)
+    return found
+
+
+def both(
+    name: str, path: Path, tensor: str | None, layout: str
+) -> tuple[tuple[Check, ...] | NpusimError, ExactComparison | NpusimError]:
+    session, feeds = session_for(name), feeds_for(name)
+    found: list = []
+    for ask in (
+        lambda: check_dump(
+            expected_of_model(session, feeds).expectation, read_dump(path), tensor=tensor, layout=layout, explained=False
+        ),
+        lambda: compare_with_dump(session, feeds, read_dump(path), tensor=tensor, layout=layout),
+    ):
+        try:
+            found.append(ask())
+        except NpusimError as error:
+            found.append(error)
+    return found[0], found[1]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_golden_check_and_compare_read_a_dump_alike(tmp_path: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(MODELS))
+    session = session_for(name)
+    tensor = data.draw(st.sampled_from([step.tensors[-1] for step in session.program.steps]))
+    codes = session.trace(feeds_for(name), [tensor])[tensor]
+    codes = codes if codes.dtype.kind in "iu" else np.zeros(codes.shape, np.int8)
+    part = codes if data.draw(st.booleans()) else codes[:1]
+    path = write(tmp_path, data.draw(st.sampled_from(FORMS)), tensor, damaged(part, data.draw(st.sampled_from(FAULTS))))
+    asked = data.draw(st.sampled_from([None, tensor]))
+    layout = data.draw(st.sampled_from(["nchw", "nhwc"]))
+    checks, compared = both(name, path, asked, layout)
+    if isinstance(checks, NpusimError) or isinstance(compared, NpusimError):
+        assert type(checks) is type(compared)
+        assert str(checks) == str(compared)
+        return
+    assert {check.tensor for check in checks} == {row.tensor for row in compared.layers}
+    rows = {row.tensor: row for row in compared.layers}
+    for check in checks:
+        row = rows[check.tensor]
+        assert (check.layer or check.tensor, check.kind, check.array) == (row.name, row.kind, row.other_tensor)
+        assert (check.values, check.differing, check.largest) == (row.elements, row.mismatches, row.largest)
+        assert (check.first is None) == (row.first is None)
+        if check.first is not None and row.first is not None:
+            assert check.first.set_index == row.first.sample
+            if layout == "nhwc":
+                continue  # golden check names the first in the order of the dump, compare in that of the graph
+            assert check.first.index == row.first.index
+            assert (check.first.wanted, check.first.seen) == (row.first.value, row.first.other)
+    assert bool(compared) == all(checks)
+    assert {check.note for check in checks if check.note} <= set(compared.notes)
+
+
+def test_a_result_of_a_layer_is_found_by_its_size(tmp_path: Path) -> None:
+    session = session_for("vibration_w8")
+    layer = next(step for step in session.program.layers if step.output not in session.program.outputs)
+    codes = session.trace(feeds_for("vibration_w8"), [layer.output])[layer.output]
+    checks, compared = both("vibration_w8", write(tmp_path, "lines", "", codes), None, "nchw")
+    assert not isinstance(checks, NpusimError)
+    assert not isinstance(compared, NpusimError)
+    assert [check.tensor for check in checks] == [layer.output]
+    assert all(checks)
+    assert compared.ok
+
+
+def test_several_tensors_of_one_size_are_refused_unless_one_has_the_values(tmp_path: Path) -> None:
+    session = session_for("residual")
+    results = [step.output for step in session.program.layers]
+    trace = session.trace(feeds_for("residual"), results)
+    sizes = [trace[name].size for name in results]
+    twice = next(name for name in results if sizes.count(trace[name].size) > 1)
+    checks, compared = both("residual", write(tmp_path, "lines", "", trace[twice]), None, "nchw")
+    assert not isinstance(checks, NpusimError)
+    assert not isinstance(compared, NpusimError)
+    assert [check.tensor for check in checks] == [row.tensor for row in compared.layers] == [twice]
+    wrong = damaged(trace[twice], "one value")
+    for found in both("residual", write(tmp_path, "lines", "", wrong), None, "nchw"):
+        assert isinstance(found, InputError)
+        assert "name the one with --tensor" in str(found)
+
+
+def test_axes_of_a_numpy_file_are_not_reordered(tmp_path: Path) -> None:
+    session = session_for("vibration_w8")
+    layer = session.program.layers[0]
+    codes = session.trace(feeds_for("vibration_w8"), [layer.output])[layer.output]
+    path = write(tmp_path, "npy", "", np.moveaxis(codes, 1, -1))
+    for found in both("vibration_w8", path, layer.output, "nchw"):
+        with pytest.raises(InputError, match="give the order of its axes with --layout"):
+            raise found if isinstance(found, NpusimError) else AssertionError
+    checks, compared = both("vibration_w8", path, layer.output, "nhwc")
+    assert isinstance(checks, tuple)
+    assert all(checks)
+    assert isinstance(compared, ExactComparison)
+    assert compared.ok
