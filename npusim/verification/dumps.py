@@ -88,7 +88,7 @@ def compare_with_dump(
             result.divergence = Divergence(
                 row, explain_first(session, feeds, row, row.tensor) if codes else None, names=result.names
             )
-            result.hint = _layout_hint(item, layout)
+            result.hint = _hint(item, layout)
             break
     return result
 
@@ -108,8 +108,12 @@ def _compared(item: DumpedTensor, layout: str) -> LayerDifferences:
     return row
 
 
-def _layout_hint(item: DumpedTensor, layout: str) -> str:
-    """Whether a tensor would be equal with its values in the other order."""
+def _hint(item: DumpedTensor, layout: str) -> str:
+    """How else the values would have to be read to be equal."""
     other = LAYOUTS[1 - LAYOUTS.index(layout)]
-    equal = np.array_equal(in_layout(item.right, other)[list(item.sets)], item.seen)
-    return f"its values are equal when they are read in the other order: compare with --layout {other}" if equal else ""
+    if np.array_equal(in_layout(item.right, other)[list(item.sets)], item.seen):
+        return f"its values are equal when they are read in the other order: compare with --layout {other}"
+    codes = item.right.dtype
+    if codes.kind == "i" and np.array_equal(item.expected.astype(codes).astype(f"u{codes.itemsize}"), item.seen):
+        return f"its values are equal when they are read as signed: they were printed as uint{8 * codes.itemsize}"
+    return ""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from npusim.dumps import read_dump
 from npusim.errors import InputError, NpusimError
 from npusim.golden.check import Check, check_dump, expected_of_model
-from npusim.verification import ExactComparison, compare_with_dump
+from npusim.verification import ExactComparison, compare_with_dump, exact_findings
 from support.dump_files import intel_hex
 from support.golden_check_models import MODELS, feeds_for, session_for
 
@@ -156,3 +156,11 @@ def test_axes_of_a_numpy_file_are_not_reordered(tmp_path: Path) -> None:
     assert all(checks)
     assert isinstance(compared, ExactComparison)
     assert compared.ok
+
+
+def test_codes_printed_as_unsigned_are_told_by_compare_too(tmp_path: Path) -> None:
+    codes = session_for("vibration_w8").trace(feeds_for("vibration_w8"), ["output"])["output"]
+    _, compared = both("vibration_w8", write(tmp_path, "unsigned", "", codes), None, "nchw")
+    assert isinstance(compared, ExactComparison)
+    assert not compared.ok
+    assert "they were printed as uint8" in exact_findings(compared)[0].remedy
