@@ -91,6 +91,7 @@ def test_interrupt_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_interrupt_of_a_process_ends_quietly(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored\n"
         "import npusim.cli.verify as command\n"
         "command.verify = lambda session, feeds, progress: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.exit(command.__spec__ and __import__('npusim.cli').cli.main(sys.argv[1:]))\n"
