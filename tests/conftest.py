@@ -5,9 +5,9 @@
   a test that wants only some is to name its argument otherwise and be marked ``exports``.
 * ``@pytest.mark.needs_torch``: needs torch.
 
-The run ends with lines that say how many exports ran and what was left out. With ``NPUSIM_REQUIRE_EXPORTS=1`` the run fails
-unless there is at least one test with the argument ``export`` and each of them ran for every export in INDEX.csv; with
-``NPUSIM_REQUIRE_TORCH=1`` it fails where torch is missing.
+The run ends with lines that say how many exports ran and what was left out, also where tests run side by side (``-n 2``). With
+``NPUSIM_REQUIRE_EXPORTS=1`` the run fails unless there is at least one test with the argument ``export`` and each of them ran
+for every export in INDEX.csv; with ``NPUSIM_REQUIRE_TORCH=1`` it fails where torch is missing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,16 @@ import importlib.util
 import os
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
-import hypothesis
-import pytest
+# Before NumPy and torch are imported: their threads wait for each other busily, which costs small arrays more than it gains,
+# and a multiple of that where tests run side by side. Tests of threads set the number themselves.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
 
 # Only the package support/ is made importable, not its folder: tests/torch would stand in for a torch that is not installed.
 pytest.register_assert_rewrite("support")
@@ -34,6 +40,9 @@ NEEDS = "npusim_needs"
 
 EXPORT = "npusim_export"
 """Reports of a test with the argument ``export`` carry the function and the name of the export under this name."""
+
+TALLY = "npusim_tally"
+"""Reports carry what their test adds to the lines that end the run under this name: a sentence and a number."""
 
 MISSING = {
     "exports": f"the real exports ({support.EXPORTS_FOLDER} is not here)",
@@ -76,6 +85,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             leave_out(item, "torch")
 
 
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
+    """Adds a number to a line that ends the run, whichever process the test runs in: `tally("operator tests", 3)`."""
+    return lambda sentence, number: request.node.user_properties.append((TALLY, (sentence, number)))
+
+
 def leave_out(item: pytest.Item, need: str) -> None:
     """Skip the test and have its report say what it needs."""
     item.user_properties.append((NEEDS, need))
@@ -93,11 +108,15 @@ class Ledger:
     def __init__(self) -> None:
         self.left_out: Counter[str] = Counter()
         self.ran: defaultdict[str, set[str]] = defaultdict(set)
+        self.tallies: Counter[str] = Counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for name, value in report.user_properties:
             if name == NEEDS and report.when == "setup":
                 self.left_out[value] += 1
+            elif name == TALLY and report.when == "call":
+                sentence, number = value
+                self.tallies[sentence] += number
             elif name == EXPORT:
                 function, export = value
                 exports = self.ran[function]
@@ -125,6 +144,8 @@ class Ledger:
         if self.ran:
             complete = set.intersection(*self.ran.values())
             terminalreporter.write_line(f"real exports: {len(complete)} run, each by {len(self.ran)} test(s)")
+        for sentence, number in self.tallies.items():
+            terminalreporter.write_line(f"{sentence}: {number}")
         for need, count in self.left_out.items():
             terminalreporter.write_line(f"left out: {count} test(s) that need {MISSING[need]}", yellow=True)
         if required("EXPORTS") and (shortfall := self.shortfall()):

@@ -34,6 +34,10 @@ def test_some():
 @pytest.mark.needs_torch
 def test_torch():
     assert support.HAS_TORCH
+
+def test_pieces(tally):
+    tally("pieces seen", 2)
+    tally("pieces seen", 3)
 """
 
 INDEX = "name,network\na,n\nb,n\n"
@@ -71,16 +75,19 @@ def run(tmp_path: Path) -> Run:
     return run_pytest
 
 
-def test_everything_there(run: Run) -> None:
-    code, output = run(exports=True, NPUSIM_REQUIRE_EXPORTS="1", NPUSIM_REQUIRE_TORCH="1")
-    assert (code, "5 passed" in output) == (0, True), output
+@pytest.mark.parametrize("options", ["", "-n 2 --dist worksteal"], ids=["one_process", "two_processes"])
+def test_everything_there(run: Run, options: str) -> None:
+    code, output = run(exports=True, NPUSIM_REQUIRE_EXPORTS="1", NPUSIM_REQUIRE_TORCH="1", PYTEST_ADDOPTS=options)
+    assert (code, "6 passed" in output) == (0, True), output
     assert "real exports: 2 run, each by 1 test(s)" in output
+    assert "pieces seen: 5" in output
     assert "left out" not in output
 
 
-def test_what_is_left_out_is_said(run: Run) -> None:
-    code, output = run(exports=False, torch=False)
-    assert (code, "1 passed, 3 skipped" in output) == (0, True), output
+@pytest.mark.parametrize("options", ["", "-n 2 --dist worksteal"], ids=["one_process", "two_processes"])
+def test_what_is_left_out_is_said(run: Run, options: str) -> None:
+    code, output = run(exports=False, torch=False, PYTEST_ADDOPTS=options)
+    assert (code, "2 passed, 3 skipped" in output) == (0, True), output
     assert "left out: 2 test(s) that need the real exports (" in output
     assert "left out: 1 test(s) that need torch (" in output
     assert "real exports:" not in output
@@ -99,8 +106,9 @@ def test_torch_that_is_required_but_missing(run: Run) -> None:
     assert "NPUSIM_REQUIRE_TORCH=1, but torch is not installed" in output
 
 
-def test_an_export_that_is_skipped_fails_the_run_where_all_are_required(run: Run) -> None:
-    code, output = run(exports=True, NPUSIM_REQUIRE_EXPORTS="1", SKIP="b")
+@pytest.mark.parametrize("options", ["", "-n 2 --dist worksteal"], ids=["one_process", "two_processes"])
+def test_an_export_that_is_skipped_fails_the_run_where_all_are_required(run: Run, options: str) -> None:
+    code, output = run(exports=True, NPUSIM_REQUIRE_EXPORTS="1", SKIP="b", PYTEST_ADDOPTS=options)
     assert code == pytest.ExitCode.TESTS_FAILED
     assert "test_every ran for 1 of 2, not for 'b'" in output
     assert "real exports: 1 run" in output

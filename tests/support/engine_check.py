@@ -51,10 +51,9 @@ def assert_same(
         expected = values if name in fixed else values[chosen]
         assert found[name].dtype == expected.dtype, name
         assert found[name].shape == expected.shape, name
-        np.testing.assert_array_equal(found[name], expected, err_msg=name)
-        assert np.ascontiguousarray(found[name]).tobytes() == np.ascontiguousarray(expected).tobytes(), (
-            f"signs of zero in {name}"
-        )
+        if np.ascontiguousarray(found[name]).tobytes() != np.ascontiguousarray(expected).tobytes():
+            np.testing.assert_array_equal(found[name], expected, err_msg=name)
+            raise AssertionError(f"signs of zero in {name}, of {len(expected)} samples")
 
 
 def samples_for(program: Program, count: int, seed: int = 0, deviation: float = 3.0) -> dict[str, Array]:

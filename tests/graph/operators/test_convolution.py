@@ -167,9 +167,10 @@ def test_a_sample_does_not_depend_on_the_batch_or_on_threads(op_type, shape, wei
     for count in (2, 7, 33):
         (y,) = call_operator(OPERATORS[op_type], x[:count], weight, **attributes)
         assert [y[n].tobytes() for n in range(count)] == alone[:count]
-    with threadpool_limits(1):
-        (y,) = call_operator(OPERATORS[op_type], x, weight, **attributes)
-    assert [y[n].tobytes() for n in range(33)] == alone
+    for threads in (1, 2, 3):
+        with threadpool_limits(threads):
+            (y,) = call_operator(OPERATORS[op_type], x, weight, **attributes)
+        assert [y[n].tobytes() for n in range(33)] == alone
 
 
 def test_a_sum_is_rounded_once():

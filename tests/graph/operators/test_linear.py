@@ -130,9 +130,10 @@ def test_a_row_does_not_depend_on_the_batch_or_on_threads(op_type, shape, weight
     for count in (2, 7, 33):
         (y,) = call_operator(OPERATORS[op_type], x[:count], weight)
         assert same_bits(y, np.concatenate(alone[:count]))
-    with threadpool_limits(1):
-        (y,) = call_operator(OPERATORS[op_type], x, weight)
-    assert same_bits(y, np.concatenate(alone))
+    for threads in (1, 2, 3):
+        with threadpool_limits(threads):
+            (y,) = call_operator(OPERATORS[op_type], x, weight)
+        assert same_bits(y, np.concatenate(alone))
 
 
 def test_many_rows_are_worked_off_in_blocks():
