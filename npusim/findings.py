@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Finding"]
+__all__ = ["Finding", "SourcedFinding"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +33,24 @@ class Finding:
     message: str
     remedy: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SourcedFinding(Finding):
+    """A finding at a place of the graph, as a published document has it.
+
+    Attributes
+    ----------
+    node, tensor
+        ONNX node and tensor; None where there is none.
+    source, date
+        The document and its date; None for what follows from the model alone.
+    note
+        What other documents say.
+    """
+
+    node: str | None = None
+    tensor: str | None = None
+    source: str | None = None
+    date: str | None = None
+    note: str = ""

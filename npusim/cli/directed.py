@@ -17,6 +17,7 @@ from npusim.cli.output import count
 from npusim.cli.progress import progress
 from npusim.datasets import write_arrays
 from npusim.errors import UsageError
+from npusim.findings import Finding
 from npusim.graph import Array
 from npusim.session import InferenceSession
 
@@ -84,8 +85,8 @@ class Directed:
         found = _stacked(item.model_inputs for item in self.in_model if item.model_inputs is not None)
         return {name: np.concatenate([array, found[name]]) if name in found else array for name, array in feeds.items()}
 
-    def findings(self) -> list[dict[str, Any]]:
-        """Findings for the JSON object: errors for inputs of the model, warnings for inputs of a layer only."""
+    def findings(self) -> list[Finding]:
+        """Errors for inputs of the model, warnings for inputs of a layer only."""
         found = [
             _finding(item, "directed_input", "error", {"index": [sample, *item.index[1:]], "file": self.output}, IN_MODEL)
             for sample, item in enumerate(self.in_model, self.first_sample)
@@ -197,15 +198,8 @@ def _stacked(parts: Iterable[Mapping[str, Array]]) -> dict[str, Array]:
     return {name: np.concatenate(arrays) for name, arrays in collected.items()}
 
 
-def _finding(item: Witness, rule: str, severity: str, evidence: Mapping[str, Any], remedy: str) -> dict[str, Any]:
-    return {
-        "rule": rule,
-        "severity": severity,
-        "layer": item.layer,
-        "message": _message(item),
-        "evidence": {**item.evidence, **evidence},
-        "remedy": remedy,
-    }
+def _finding(item: Witness, rule: str, severity: str, evidence: Mapping[str, Any], remedy: str) -> Finding:
+    return Finding(rule, severity, item.layer, _message(item), remedy, {**item.evidence, **evidence})
 
 
 def _layer_object(item: Witness | NoWitness) -> dict[str, Any]:

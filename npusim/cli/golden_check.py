@@ -17,7 +17,7 @@ from npusim.findings import Finding
 from npusim.golden.check import (
     Check,
     Expected,
-    Judgement,
+    WeighedCause,
     check_dump,
     check_header,
     expected_of_dump,
@@ -173,7 +173,7 @@ def _check_object(check: Check) -> dict[str, Any]:
     }
 
 
-def _cause_object(item: Judgement) -> dict[str, Any]:
+def _cause_object(item: WeighedCause) -> dict[str, Any]:
     cause = item.hypothesis
     return {
         "cause": cause.cause,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from npusim.cli.output import count, number, paragraph
 from npusim.cli.tables import Column, Row, render_table
 from npusim.dumps import Dump
-from npusim.golden.check import Check, Judgement
+from npusim.golden.check import Check, WeighedCause
 
 __all__ = ["check_lines"]
 
@@ -79,7 +79,7 @@ def _difference(check: Check, width: int) -> Iterator[str]:
     yield ""
 
 
-def _causes(causes: Sequence[Judgement], width: int) -> Iterator[str]:
+def _causes(causes: Sequence[WeighedCause], width: int) -> Iterator[str]:
     for item in causes[:SHOWN]:
         cause = item.hypothesis
         text = f"* {cause.message} ({item.explained:,} of {item.differing:,} differences). To do: {cause.remedy}."

@@ -8,9 +8,10 @@ from typing import Any
 
 from npusim import __version__
 from npusim.cli.output import result_object
+from npusim.findings import SourcedFinding
 from npusim.model_file import ModelFile
 from npusim.program import IntegerLayer
-from npusim.rules import LintedLayer, LintFinding, LintReport, Placement, Rule, Rulebook
+from npusim.rules import LintedLayer, LintReport, Placement, Rule, Rulebook
 from npusim.rules.conditions import Condition
 from npusim.rules.cycles import estimate_cycles
 from npusim.rules.fix import Fixed
@@ -93,7 +94,7 @@ def _source_object(source: Source) -> dict[str, Any]:
     return {"title": source.title, "kind": source.kind, "date": source.dated}
 
 
-def _finding_object(finding: LintFinding) -> dict[str, Any]:
+def _finding_object(finding: SourcedFinding) -> dict[str, Any]:
     return {**asdict(finding), "evidence": dict(finding.evidence)}
 
 

@@ -9,8 +9,9 @@ import click
 
 from npusim.cli.output import count, one_line, paragraph
 from npusim.cli.tables import Column, Row, render_table
+from npusim.findings import SourcedFinding
 from npusim.program import HostOperation
-from npusim.rules import LintedLayer, LintFinding, LintReport, Placement, Rulebook, Source
+from npusim.rules import LintedLayer, LintReport, Placement, Rulebook, Source
 from npusim.rules.cycles import CycleEstimate, estimate_cycles
 from npusim.rules.fix import Fixed
 from npusim.trace import step_kind
@@ -121,7 +122,7 @@ def _rule(layer: LintedLayer) -> str:
 def _print_findings(report: LintReport, width: int) -> None:
     """Findings that say the same of several layers are printed once."""
     lines = {layer.step.name: layer for layer in report.layers}
-    groups: dict[tuple[str, ...], list[LintFinding]] = {}
+    groups: dict[tuple[str, ...], list[SourcedFinding]] = {}
     for finding in report.findings:
         groups.setdefault((finding.severity, finding.rule, finding.message, finding.remedy), []).append(finding)
     for (severity, rule, message, remedy), members in groups.items():
@@ -142,13 +143,13 @@ def _print_findings(report: LintReport, width: int) -> None:
                 click.echo(f"  {layer.compiler_message}")
 
 
-def _places(members: Sequence[LintFinding]) -> str:
+def _places(members: Sequence[SourcedFinding]) -> str:
     shown = [_place(finding) for finding in members[:NAMED_LAYERS]]
     more = len(members) - len(shown)
     return "; ".join(shown) + (f"; and {more} more" if more else "")
 
 
-def _place(finding: LintFinding) -> str:
+def _place(finding: SourcedFinding) -> str:
     node = "the model" if finding.node is None else f"node '{finding.node}'"
     return node if finding.tensor is None else f"{node}, tensor '{finding.tensor}'"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
 from npusim.datasets import read_inputs
 from npusim.errors import UsageError
+from npusim.findings import Finding
 from npusim.graph import Array
 from npusim.model_file import ModelFile
 from npusim.program import Batching
@@ -147,9 +149,10 @@ def _as_object(
         "reason": exact.reason,
         "onnxruntime_optimized": {"verdict": str(optimized.verdict), "reason": optimized.reason},
     }
+    findings = (*_findings(result), *([] if searched is None else searched.findings()))
     return {
         **shared,
-        "findings": [*_findings(result), *([] if searched is None else searched.findings())],
+        "findings": [{**asdict(item), "evidence": dict(item.evidence) or None} for item in findings],
         "inputs": dict(source),
         "onnxruntime": runtime,
         "every_input": every,
@@ -185,31 +188,22 @@ def _difference_object(step: StepComparison) -> dict[str, Any] | None:
     }
 
 
-def _findings(result: Verification) -> list[dict[str, Any]]:
+def _findings(result: Verification) -> list[Finding]:
     differing = _differing(result)
     if not differing and not result.ok:
-        return [_finding(None, "no value was compared", None, "give a model and inputs that lead to at least one value")]
+        remedy = "give a model and inputs that lead to at least one value"
+        return [Finding("nothing_compared", "error", None, "no value was compared", remedy)]
     return [
-        _finding(
+        Finding(
+            "mismatch",
+            "error",
             step.name,
             f"{step.mismatches} of {step.elements} values differ from onnxruntime's",
-            _difference_object(step),
             _remedy(step, differing[0]),
+            _difference_object(step) or {},
         )
         for step in differing
     ]
-
-
-def _finding(layer: str | None, message: str, evidence: Mapping[str, Any] | None, remedy: str) -> dict[str, Any]:
-    rule = "mismatch" if layer is not None else "nothing_compared"
-    return {
-        "rule": rule,
-        "severity": "error",
-        "layer": layer,
-        "message": message,
-        "evidence": evidence,
-        "remedy": remedy,
-    }
 
 
 def _remedy(step: StepComparison, first: StepComparison) -> str:

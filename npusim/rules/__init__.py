@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from npusim.rules.findings import LintFinding
-from npusim.rules.judgement import Judgement, Placement
+from npusim.rules.judgement import LayerVerdict, Placement
 from npusim.rules.report import LintedLayer, LintReport, lint_graph, lint_model
 from npusim.rules.rule_types import DEFAULT_COMPILER, Device, Rule, Rulebook, Source
 from npusim.rules.rulebook import devices, rulebook
@@ -11,8 +10,7 @@ from npusim.rules.rulebook import devices, rulebook
 __all__ = [
     "DEFAULT_COMPILER",
     "Device",
-    "Judgement",
-    "LintFinding",
+    "LayerVerdict",
     "LintReport",
     "LintedLayer",
     "Placement",

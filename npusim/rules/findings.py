@@ -3,72 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
 from npusim.bounds.widths import signed_bits
+from npusim.findings import SourcedFinding
 from npusim.program import IntegerArray, IntegerLayer
 from npusim.rules.conditions import Check
-from npusim.rules.judgement import Broken, Judgement, Placement
+from npusim.rules.judgement import Broken, LayerVerdict, Placement
 from npusim.rules.layer_line import reason_line
 from npusim.rules.remedies import remedy_of
-from npusim.rules.rule_types import Rulebook, Source
+from npusim.rules.rule_types import Rulebook
 
-__all__ = ["LintFinding", "layer_findings"]
+__all__ = ["layer_findings"]
 
 _UNCOVERED: Final = "ask the vendor for this configuration, or change it to a documented one (see 'npusim lint --rules')"
 
 
-@dataclass(frozen=True, slots=True)
-class LintFinding:
-    """Something to know or to act on.
-
-    Attributes
-    ----------
-    rule
-        Name of the rule.
-    severity
-        ``error``, ``warning`` or ``info``.
-    layer
-        Name of the layer; None where it is about the whole model.
-    node, tensor
-        ONNX node and tensor; None where there is none.
-    message, remedy
-        What is the case, and what to do about it.
-    source, date
-        The document and its date; None for what follows from the model alone.
-    note
-        What other documents say.
-    evidence
-        The numbers in the message.
-    """
-
-    rule: str
-    severity: str
-    layer: str | None
-    node: str | None
-    tensor: str | None
-    message: str
-    remedy: str
-    source: str | None = None
-    date: str | None = None
-    note: str = ""
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-
-
-def layer_findings(layer: IntegerLayer, judgement: Judgement, book: Rulebook) -> Iterator[LintFinding]:
+def layer_findings(layer: IntegerLayer, judgement: LayerVerdict, book: Rulebook) -> Iterator[SourcedFinding]:
     """The findings on a layer: broken rules, then contradictions between documents, then that no public rule covers it."""
     for broken in judgement.broken:
         yield _broken(layer, broken, judgement)
     for note in judgement.notes:
-        yield LintFinding("contradiction", "info", layer.name, layer.nodes[0], layer.output, note, "nothing to change")
+        yield SourcedFinding(
+            "contradiction", "info", layer.name, note, "nothing to change", node=layer.nodes[0], tensor=layer.output
+        )
     if judgement.placement is Placement.UNKNOWN and not any(not item.rule.width for item in judgement.broken):
         yield from _uncovered(layer, judgement, book)
 
 
-def _broken(layer: IntegerLayer, broken: Broken, judgement: Judgement) -> LintFinding:
+def _broken(layer: IntegerLayer, broken: Broken, judgement: LayerVerdict) -> SourcedFinding:
     rule = broken.rule
     node, tensor, evidence = _place(layer, broken)
     message = "; ".join([rule.text, *_seen(layer, broken, judgement), *_worst(evidence)])
@@ -76,22 +41,22 @@ def _broken(layer: IntegerLayer, broken: Broken, judgement: Judgement) -> LintFi
         reason_line(str(layer.kind), judgement.properties) if rule.id.endswith(("input-channels", "output-channels")) else None
     )
     values = {check.condition.property: {"seen": check.seen, "wanted": check.wanted} for check in broken.checks}
-    return LintFinding(
+    return SourcedFinding(
         rule.id,
         rule.severity,
         layer.name,
-        node,
-        tensor,
         message,
         remedy_of(rule.remedy, broken.checks, judgement.properties),
-        rule.source.title,
-        rule.source.dated,
-        broken.note,
         {**values, **evidence, **({} if vendor is None else {"compiler_message": vendor})},
+        node=node,
+        tensor=tensor,
+        source=rule.source.title,
+        date=rule.source.dated,
+        note=broken.note,
     )
 
 
-def _seen(layer: IntegerLayer, broken: Broken, judgement: Judgement) -> list[str]:
+def _seen(layer: IntegerLayer, broken: Broken, judgement: LayerVerdict) -> list[str]:
     """What was seen against what was wanted; of a rule with alternatives the configuration instead."""
     if len(broken.rule.require) > 1:
         return [f"this one has {_configuration(judgement)}"]
@@ -102,25 +67,31 @@ def _seen(layer: IntegerLayer, broken: Broken, judgement: Judgement) -> list[str
     return [f"{_label(check)} is {_shown(check.seen)}, wanted {check.wanted}" for check in broken.checks]
 
 
-def _uncovered(layer: IntegerLayer, judgement: Judgement, book: Rulebook) -> Iterator[LintFinding]:
-    place = (layer.name, layer.nodes[0], layer.output)
+def _uncovered(layer: IntegerLayer, judgement: LayerVerdict, book: Rulebook) -> Iterator[SourcedFinding]:
+    node, tensor = layer.nodes[0], layer.output
     if not book.knows_device:
         message = (
             f"the documents of compiler {book.compiler} do not name {book.device.title}; they do from {book.device.since} on"
         )
-        source = book.device.source
-        yield _sourced("compiler-version", place, message, f"use compiler {book.device.since} or newer", source)
+        source, remedy = book.device.source, f"use compiler {book.device.since} or newer"
+        yield SourcedFinding(
+            "compiler-version",
+            "warning",
+            layer.name,
+            message,
+            remedy,
+            node=node,
+            tensor=tensor,
+            source=source.title,
+            date=source.dated,
+        )
     elif judgement.cover is None:
         configuration = _configuration(judgement)
         message = f"no public rule covers {layer.kind}{f' with {configuration}' if configuration else ''}"
-        yield LintFinding("not-covered", "warning", *place, message, _UNCOVERED)
+        yield SourcedFinding("not-covered", "warning", layer.name, message, _UNCOVERED, node=node, tensor=tensor)
 
 
-def _sourced(rule: str, place: tuple[str, str, str], message: str, remedy: str, source: Source) -> LintFinding:
-    return LintFinding(rule, "warning", *place, message, remedy, source.title, source.dated)
-
-
-def _configuration(judgement: Judgement) -> str:
+def _configuration(judgement: LayerVerdict) -> str:
     parts = [
         f"{label} {_shown(value)}"
         for label, name in (("kernel", "kernel"), ("stride", "stride"), ("weight bits", "weight_bits"))

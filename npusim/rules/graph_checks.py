@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from npusim.findings import SourcedFinding
 from npusim.graph import Graph
 from npusim.lowering.chain import node_label
-from npusim.rules.findings import LintFinding
 
 __all__ = ["FOREIGN", "batch_findings", "foreign_findings", "graph_findings", "size_findings"]
 
@@ -17,14 +17,14 @@ FOREIGN: Final = frozenset(
 """Operators in which other quantizers write their models."""
 
 
-def graph_findings(graph: Graph) -> Iterator[LintFinding]:
+def graph_findings(graph: Graph) -> Iterator[SourcedFinding]:
     """All findings on a graph."""
     yield from batch_findings(graph)
     yield from size_findings(graph)
     yield from foreign_findings(graph)
 
 
-def batch_findings(graph: Graph) -> Iterator[LintFinding]:
+def batch_findings(graph: Graph) -> Iterator[SourcedFinding]:
     """Inputs whose first axis is not 1."""
     for name in graph.inputs:
         shape = graph.types[name].shape
@@ -32,19 +32,18 @@ def batch_findings(graph: Graph) -> Iterator[LintFinding]:
             continue
         fixed = isinstance(shape[0], int)
         message = f"input '{name}' has a batch of {shape[0] if fixed else 'any size'}, wanted 1"
-        yield LintFinding(
+        yield SourcedFinding(
             "batch",
             "error" if fixed else "warning",
             None,
-            None,
-            name,
             message,
             "export the model with batch 1",
-            evidence={"seen": shape[0], "wanted": 1},
+            {"seen": shape[0], "wanted": 1},
+            tensor=name,
         )
 
 
-def size_findings(graph: Graph) -> Iterator[LintFinding]:
+def size_findings(graph: Graph) -> Iterator[SourcedFinding]:
     """Inputs with sizes that the model leaves open."""
     for name in graph.inputs:
         shape = graph.types[name].shape
@@ -54,14 +53,14 @@ def size_findings(graph: Graph) -> Iterator[LintFinding]:
         where = "its rank" if shape is None else f"axis {', '.join(map(str, open_axes))}"
         message = f"input '{name}' leaves {where} open, wanted fixed sizes"
         remedy = "export the model without dynamic axes"
-        yield LintFinding("dynamic-shape", "error", None, None, name, message, remedy, evidence={"axes": open_axes})
+        yield SourcedFinding("dynamic-shape", "error", None, message, remedy, {"axes": open_axes}, tensor=name)
 
 
-def foreign_findings(graph: Graph) -> Iterator[LintFinding]:
+def foreign_findings(graph: Graph) -> Iterator[SourcedFinding]:
     """Nodes of other quantization formats, which are no layers of the NPU."""
     for node in graph.nodes:
         if node.op_type in FOREIGN:
             message = f"{node.op_type} belongs to another quantization format: no layer of the NPU is made of it"
             remedy = "quantize the model with the vendor's wrapper for the NPU instead"
             label = node_label(node)
-            yield LintFinding("foreign-quantization", "error", label, label, node.outputs[0], message, remedy)
+            yield SourcedFinding("foreign-quantization", "error", label, message, remedy, node=label, tensor=node.outputs[0])

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from npusim.findings import SourcedFinding
 from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage
-from npusim.rules.findings import LintFinding
 from npusim.rules.graph_checks import FOREIGN
 from npusim.rules.stages import host_layers
 
@@ -28,12 +28,12 @@ _REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def host_findings(program: Program) -> Iterator[LintFinding]:
+def host_findings(program: Program) -> Iterator[SourcedFinding]:
     """One error for each operation that only the host computes, and one warning for each island of float."""
     if not program.layers:
         message = "the model has no layer in integers: it is not quantized for the NPU"
         remedy = "quantize it with the vendor's wrapper, and export it again"
-        yield LintFinding("not-quantized", "error", None, None, None, message, remedy)
+        yield SourcedFinding("not-quantized", "error", None, message, remedy)
     outside = host_layers(program)
     for step in outside:
         if not (isinstance(step, HostOperation) and step.operator in FOREIGN):
@@ -41,19 +41,26 @@ def host_findings(program: Program) -> Iterator[LintFinding]:
     yield from _islands(program, outside)
 
 
-def _host_finding(step: HostOperation | QuantizeStage) -> LintFinding:
+def _host_finding(step: HostOperation | QuantizeStage) -> SourcedFinding:
     if isinstance(step, QuantizeStage):
         message = "float values are quantized to codes in the middle of the network, on the host"
         remedy = "quantize what is in front of it too, so that codes never become float"
-        return LintFinding("host-quantize", "error", step.name, step.nodes[0].name or step.name, step.output, message, remedy)
+        label = step.nodes[0].name or step.name
+        return SourcedFinding("host-quantize", "error", step.name, message, remedy, node=label, tensor=step.output)
     message = f"{step.operator} runs on the host: {step.reason}"
     label = step.node.name or step.node.outputs[0]
-    return LintFinding(
-        "host-operation", "error", step.name, label, step.tensors[-1], message, _REMEDIES.get(step.operator, _REMEDY)
+    return SourcedFinding(
+        "host-operation",
+        "error",
+        step.name,
+        message,
+        _REMEDIES.get(step.operator, _REMEDY),
+        node=label,
+        tensor=step.tensors[-1],
     )
 
 
-def _islands(program: Program, outside: tuple[HostOperation | QuantizeStage, ...]) -> Iterator[LintFinding]:
+def _islands(program: Program, outside: tuple[HostOperation | QuantizeStage, ...]) -> Iterator[SourcedFinding]:
     """Connected operations in float that codes go into and that codes come out of again."""
     for group in _groups(program, outside):
         made = {name for step in group for name in step.tensors}
@@ -67,8 +74,8 @@ def _islands(program: Program, outside: tuple[HostOperation | QuantizeStage, ...
             remedy = "quantize these operations too, or move them behind the last layer"
             evidence = {"steps": [step.name for step in group]}
             first = group[0]
-            yield LintFinding(
-                "float-island", "warning", first.name, first.name, codes_in[0], message, remedy, evidence=evidence
+            yield SourcedFinding(
+                "float-island", "warning", first.name, message, remedy, evidence, node=first.name, tensor=codes_in[0]
             )
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from npusim.rules.conditions import Check, Properties, Value, failed_checks
 from npusim.rules.rule_types import Cover, Rule, Rulebook
 
-__all__ = ["Broken", "Judgement", "Placement", "judge_layer"]
+__all__ = ["Broken", "LayerVerdict", "Placement", "judge_layer"]
 
 
 class Placement(StrEnum):
@@ -30,7 +30,7 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class LayerVerdict:
     """The verdict on a layer.
 
     Attributes
@@ -64,7 +64,7 @@ class Judgement:
         return self.properties.get(name)
 
 
-def judge_layer(kind: str, properties: Properties, book: Rulebook) -> Judgement:
+def judge_layer(kind: str, properties: Properties, book: Rulebook) -> LayerVerdict:
     """Hold a layer against the rules.
 
     Parameters
@@ -78,7 +78,7 @@ def judge_layer(kind: str, properties: Properties, book: Rulebook) -> Judgement:
 
     Returns
     -------
-    Judgement
+    LayerVerdict
         Of rules on one topic the one with the newest document decides; what the others say instead is noted.
     """
     applicable = [rule for rule in book.rules if kind in rule.kinds and _applies(rule, properties)]
@@ -95,7 +95,7 @@ def judge_layer(kind: str, properties: Properties, book: Rulebook) -> Judgement:
         elif dissent:
             notes.append(dissent)
     cover = _cover(kind, properties, book)
-    return Judgement(_placement(broken, cover, book), tuple(broken), cover, tuple(notes), properties)
+    return LayerVerdict(_placement(broken, cover, book), tuple(broken), cover, tuple(notes), properties)
 
 
 def _applies(rule: Rule, properties: Properties) -> bool:

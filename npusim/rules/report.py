@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from npusim.errors import UnsupportedError
+from npusim.findings import SourcedFinding
 from npusim.graph import Graph
 from npusim.model_file import ModelFile
 from npusim.onnx_reader import read_graph
@@ -13,10 +14,10 @@ from npusim.planning import plan
 from npusim.program import IntegerLayer, Program, Step
 from npusim.rules.conditions import failed_checks
 from npusim.rules.cost import Memory, StepCost, peak_memory, step_cost
-from npusim.rules.findings import LintFinding, layer_findings
+from npusim.rules.findings import layer_findings
 from npusim.rules.graph_checks import graph_findings
 from npusim.rules.host_findings import host_findings
-from npusim.rules.judgement import Judgement, Placement, judge_layer
+from npusim.rules.judgement import LayerVerdict, Placement, judge_layer
 from npusim.rules.layer_line import layer_line, reason_line
 from npusim.rules.properties import layer_properties
 from npusim.rules.remedies import remedy_of
@@ -46,7 +47,7 @@ class LintedLayer:
 
     step: Step
     verdict: Placement
-    judgement: Judgement | None
+    judgement: LayerVerdict | None
     line: str | None
     compiler_message: str | None
     cost: StepCost
@@ -78,7 +79,7 @@ class LintReport:
     program: Program | None
     layers: tuple[LintedLayer, ...]
     stages: tuple[Stage, ...]
-    findings: tuple[LintFinding, ...]
+    findings: tuple[SourcedFinding, ...]
     memory: Memory | None
     parameter_bytes: int
 
@@ -157,7 +158,7 @@ def _lint_layer(layer: IntegerLayer, program: Program, book: Rulebook) -> Linted
     )
 
 
-def _memory_findings(book: Rulebook, memory: Memory, parameter_bytes: int) -> Iterator[LintFinding]:
+def _memory_findings(book: Rulebook, memory: Memory, parameter_bytes: int) -> Iterator[SourcedFinding]:
     device = book.device
     for rule, what, seen, room, remedy in (
         ("flash", "parameters", parameter_bytes, device.flash, "make the network smaller, or use 4-bit weights"),
@@ -169,10 +170,10 @@ def _memory_findings(book: Rulebook, memory: Memory, parameter_bytes: int) -> It
             )
             evidence = {"seen": seen, "wanted": room}
             title, date = device.source.title, device.source.dated
-            yield LintFinding(f"memory-{rule}", "error", None, None, None, message, remedy, title, date, evidence=evidence)
+            yield SourcedFinding(f"memory-{rule}", "error", None, message, remedy, evidence, source=title, date=date)
 
 
-def _limit_findings(book: Rulebook, program: Program) -> Iterator[LintFinding]:
+def _limit_findings(book: Rulebook, program: Program) -> Iterator[SourcedFinding]:
     properties = {"parameters": sum(layer.parameter_count for layer in program.layers)}
     for limit in book.limits:
         failed = failed_checks([limit.require], properties)
@@ -182,4 +183,4 @@ def _limit_findings(book: Rulebook, program: Program) -> Iterator[LintFinding]:
             title, date = limit.source.title, limit.source.dated
             evidence = {check.condition.property: {"seen": check.seen, "wanted": check.wanted} for check in failed}
             message = f"{limit.text}; {seen}"
-            yield LintFinding(limit.id, limit.severity, None, None, None, message, remedy, title, date, evidence=evidence)
+            yield SourcedFinding(limit.id, limit.severity, None, message, remedy, evidence, source=title, date=date)

@@ -10,8 +10,8 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from npusim import __version__
+from npusim.findings import SourcedFinding
 from npusim.model_file import ModelFile
-from npusim.rules.findings import LintFinding
 from npusim.rules.report import LintReport
 
 __all__ = ["SARIF_SCHEMA", "sarif_log"]
@@ -77,7 +77,7 @@ _DESCRIPTIONS: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
-def _result(finding: LintFinding, index: int, uri: str) -> dict[str, Any]:
+def _result(finding: SourcedFinding, index: int, uri: str) -> dict[str, Any]:
     place = "".join(f" [{label} {value}]" for label, value in (("node", finding.node), ("tensor", finding.tensor)) if value)
     logical = [
         {"name": value, "kind": kind, "fullyQualifiedName": value}

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from npusim.rules import LintFinding, Placement
+from npusim.findings import SourcedFinding
+from npusim.rules import Placement
 from npusim.rules.judgement import judge_layer
 from npusim.rules.rulebook import rulebook
 from support.builders import DIALECTS, GraphBuilder
@@ -20,7 +21,7 @@ from support.sketch import Sketch
 ONE_BIT_LESS = 2**23 - 1
 
 
-def findings(model: bytes, rule: str) -> list[LintFinding]:
+def findings(model: bytes, rule: str) -> list[SourcedFinding]:
     return [finding for finding in lint(model).findings if finding.rule == rule]
 
 

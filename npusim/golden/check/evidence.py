@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from npusim.graph import Array
 
-__all__ = ["ENOUGH", "Hypothesis", "Judgement", "Ranking", "judge", "rank"]
+__all__ = ["ENOUGH", "Hypothesis", "Ranking", "WeighedCause", "judge", "rank"]
 
 ENOUGH: Final = 5.0
 """Bits of evidence, less the logarithm of the number of causes tried, from which on a cause is stated: 1 chance in 32."""
@@ -66,7 +66,7 @@ class Hypothesis:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Judgement:
+class WeighedCause:
     """A hypothesis held against a dump.
 
     Attributes
@@ -104,12 +104,12 @@ class Ranking:
         How many different predictions were tried.
     """
 
-    stated: tuple[Judgement, ...]
-    possible: tuple[Judgement, ...]
+    stated: tuple[WeighedCause, ...]
+    possible: tuple[WeighedCause, ...]
     tried: int
 
 
-def judge(hypothesis: Hypothesis, observed: Array, expected: Array) -> Judgement:
+def judge(hypothesis: Hypothesis, observed: Array, expected: Array) -> WeighedCause:
     """Count what a cause explains, and weigh it.
 
     Two things speak for a cause: that values it predicts are met, which chance does as often as the values and the
@@ -145,7 +145,7 @@ def judge(hypothesis: Hypothesis, observed: Array, expected: Array) -> Judgement
         bits = _value_bits(max(explained - hypothesis.fitted, 0), count, chance)
         if hypothesis.chance is None:
             bits += _place_bits(int(known.sum()), int(weighed.sum()), int(((predicted != expected) & known).sum()))
-    return Judgement(hypothesis, explained, broken, differing, bits - hypothesis.price)
+    return WeighedCause(hypothesis, explained, broken, differing, bits - hypothesis.price)
 
 
 def rank(hypotheses: Iterable[Hypothesis], observed: Array, expected: Array) -> Ranking:
@@ -159,7 +159,7 @@ def rank(hypotheses: Iterable[Hypothesis], observed: Array, expected: Array) -> 
         As for :func:`judge`.
     """
     predictions: set[bytes] = set()
-    kept: list[Judgement] = []
+    kept: list[WeighedCause] = []
     for hypothesis in hypotheses:
         predictions.add(hashlib.sha256(np.ascontiguousarray(hypothesis.predicted).tobytes()).digest())
         judged = judge(hypothesis, observed, expected)
@@ -170,7 +170,7 @@ def rank(hypotheses: Iterable[Hypothesis], observed: Array, expected: Array) -> 
     kept.sort(key=lambda item: (-item.explained, -item.bits))
     enough = [item for item in kept if item.bits - price >= ENOUGH]
     stated = tuple(item for item in enough if item.explained == enough[0].explained)
-    possible: Sequence[Judgement] = () if stated else [item for item in kept if item.explained == kept[0].explained]
+    possible: Sequence[WeighedCause] = () if stated else [item for item in kept if item.explained == kept[0].explained]
     return Ranking(stated, tuple(possible), tried)
 
 
