@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-__all__ = ["Finding", "SourcedFinding"]
+from npusim.schemas.derivation import Choice
+
+__all__ = ["Finding", "Severity", "SourcedFinding"]
+
+Severity = Annotated[str, Choice(("error", "warning", "info"))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +22,19 @@ class Finding:
     rule
         Name of the rule, property or cause.
     severity
-        ``error``, ``warning`` or ``info``.
+        error: the exit code is 1.
     layer
-        Name of the layer; None where it is about the whole model.
-    message, remedy
-        What is the case, and what to do about it, one clause each.
+        Name of the layer; null for the whole model.
+    message
+        What is the case, one clause.
+    remedy
+        What to do next, one clause.
     evidence
         The numbers in the message.
     """
 
     rule: str
-    severity: str
+    severity: Severity
     layer: str | None
     message: str
     remedy: str
@@ -41,10 +47,14 @@ class SourcedFinding(Finding):
 
     Attributes
     ----------
-    node, tensor
-        ONNX node and tensor; None where there is none.
-    source, date
-        The document and its date; None for what follows from the model alone.
+    node
+        ONNX node.
+    tensor
+        ONNX tensor.
+    source
+        Document behind the rule; null for what follows from the model alone.
+    date
+        Its date.
     note
         What other documents say.
     """

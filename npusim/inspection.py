@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
 from npusim.graph import Array
-from npusim.program import Clip, HostOperation, IntegerLayer, Program, QuantizeStage, Step, Tensor, Window
-from npusim.trace import step_kind
+from npusim.program import Batching, Clip, HostOperation, IntegerLayer, Program, QuantizeStage, Step, Tensor
+from npusim.schemas.derivation import Count, Finite, Minimum
+from npusim.trace import StepKind, step_kind
 
 __all__ = ["Codes", "Inspection", "LayerSummary", "TensorSummary", "Totals", "inspect_program"]
 
 _PER_CHANNEL = frozenset(("Add", "Sub", "Mul", "Div"))
 """Nodes of a quantize stage whose constants are its offset and multipliers."""
+
+
+Ends = tuple[int, int]
+"""Smallest and largest value."""
+
+FloatEnds = tuple[Annotated[float, Finite()], Annotated[float, Finite()]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +31,13 @@ class Codes:
 
     Attributes
     ----------
-    lower, upper
-        Smallest and largest code.
+    lower
+        Smallest code.
+    upper
+        Largest code.
     """
+
+    json_names: ClassVar[tuple[str, ...]] = ("signed", "bits", "lower", "upper")
 
     lower: int
     upper: int
@@ -37,7 +48,7 @@ class Codes:
         return self.lower < 0
 
     @property
-    def bits(self) -> int:
+    def bits(self) -> Annotated[int, Minimum(1)]:
         """Bits that hold every code, the sign included.
 
         Examples
@@ -63,81 +74,109 @@ class TensorSummary:
     shape
         For one sample, batch axis included.
     codes
-        The integers it can hold; None where it holds floats.
+        The integers it can hold; null where it holds floats.
     """
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[Count, ...]
     codes: Codes | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSummary:
-    """One step of a program; what a kind of step does not have is None.
+    """One step of a program; what a kind of step does not have is null.
 
     Attributes
     ----------
-    name, kind, tensor
-        The step, its kind (a layer kind, ``QUANTIZE`` or ``HOST``), and the tensor it produces.
-    operator, reason
-        For ``HOST``: the ONNX operator, and why it is no layer in integers.
+    name
+        Name of the ONNX node that gives the layer its kind, made unique.
+    tensor
+        The ONNX tensor that the layer produces.
+    kind
+        Kind of layer; QUANTIZE makes codes of floats, HOST is computed by the host CPU as the graph says.
+    operator
+        For HOST: the ONNX operator.
+    reason
+        For HOST: why it is not a layer in integers.
     nodes
         The ONNX nodes it stands for.
     input_shape, output_shape
-        Shapes for one sample, batch axis included.
+        Sizes for one sample, outermost axis first, batch axis included.
     input_codes, output_codes
-        Integers it reads and produces; None for floats.
-    window, group
-        Geometry of convolutions and pools.
+        Integers it reads and produces; null for floats.
+    kernel_shape, strides, dilations
+        Of convolutions and pools.
+    pads
+        Of convolutions and pools: all begins, then all ends.
+    group
+        Of convolutions and pools.
     weight_bits
-        Bit width inferred from the weights.
+        Inferred from the weights.
     weights, bias, scale, shift
         Smallest and largest value.
-    clip, inner_clip
-        Final saturation, and the one before a residual is added.
+    clip
+        Saturation of the result.
+    inner_clip
+        Saturation before a residual is added.
     offset, multiplier
-        For ``QUANTIZE``: smallest and largest value; a code is about ``floor((x + offset) * multiplier)``.
+        For QUANTIZE: smallest and largest value; a code is about ``floor((x + offset) * multiplier)``.
     parameters
-        Weights and per-channel values; for ``HOST`` its float constants.
+        Weights and per-channel values; for HOST the float constants.
     multiply_accumulates
-        For one sample; None for ``HOST`` and ``QUANTIZE``, which are not counted.
+        In integers, for one sample; null for HOST and QUANTIZE, which are not counted.
     """
 
     name: str
-    kind: str
     tensor: str
-    nodes: tuple[str, ...]
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
-    input_codes: Codes | None
-    output_codes: Codes | None
-    parameters: int
-    multiply_accumulates: int | None = None
+    kind: StepKind
     operator: str | None = None
     reason: str | None = None
-    window: Window | None = None
+    nodes: tuple[str, ...]
+    input_shape: tuple[Count, ...]
+    output_shape: tuple[Count, ...]
+    input_codes: Codes | None
+    output_codes: Codes | None
+    kernel_shape: tuple[int, ...] | None = None
+    strides: tuple[int, ...] | None = None
+    pads: tuple[int, ...] | None = None
+    dilations: tuple[int, ...] | None = None
     group: int | None = None
     weight_bits: int | None = None
-    weights: tuple[int, int] | None = None
-    bias: tuple[int, int] | None = None
-    scale: tuple[int, int] | None = None
-    shift: tuple[int, int] | None = None
-    clip: Clip | None = None
-    inner_clip: Clip | None = None
-    offset: tuple[float, float] | None = None
-    multiplier: tuple[float, float] | None = None
+    weights: Ends | None = None
+    bias: Ends | None = None
+    scale: Ends | None = None
+    shift: Ends | None = None
+    clip: Ends | None = None
+    inner_clip: Ends | None = None
+    offset: FloatEnds | None = None
+    multiplier: FloatEnds | None = None
+    parameters: Count
+    multiply_accumulates: Count | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Sums over a program: steps by sort, parameters of all steps, multiply-accumulates in integers for one sample."""
+    """Sums over a program.
 
-    integer_layers: int
-    quantize_stages: int
-    host_operations: int
-    parameters: int
-    multiply_accumulates: int
+    Attributes
+    ----------
+    layers
+        Steps of all sorts.
+    integer_layers, quantize_stages, host_operations
+        Steps of this sort.
+    parameters
+        Of all steps.
+    multiply_accumulates
+        In integers, for one sample.
+    """
+
+    layers: Count
+    integer_layers: Count
+    quantize_stages: Count
+    host_operations: Count
+    parameters: Count
+    multiply_accumulates: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +187,7 @@ class Inspection:
     outputs: tuple[TensorSummary, ...]
     layers: tuple[LayerSummary, ...]
     opset: int
-    batching: str
+    batching: Batching
     totals: Totals
 
 
@@ -173,6 +212,7 @@ def inspect_program(program: Program) -> Inspection:
     """
     layers = tuple(_summarise(step, program) for step in program.steps)
     totals = Totals(
+        layers=len(layers),
         integer_layers=len(program.layers),
         quantize_stages=len(program.quantize_stages),
         host_operations=len(program.host_operations),
@@ -184,7 +224,7 @@ def inspect_program(program: Program) -> Inspection:
         _tensors(program.outputs, program),
         layers,
         program.opset,
-        str(program.batching),
+        program.batching,
         totals,
     )
 
@@ -198,7 +238,7 @@ def _summarise(step: Step, program: Program) -> LayerSummary:
 
 
 def _summarise_layer(layer: IntegerLayer, program: Program) -> LayerSummary:
-    requantization = layer.requantization
+    requantization, window = layer.requantization, layer.window
     return LayerSummary(
         name=layer.name,
         kind=step_kind(layer),
@@ -210,15 +250,18 @@ def _summarise_layer(layer: IntegerLayer, program: Program) -> LayerSummary:
         output_codes=_codes(program.tensors[layer.output]),
         parameters=layer.parameter_count,
         multiply_accumulates=layer.multiply_accumulates,
-        window=layer.window,
-        group=None if layer.window is None else layer.group,
+        kernel_shape=None if window is None else window.kernel_shape,
+        strides=None if window is None else window.strides,
+        pads=None if window is None else window.pads,
+        dilations=None if window is None else window.dilations,
+        group=None if window is None else layer.group,
         weight_bits=layer.weight_bits,
         weights=None if layer.weights is None else _ends(layer.weights),
         bias=None if requantization is None else _ends(requantization.bias),
         scale=None if requantization is None else _ends(requantization.scale),
         shift=None if requantization is None else _ends(requantization.shift),
-        clip=None if requantization is None else requantization.clip,
-        inner_clip=layer.inner_clip,
+        clip=None if requantization is None else _clip(requantization.clip),
+        inner_clip=None if layer.inner_clip is None else _clip(layer.inner_clip),
     )
 
 
@@ -240,7 +283,7 @@ def _summarise_stage(stage: QuantizeStage, program: Program) -> LayerSummary:
         input_codes=_codes(program.tensors[stage.input]),
         output_codes=_codes(program.tensors[stage.output]),
         parameters=sum(constant.size for constant in constants),
-        clip=stage.clip,
+        clip=_clip(stage.clip),
         offset=(float(stage.offset.min()), float(stage.offset.max())),
         multiplier=(float(stage.multiplier.min()), float(stage.multiplier.max())),
     )
@@ -286,3 +329,7 @@ def _codes(tensor: Tensor) -> Codes | None:
 
 def _ends(values: Array) -> tuple[Any, Any]:
     return values.min().item(), values.max().item()
+
+
+def _clip(clip: Clip) -> Ends:
+    return clip.lower, clip.upper

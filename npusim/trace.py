@@ -6,12 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Annotated
 
 from npusim.errors import UnknownTensorError
 from npusim.graph import Array
-from npusim.program import IntegerLayer, Program, Step
+from npusim.program import IntegerLayer, LayerKind, Program, Step
+from npusim.schemas.derivation import Choice
 
-__all__ = ["LayerTrace", "Trace", "matching_names", "step_kind", "unknown_tensor"]
+__all__ = ["LayerTrace", "StepKind", "Trace", "matching_names", "step_kind", "unknown_tensor"]
+
+StepKind = Annotated[str, Choice((*(str(kind) for kind in LayerKind), "QUANTIZE", "HOST"))]
+"""What :func:`step_kind` gives."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import click
 from npusim import __version__
 from npusim.cli.lazy_group import LazyGroup
 from npusim.cli.options import Invocation
-from npusim.cli.output import error_object, one_line, print_json
+from npusim.cli.output import failure, one_line, print_json
 from npusim.errors import NpusimError, UnsupportedError, UsageError
 
 __all__ = ["application", "main"]
@@ -134,7 +134,7 @@ def _bug(error: Exception) -> str:
 def _report(invocation: Invocation, kind: str, message: str, exit_code: int) -> int:
     text = one_line(message)
     if invocation.as_json:
-        print_json(error_object(invocation.model, kind, text, exit_code))
+        print_json(failure(invocation.model, kind, text, exit_code))
     else:
         click.echo(f"npusim: error: {text}", err=True)
     return exit_code

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
 from npusim.cli.options import json_option, model_argument
-from npusim.cli.output import count, number, one_line, paragraph, print_json, result_object, terminal_width
+from npusim.cli.output import count, number, one_line, paragraph, print_json, terminal_width
 from npusim.cli.tables import Column, Row, render_table
-from npusim.inspection import Codes, Inspection, LayerSummary, TensorSummary, inspect_program
-from npusim.model_file import ModelFile
-from npusim.program import Clip
+from npusim.inspection import Codes, Inspection, LayerSummary, inspect_program
+from npusim.results.inspection import inspect_result
 from npusim.session import InferenceSession
 
 __all__ = ["inspect_command"]
@@ -56,74 +54,10 @@ def inspect_command(model: str, as_json: bool) -> int:
     session = InferenceSession(model)
     found = inspect_program(session.program)
     if as_json:
-        print_json(_as_object(session.model, found))
+        print_json(inspect_result(session.model, found))
     else:
         _print(found, terminal_width())
     return 0
-
-
-def _as_object(model: ModelFile, found: Inspection) -> dict[str, Any]:
-    totals = {
-        "layers": len(found.layers),
-        "integer_layers": found.totals.integer_layers,
-        "quantize_stages": found.totals.quantize_stages,
-        "host_operations": found.totals.host_operations,
-        "parameters": found.totals.parameters,
-        "multiply_accumulates": found.totals.multiply_accumulates,
-    }
-    return {
-        **result_object(model, ok=True, layers=[_layer_object(layer) for layer in found.layers], totals=totals),
-        "inputs": [_tensor_object(tensor) for tensor in found.inputs],
-        "outputs": [_tensor_object(tensor) for tensor in found.outputs],
-        "opset": found.opset,
-        "batching": found.batching,
-    }
-
-
-def _layer_object(layer: LayerSummary) -> dict[str, Any]:
-    window = layer.window
-    return {
-        "name": layer.name,
-        "tensor": layer.tensor,
-        "kind": layer.kind,
-        "operator": layer.operator,
-        "reason": layer.reason,
-        "nodes": layer.nodes,
-        "input_shape": layer.input_shape,
-        "output_shape": layer.output_shape,
-        "input_codes": _codes_object(layer.input_codes),
-        "output_codes": _codes_object(layer.output_codes),
-        "kernel_shape": None if window is None else window.kernel_shape,
-        "strides": None if window is None else window.strides,
-        "pads": None if window is None else window.pads,
-        "dilations": None if window is None else window.dilations,
-        "group": layer.group,
-        "weight_bits": layer.weight_bits,
-        "weights": layer.weights,
-        "bias": layer.bias,
-        "scale": layer.scale,
-        "shift": layer.shift,
-        "clip": _clip_object(layer.clip),
-        "inner_clip": _clip_object(layer.inner_clip),
-        "offset": layer.offset,
-        "multiplier": layer.multiplier,
-        "parameters": layer.parameters,
-        "multiply_accumulates": layer.multiply_accumulates,
-    }
-
-
-def _tensor_object(tensor: TensorSummary) -> dict[str, Any]:
-    return {"name": tensor.name, "dtype": tensor.dtype, "shape": tensor.shape, "codes": _codes_object(tensor.codes)}
-
-
-def _codes_object(codes: Codes | None) -> dict[str, Any] | None:
-    if codes is None:
-        return None
-    return {"signed": codes.signed, "bits": codes.bits, "lower": codes.lower, "upper": codes.upper}
-
-
-def _clip_object(clip: Clip | None) -> tuple[int, int] | None:
-    return None if clip is None else (clip.lower, clip.upper)
 
 
 def _print(found: Inspection, width: int) -> None:
@@ -164,26 +98,25 @@ def _data_row(index: str, layer: LayerSummary) -> Row:
 
 
 def _arithmetic_row(index: str, layer: LayerSummary) -> Row:
-    window = layer.window
     return Row(
         (
             index,
             f"{_codes(layer.input_codes)}>{_codes(layer.output_codes)}",
-            "-" if window is None else _shape(window.kernel_shape),
-            "-" if window is None else _shape(window.strides),
-            "-" if window is None else ",".join(str(pad) for pad in window.pads),
+            "-" if layer.kernel_shape is None else _shape(layer.kernel_shape),
+            "-" if layer.strides is None else _shape(layer.strides),
+            "-" if layer.pads is None else ",".join(str(pad) for pad in layer.pads),
             "-" if layer.weight_bits is None else str(layer.weight_bits),
             "-" if layer.scale is None else _range(layer.scale),
             "-" if layer.shift is None else _range(layer.shift),
-            "-" if layer.clip is None else f"{layer.clip.lower}..{layer.clip.upper}",
+            "-" if layer.clip is None else f"{layer.clip[0]}..{layer.clip[1]}",
         )
     )
 
 
 def _stage(stage: LayerSummary) -> str:
-    offset, multiplier, clip = stage.offset or (0, 0), stage.multiplier or (1, 1), stage.clip or Clip(0, 0)
+    offset, multiplier, clip = stage.offset or (0, 0), stage.multiplier or (1, 1), stage.clip or (0, 0)
     return (
-        f"'{stage.name}' makes codes of float32 values: clip(floor((x + offset) * multiplier), {clip.lower}, {clip.upper}), "
+        f"'{stage.name}' makes codes of float32 values: clip(floor((x + offset) * multiplier), {clip[0]}, {clip[1]}), "
         "each operation rounded to float32 in the order of the graph; "
         f"offset {_range(offset)}, multiplier {_range(multiplier)}."
     )

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from npusim.array_files import replacing
-from npusim.cli.lint_object import lint_object, rules_object
 from npusim.cli.lint_text import print_lint, print_rules
 from npusim.cli.options import Invocation, json_option
-from npusim.cli.output import print_json, terminal_width
+from npusim.cli.output import json_text, print_json, terminal_width
 from npusim.errors import UsageError
-from npusim.model_file import ModelFile, open_model
-from npusim.rules import DEFAULT_COMPILER, LintReport, devices, lint_model, rulebook
-from npusim.rules.fix import Fixed, fix_model
+from npusim.results.lint import LintResult, LintRules, lint
+from npusim.rules import DEFAULT_COMPILER, devices, rulebook
 from npusim.rules.rule_types import Rulebook
 from npusim.rules.rulebook import all_rulebooks
 from npusim.rules.sarif import sarif_log
@@ -76,15 +73,9 @@ def lint_command(
         raise UsageError("-o writes json or sarif; give one of them with --format")
     for path in (output, fixed_path):
         _check_file(path, model, force=force)
-    source, book = open_model(model), rulebook(device, compiler)
-    report = lint_model(source, book)
-    fixed = None if fixed_path is None else fix_model(source, report)
-    if fixed is not None and fixed_path is not None and fixed.content is not None:
-        with replacing(Path(fixed_path)) as file:
-            file.write(fixed.content)
-    ok = (report if fixed is None else fixed.report).is_ok(strict=strict)
-    _give(source, report, fixed, fixed_path, wanted, output, ok=ok)
-    return 0 if ok else 1
+    result = lint(model, device, compiler=compiler, strict=strict, fix=fixed_path, overwrite=force)
+    _give(result, wanted, output)
+    return 0 if result else 1
 
 
 def _remember(model: str | None, *, as_json: bool) -> None:
@@ -94,27 +85,17 @@ def _remember(model: str | None, *, as_json: bool) -> None:
         invocation.model, invocation.as_json = model, as_json
 
 
-def _give(
-    source: ModelFile,
-    report: LintReport,
-    fixed: Fixed | None,
-    fixed_path: str | None,
-    wanted: str,
-    output: str | None,
-    *,
-    ok: bool,
-) -> None:
+def _give(result: LintResult, wanted: str, output: str | None) -> None:
     if wanted == "text":
-        print_lint(report, fixed, fixed_path, terminal_width())
+        print_lint(result.report, result.fixed, None if result.fix is None else result.fix.path, terminal_width())
         return
-    sarif = wanted == "sarif"
-    value = sarif_log(source, report) if sarif else lint_object(source, report, fixed, fixed_path, ok=ok)
+    value = sarif_log(result.file, result.report) if wanted == "sarif" else result
     if output is None:
         print_json(value)
         return
     with replacing(Path(output)) as file:
-        file.write((json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-    click.echo(f"{output}: {len(report.findings)} findings written", err=True)
+        file.write((json_text(value) + "\n").encode())
+    click.echo(f"{output}: {len(result.findings)} findings written", err=True)
 
 
 def _check_file(path: str | None, model: str, *, force: bool) -> None:
@@ -137,7 +118,7 @@ def _show_rules(device: str | None, compiler: str, wanted: str) -> int:
     if wanted == "sarif":
         raise UsageError("rules are printed as text or json; SARIF is for findings")
     if wanted == "json":
-        print_json(rules_object(books))
+        print_json(LintRules(devices=books))
     else:
         print_rules(books, terminal_width())
     return 0

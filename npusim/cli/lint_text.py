@@ -10,11 +10,9 @@ import click
 from npusim.cli.output import count, one_line, paragraph
 from npusim.cli.tables import Column, Row, render_table
 from npusim.findings import SourcedFinding
-from npusim.program import HostOperation
 from npusim.rules import LintedLayer, LintReport, Placement, Rulebook, Source
 from npusim.rules.cycles import CycleEstimate, estimate_cycles
 from npusim.rules.fix import Fixed
-from npusim.trace import step_kind
 
 __all__ = ["print_lint", "print_rules"]
 
@@ -93,9 +91,9 @@ def _print_layers(layers: Sequence[LintedLayer], width: int) -> None:
             (
                 str(index),
                 str(layer.verdict),
-                _kind(layer),
-                layer.step.name,
-                _rule(layer),
+                layer.operator or layer.kind,
+                layer.name,
+                layer.rule,
                 f"{layer.cost.multiply_accumulates:,}",
                 f"{layer.cost.parameter_bytes:,}",
             ),
@@ -106,17 +104,6 @@ def _print_layers(layers: Sequence[LintedLayer], width: int) -> None:
     click.echo()
     for line in render_table(LAYER_COLUMNS, rows, width):
         click.echo(line)
-
-
-def _kind(layer: LintedLayer) -> str:
-    return layer.step.operator if isinstance(layer.step, HostOperation) else step_kind(layer.step)
-
-
-def _rule(layer: LintedLayer) -> str:
-    if layer.judgement is None:
-        return "host-operation" if isinstance(layer.step, HostOperation) else "host-quantize"
-    deciding = layer.judgement.deciding
-    return "not-covered" if deciding is None else deciding.id
 
 
 def _print_findings(report: LintReport, width: int) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -15,10 +14,13 @@ import numpy as np
 from npusim import __version__
 from npusim.errors import NpusimError
 from npusim.model_file import ModelFile, open_model
+from npusim.results.base import Failure, FailureReason, ModelIdentity
+from npusim.schemas.objects import json_object
 
 __all__ = [
     "count",
-    "error_object",
+    "failure",
+    "json_text",
     "number",
     "one_line",
     "paragraph",
@@ -83,26 +85,20 @@ def result_object(
     }
 
 
-def error_object(model: str | None, kind: str, message: str, exit_code: int) -> dict[str, Any]:
+def failure(model: str | None, kind: str, message: str, exit_code: int) -> Failure:
     """The JSON object of a command that could not do its work."""
-    shown = None if model is None else {"path": model, "sha256": _sha256(model)}
-    error = {"kind": kind, "message": message, "exit_code": exit_code}
-    return {"npusim": __version__, "model": shown, "ok": False, "error": error}
+    shown = None if model is None else ModelIdentity(model, _sha256(model))
+    return Failure(model=shown, error=FailureReason(kind, message, exit_code))
 
 
-def print_json(value: Mapping[str, Any]) -> None:
-    """Print one JSON object; NaN and infinities, which JSON does not have, as the strings "nan", "inf" and "-inf"."""
-    click.echo(json.dumps(_plain(value), indent=2, allow_nan=False))
+def print_json(value: object) -> None:
+    """Print a result as one JSON object; NaN and infinities, which JSON does not have, as "nan", "inf" and "-inf"."""
+    click.echo(json_text(value))
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - anything that JSON can hold
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
+def json_text(value: object) -> str:
+    """A result as the text of one JSON object."""
+    return json.dumps(json_object(value), indent=2, allow_nan=False)
 
 
 def _sha256(path: str) -> str | None:

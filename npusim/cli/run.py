@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
 
 from npusim.cli.options import engine_option, json_option, model_argument, quiet_option, threads_option
-from npusim.cli.output import count, number, print_json, result_object, terminal_width
+from npusim.cli.output import count, number, print_json, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
 from npusim.datasets import read_inputs, write_arrays
 from npusim.errors import UsageError
-from npusim.graph import Array
-from npusim.model_file import ModelFile
+from npusim.results.simulation import RunResult, run_result
 from npusim.session import InferenceSession
-from npusim.simulation import Simulation, input_specs, simulate
-from npusim.trace import step_kind
+from npusim.simulation import input_specs, simulate
 
 __all__ = ["run_command"]
 
@@ -79,10 +75,11 @@ def run_command(
     with progress("run", quiet=quiet) as report:
         result = simulate(session, feeds, patterns=patterns, codes=codes, progress=report)
     write_arrays(output, result.arrays)
+    done = run_result(session.model, result, output)
     if as_json:
-        print_json(_as_object(session.model, result, output))
+        print_json(done)
     else:
-        _print(result, output)
+        _print(done)
     return 0
 
 
@@ -100,45 +97,12 @@ def _check_destination(output: str, sources: tuple[str, ...]) -> None:
             raise UsageError(f"{output}: is read as well ('{source}'), and would be overwritten; name another file")
 
 
-def _as_object(model: ModelFile, result: Simulation, output: str) -> dict[str, Any]:
-    layers = [{"name": step.name, "tensor": step.tensors[-1], "kind": step_kind(step)} for step in result.steps]
-    totals = {
-        "samples": result.samples,
-        "layers": len(layers),
-        "outputs": len(result.outputs),
-        "traced": len(result.traced),
-    }
-    return {
-        **result_object(model, ok=True, layers=layers, totals=totals),
-        "output": output,
-        "arrays": [_array_object(name, array, result) for name, array in result.arrays.items()],
-    }
-
-
-def _array_object(name: str, array: Array, result: Simulation) -> dict[str, Any]:
-    lowest, highest = _ends(array)
-    return {
-        "name": name,
-        "role": "output" if name in result.outputs else "traced",
-        "dtype": array.dtype.name,
-        "shape": array.shape,
-        "smallest": lowest,
-        "largest": highest,
-    }
-
-
-def _ends(array: Array) -> tuple[Any, Any]:
-    """Smallest and largest value; None for an array without elements."""
-    return (np.min(array).item(), np.max(array).item()) if array.size else (None, None)
-
-
-def _print(result: Simulation, output: str) -> None:
+def _print(done: RunResult) -> None:
     rows = []
-    for name, array in result.arrays.items():
-        found = _array_object(name, array, result)
-        ends = ("-" if found[end] is None else number(found[end]) for end in ("smallest", "largest"))
-        rows.append(Row((name, found["role"], found["dtype"], "x".join(str(size) for size in array.shape) or "()", *ends)))
+    for found in done.arrays:
+        ends = ("-" if end is None else number(end) for end in (found.smallest, found.largest))
+        rows.append(Row((found.name, found.role, found.dtype, "x".join(map(str, found.shape)) or "()", *ends)))
     for line in render_table(COLUMNS, rows, terminal_width()):
         click.echo(line)
     click.echo()
-    click.echo(f"{output}: {count(len(rows), 'array')}, {count(result.samples, 'sample')}")
+    click.echo(f"{done.output}: {count(len(rows), 'array')}, {count(done.totals.samples, 'sample')}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from npusim.rules.judgement import LayerVerdict, Placement
 from npusim.rules.report import LintedLayer, LintReport, lint_graph, lint_model
-from npusim.rules.rule_types import DEFAULT_COMPILER, Device, Rule, Rulebook, Source
-from npusim.rules.rulebook import devices, rulebook
+from npusim.rules.rule_types import DEFAULT_COMPILER, Device, Rule, Rulebook, Source, devices
+from npusim.rules.rulebook import rulebook
 
 __all__ = [
     "DEFAULT_COMPILER",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 from npusim.errors import UsageError
 
@@ -17,7 +17,7 @@ Properties: TypeAlias = Mapping[str, Value]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One test of one property.
+    """A property and one test of it.
 
     Attributes
     ----------
@@ -29,9 +29,23 @@ class Condition:
         What the property is tested against.
     """
 
+    json_schema: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {
+            "type": "object",
+            "properties": {"property": {"type": "string"}},
+            "required": ["property"],
+            "minProperties": 2,
+            "maxProperties": 2,
+        }
+    )
+
     property: str
     test: str
     argument: Value | tuple[Value, ...]
+
+    def json_value(self) -> dict[str, Any]:
+        """The property, and the test as a key with its argument."""
+        return {"property": self.property, self.test: self.argument}
 
     def holds(self, properties: Properties) -> bool:
         """Whether the layer has the property and passes; a property that a layer does not have fails."""

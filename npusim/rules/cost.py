@@ -10,6 +10,7 @@ from typing import Final
 from npusim.bounds.widths import widths_of
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
 from npusim.rules.properties import codes_of
+from npusim.schemas.derivation import Count
 
 __all__ = ["Memory", "StepCost", "peak_memory", "step_cost"]
 
@@ -34,17 +35,17 @@ class StepCost:
     channel_bytes
         Bias, scale and shift of all channels.
     output_bytes
-        Codes of at most 8 bits take one byte, wider ones two or four, floats four.
+        Memory of the result: codes of at most 8 bits take one byte, wider ones two or four, floats four.
     """
 
-    multiply_accumulates: int
-    weight_bytes: int
-    channel_bytes: int
-    output_bytes: int
+    multiply_accumulates: Count
+    weight_bytes: Count
+    channel_bytes: Count
+    output_bytes: Count
 
     @property
-    def parameter_bytes(self) -> int:
-        """All parameters."""
+    def parameter_bytes(self) -> Count:
+        """Weights packed in 2-bit digits, bias, scale and shift."""
         return self.weight_bytes + self.channel_bytes
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from npusim.program import IntegerLayer, LayerKind
 from npusim.rules.judgement import Placement
 from npusim.rules.report import LintReport
+from npusim.schemas.derivation import Count, Finite
 
 __all__ = ["CycleEstimate", "CycleFit", "PublishedPoint", "estimate_cycles", "fit_cycles", "published_points"]
 
@@ -45,25 +46,27 @@ class CycleFit:
 
 @dataclass(frozen=True, slots=True)
 class CycleEstimate:
-    """An estimate, or the reason why there is none.
+    """An estimate fitted to published figures, or the reason why there is none.
 
     Attributes
     ----------
-    cycles, lowest, highest
-        The estimate, and the range that the error on a network left out of the fit gives; None without an estimate.
+    cycles
+        The estimate; null where there is none.
+    lowest, highest
+        The range that `error` gives.
     milliseconds
         At the clock of the device.
     error
-        That error, relative.
+        Largest relative error on a network left out of the fit.
     reason
-        Why there is no estimate; None where there is one.
+        Why there is no estimate; null where there is one.
     """
 
-    cycles: int | None
-    lowest: int | None
-    highest: int | None
-    milliseconds: float | None
-    error: float | None
+    cycles: Count | None
+    lowest: Count | None
+    highest: Count | None
+    milliseconds: Annotated[float, Finite()] | None
+    error: Annotated[float, Finite()] | None
     reason: str | None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from npusim.errors import UnsupportedError
 from npusim.findings import SourcedFinding
@@ -11,7 +12,7 @@ from npusim.graph import Graph
 from npusim.model_file import ModelFile
 from npusim.onnx_reader import read_graph
 from npusim.planning import plan
-from npusim.program import IntegerLayer, Program, Step
+from npusim.program import HostOperation, IntegerLayer, Program, Step
 from npusim.rules.conditions import failed_checks
 from npusim.rules.cost import Memory, StepCost, peak_memory, step_cost
 from npusim.rules.findings import layer_findings
@@ -21,29 +22,39 @@ from npusim.rules.judgement import LayerVerdict, Placement, judge_layer
 from npusim.rules.layer_line import layer_line, reason_line
 from npusim.rules.properties import layer_properties
 from npusim.rules.remedies import remedy_of
-from npusim.rules.rule_types import Rulebook
+from npusim.rules.rule_types import Rulebook, Source
 from npusim.rules.stages import Stage, host_layers, stages_of
+from npusim.schemas.derivation import Count
+from npusim.trace import StepKind, step_kind
 
 __all__ = ["LintReport", "LintedLayer", "lint_graph", "lint_model"]
 
 
 @dataclass(frozen=True, slots=True)
 class LintedLayer:
-    """A layer and its verdict.
+    """A layer of the network, or an operation that only the host computes, and its verdict.
 
     Attributes
     ----------
     step
         The layer, or the host operation that is none.
     verdict
-        Where it runs.
+        npu only where no rule is broken and a public document covers the layer.
     judgement
         Rules and properties; None for host operations.
-    line, compiler_message
-        The layer as the vendor's compiler prints it, and what that says of its channels; None where it has no such line.
+    line
+        The layer in the shape of the vendor's compiler warnings.
+    compiler_message
+        What that compiler says of its channels.
     cost
         Multiply-accumulates and memory.
     """
+
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("name", "tensor", "kind", "operator", "nodes", "verdict", "rule", "source", "broken_rules"),
+        *("line", "compiler_message", "weight_bits", "multiply_accumulates=cost.multiply_accumulates"),
+        *("parameter_bytes=cost.parameter_bytes", "output_bytes=cost.output_bytes"),
+    )
 
     step: Step
     verdict: Placement
@@ -51,6 +62,55 @@ class LintedLayer:
     line: str | None
     compiler_message: str | None
     cost: StepCost
+
+    @property
+    def name(self) -> str:
+        """Name of the layer or operation."""
+        return self.step.name
+
+    @property
+    def tensor(self) -> str:
+        """The ONNX tensor that it produces."""
+        return self.step.tensors[-1]
+
+    @property
+    def kind(self) -> StepKind:
+        """Kind of layer, QUANTIZE or HOST."""
+        return step_kind(self.step)
+
+    @property
+    def operator(self) -> str | None:
+        """ONNX operator of a host operation."""
+        return self.step.operator if isinstance(self.step, HostOperation) else None
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The ONNX nodes it stands for."""
+        return self.step.nodes if isinstance(self.step, IntegerLayer) else (self.step.name,)
+
+    @property
+    def rule(self) -> str:
+        """The rule or the covered configuration that decides; not-covered where there is none."""
+        if self.judgement is None:
+            return "host-operation" if isinstance(self.step, HostOperation) else "host-quantize"
+        deciding = self.judgement.deciding
+        return "not-covered" if deciding is None else deciding.id
+
+    @property
+    def source(self) -> Source | None:
+        """The document behind it."""
+        deciding = None if self.judgement is None else self.judgement.deciding
+        return None if deciding is None else deciding.source
+
+    @property
+    def broken_rules(self) -> tuple[str, ...]:
+        """Names of the rules that the layer breaks."""
+        return () if self.judgement is None else tuple(item.rule.id for item in self.judgement.broken)
+
+    @property
+    def weight_bits(self) -> Count | None:
+        """Inferred from the weights."""
+        return self.step.weight_bits if isinstance(self.step, IntegerLayer) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
-from typing import Final
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any, ClassVar, Final
 
 from npusim.errors import UsageError
 from npusim.rules.conditions import Condition
+from npusim.schemas.derivation import Choice, Count
 
-__all__ = ["DEFAULT_COMPILER", "Cover", "Device", "Limit", "Rule", "Rulebook", "Source", "in_force", "read_version"]
+__all__ = [
+    "DEFAULT_COMPILER",
+    "Cover",
+    "Device",
+    "Limit",
+    "Rule",
+    "Rulebook",
+    "Source",
+    "devices",
+    "in_force",
+    "load_table",
+    "read_version",
+]
 
 DEFAULT_COMPILER: Final = "2.1"
 """The newest compiler whose user's guide the rules know."""
@@ -22,8 +38,10 @@ class Source:
     ----------
     name
         How rules refer to it.
-    title, kind
-        What it is, in our own words; ``vendor document``, ``observation`` or ``inference``.
+    title
+        What it is, in our own words.
+    kind
+        What sort of document it is.
     date
         Year, month and, where known, day.
     exact
@@ -32,9 +50,11 @@ class Source:
         Why the date is what it is.
     """
 
+    json_names: ClassVar[tuple[str, ...]] = ("title", "kind", "date=dated")
+
     name: str
     title: str
-    kind: str
+    kind: Annotated[str, Choice(("vendor document", "observation", "inference"))]
     date: str
     exact: bool = True
     note: str = ""
@@ -60,11 +80,15 @@ class Rule:
     require
         Alternatives, of which one has to hold; none at all: what `when` describes is refused.
     verdict, severity
-        ``host`` or ``unknown``, and ``error`` or ``warning``, where it fails.
+        Of a layer that breaks it.
     source
         Document.
-    text, remedy, note
-        What it says, what to do where it fails, what else documents say.
+    text
+        What it says.
+    remedy
+        What to do where it fails.
+    note
+        What else documents say.
     topic
         Of rules with one topic only the one with the newest document decides.
     width
@@ -73,12 +97,16 @@ class Rule:
         Compiler versions: from `since`, before `until`.
     """
 
+    json_names: ClassVar[tuple[str, ...]] = tuple(
+        "id kinds when require verdict severity text remedy topic since until source".split()
+    )
+
     id: str
     kinds: tuple[str, ...]
     when: tuple[Condition, ...]
     require: tuple[tuple[Condition, ...], ...]
-    verdict: str
-    severity: str
+    verdict: Annotated[str, Choice(("host", "unknown"))]
+    severity: Annotated[str, Choice(("error", "warning"))]
     source: Source
     text: str
     remedy: str
@@ -91,7 +119,25 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Cover:
-    """A configuration that a document says runs on the NPU: alternatives of conditions, with its document."""
+    """A configuration that a document says runs on the NPU.
+
+    Attributes
+    ----------
+    id
+        Its name.
+    kinds
+        Layer kinds that it is about.
+    config
+        Alternatives of conditions.
+    source
+        Document.
+    text
+        What it says.
+    since, until
+        Compiler versions: from `since`, before `until`.
+    """
+
+    json_names: ClassVar[tuple[str, ...]] = ("id", "kinds", "config", "text", "since", "until", "source")
 
     id: str
     kinds: tuple[str, ...]
@@ -104,27 +150,85 @@ class Cover:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What has to hold for a whole model."""
+    """A rule for whole models.
+
+    Attributes
+    ----------
+    id
+        Its name.
+    require
+        Conditions, all of which have to hold.
+    severity
+        Where it fails.
+    source
+        Document.
+    text
+        What it says.
+    remedy
+        What to do where it fails.
+    """
+
+    json_names: ClassVar[tuple[str, ...]] = ("id", "require", "severity", "text", "source")
 
     id: str
     require: tuple[Condition, ...]
-    severity: str
+    severity: Annotated[str, Choice(("error", "warning"))]
     source: Source
     text: str
     remedy: str
 
 
+@cache
+def load_table(name: str) -> dict[str, Any]:
+    """The content of a TOML file of this package."""
+    return tomllib.loads((files("npusim.rules") / "data" / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def devices() -> tuple[str, ...]:
+    """Names of the devices."""
+    return tuple(load_table("devices"))
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What is public of a device; memory sizes in bytes, None where nothing is public."""
+    """What is public of a device; null where nothing is.
 
-    name: str
+    Attributes
+    ----------
+    name
+        As the option ``--device`` takes it.
+    title
+        In words.
+    npu
+        Whether it has an NPU.
+    processor
+        The CPU.
+    megahertz
+        Its clock.
+    flash, ram
+        Bytes.
+    memory_of
+        Which member of the family has this memory.
+    since
+        The compiler version that first mentions it.
+    source
+        Document.
+    files
+        Files of rules for it.
+    """
+
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("name", "title", "npu", "processor", "megahertz"),
+        *("flash_bytes=flash", "ram_bytes=ram", "memory_of"),
+    )
+
+    name: Annotated[str, Choice(devices)]
     title: str
     npu: bool
     processor: str | None
-    megahertz: int | None
-    flash: int | None
-    ram: int | None
+    megahertz: Count | None
+    flash: Count | None
+    ram: Count | None
     memory_of: str | None
     since: str
     source: Source
@@ -133,7 +237,27 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Rulebook:
-    """All rules for a device and a compiler version."""
+    """What is public of a device: all rules for it and a compiler version.
+
+    Attributes
+    ----------
+    device
+        The device.
+    compiler
+        Version of the compiler.
+    rules
+        For layers.
+    covers
+        Configurations that a document says run on the NPU.
+    limits
+        For whole models.
+    """
+
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("name=device.name", "title=device.title", "npu=device.npu", "processor=device.processor"),
+        *("megahertz=device.megahertz", "flash_bytes=device.flash", "ram_bytes=device.ram", "memory_of=device.memory_of"),
+        *("compiler", "rules", "covered=covers", "limits"),
+    )
 
     device: Device
     compiler: str

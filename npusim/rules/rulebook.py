@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 from npusim.errors import UsageError
 from npusim.rules.conditions import read_conditions
-from npusim.rules.rule_types import DEFAULT_COMPILER, Cover, Device, Limit, Rule, Rulebook, Source, in_force, read_version
+from npusim.rules.rule_types import (
+    DEFAULT_COMPILER,
+    Cover,
+    Device,
+    Limit,
+    Rule,
+    Rulebook,
+    Source,
+    devices,
+    in_force,
+    load_table,
+    read_version,
+)
 
-__all__ = ["all_rulebooks", "devices", "rulebook"]
-
-
-def devices() -> tuple[str, ...]:
-    """Names of the devices."""
-    return tuple(_load("devices"))
+__all__ = ["all_rulebooks", "rulebook"]
 
 
 def rulebook(device: str, compiler: str = DEFAULT_COMPILER) -> Rulebook:
@@ -40,14 +44,14 @@ def rulebook(device: str, compiler: str = DEFAULT_COMPILER) -> Rulebook:
     >>> [rule.id for rule in rulebook("soft").rules if rule.topic == "bias-width"]
     ['bias-width', 'bias-width-narrow', 'bias-width-by-activations']
     """
-    known = _load("devices")
+    known = load_table("devices")
     if device not in known:
         raise UsageError(f"there are no rules for '{device}'; there are rules for {', '.join(known)}")
     version, sources = read_version(compiler), _sources()
     found = _device(device, known[device], sources)
     rules, covers, limits = [], [], []
     for name in found.files:
-        content = _load(name)
+        content = load_table(name)
         rules += [_rule(item, name, sources) for item in content.get("rule", ())]
         covers += [_cover(item, name, sources) for item in content.get("cover", ())]
         limits += [_limit(item, name, sources) for item in content.get("limit", ())]
@@ -65,13 +69,8 @@ def all_rulebooks(compiler: str = DEFAULT_COMPILER) -> tuple[Rulebook, ...]:
     return tuple(rulebook(device, compiler) for device in devices())
 
 
-@cache
-def _load(name: str) -> dict[str, Any]:
-    return tomllib.loads((files("npusim.rules") / "data" / f"{name}.toml").read_text(encoding="utf-8"))
-
-
 def _sources() -> Mapping[str, Source]:
-    return {name: Source(name, **table) for name, table in _load("sources").items()}
+    return {name: Source(name, **table) for name, table in load_table("sources").items()}
 
 
 def _device(name: str, table: Mapping[str, Any], sources: Mapping[str, Source]) -> Device:

@@ -7,11 +7,13 @@ design and are listed apart; every other host operation is a layer that the NPU 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final, Literal
 
 from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage, Step
 
 __all__ = ["Stage", "host_layers", "stages_of"]
+
+StageRole = Literal["input", "view", "output"]
 
 _VIEWS: Final = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"))
 _MOVES: Final = frozenset(("Transpose", "Concat", "Split", "Slice", "Pad", "Gather", "Expand", "Tile"))
@@ -20,10 +22,35 @@ _SCALES: Final = frozenset(("Mul", "Div", "Add", "Sub", "Cast"))
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A step that runs on the host by design: its role is ``input``, ``view`` or ``output``."""
+    """What the host computes by design.
+
+    Attributes
+    ----------
+    step
+        The step.
+    role
+        Why the host computes it.
+    """
+
+    json_names: ClassVar[tuple[str, ...]] = ("name", "tensor", "kind", "role")
 
     step: HostOperation | QuantizeStage
-    role: str
+    role: StageRole
+
+    @property
+    def name(self) -> str:
+        """Name of the step."""
+        return self.step.name
+
+    @property
+    def tensor(self) -> str:
+        """The ONNX tensor that it produces."""
+        return self.step.tensors[-1]
+
+    @property
+    def kind(self) -> Literal["HOST", "QUANTIZE"]:
+        """What it is."""
+        return "HOST" if isinstance(self.step, HostOperation) else "QUANTIZE"
 
 
 def stages_of(program: Program) -> tuple[Stage, ...]:
@@ -46,7 +73,7 @@ def host_layers(program: Program) -> tuple[HostOperation | QuantizeStage, ...]:
     return tuple(step for step in program.steps if not isinstance(step, IntegerLayer) and step.name not in by_design)
 
 
-def _role(step: Step, program: Program, before: set[str]) -> str | None:
+def _role(step: Step, program: Program, before: set[str]) -> StageRole | None:
     if isinstance(step, IntegerLayer):
         return None
     at_input = all(name in before for name in program.inputs_of(step))

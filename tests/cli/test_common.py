@@ -172,11 +172,12 @@ def test_lines_of_progress_are_sparse() -> None:
 
 def test_schemas_are_valid_and_share_what_is_the_same() -> None:
     schemas = [load_schema(command) for command in COMMANDS]
+    error = {"kind": "InputError", "message": "what, where, wanted", "exit_code": 2}
+    failure = {"npusim": __version__, "model": None, "ok": False, "error": error}
     for command, schema in zip(COMMANDS, schemas, strict=True):
         jsonschema.Draft202012Validator.check_schema(schema)
         assert schema["title"] == f"npusim {command.replace('_', ' ')} --json"
-        for shared in ("version", "model", "failure"):
-            assert schema["$defs"][shared] == schemas[0]["$defs"][shared]
+        jsonschema.Draft202012Validator(schema).validate(failure)
     with pytest.raises(UsageError, match="no schema for 'train'"):
         load_schema("train")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
+from typing import Annotated, Final
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from npusim.rules.report import LintReport, lint_model
 from npusim.rules.rule_types import Rulebook
 from npusim.rules.stages import stages_of
 from npusim.sampling import generate_inputs
+from npusim.schemas.derivation import Choice
 from npusim.session import InferenceSession
 
 __all__ = ["Fixed", "Repair", "fix_model"]
@@ -39,12 +40,24 @@ SAMPLES: Final = 64
 _INPUT_RULES: Final = ("input-channels", "soft-gconv-input-channels", "pool-channels")
 _FEATURE_RULES: Final = ("fc-features-8", "fc-features-4")
 
+RepairName = Annotated[str, Choice(("matmul-to-gemm", "merge-clips", "narrow-clip", "pad-channels", "pad-input"))]
+
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """A repair that was made: its name, the layer, what was done."""
+    """A repair that was made.
 
-    repair: str
+    Attributes
+    ----------
+    repair
+        What sort of repair.
+    layer
+        Where.
+    message
+        What was done.
+    """
+
+    repair: RepairName
     layer: str
     message: str
 
@@ -84,7 +97,7 @@ class _Workshop:
     repairs: list[Repair] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
 
-    def attempt(self, repair: str, layer: str, message: str, change: Callable[[Draft], None]) -> bool:
+    def attempt(self, repair: RepairName, layer: str, message: str, change: Callable[[Draft], None]) -> bool:
         """Make one repair on a copy, prove it, and keep it; notes the reason where that fails."""
         draft = Draft.of(self.graph)
         try:

@@ -1,0 +1,88 @@
+"""From result dataclasses to JSON objects: what ``--json`` prints is what a result's ``to_dict`` gives.
+
+The keys of an object are the fields of its dataclass, in order; a field with the metadata `UNLISTED` is for Python only. A
+class that says otherwise lists its keys, fields or properties, in ``json_names``, as ``"key=attribute"`` or
+``"key=attribute.part"`` where the two differ. A class with a form of its own has a method ``json_value`` and says its schema in
+``json_schema``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from operator import attrgetter
+from typing import Any, Final
+
+import numpy as np
+
+__all__ = ["BY_CHANNEL", "UNLISTED", "json_names", "json_object", "optional_names"]
+
+UNLISTED: Final[Mapping[str, bool]] = {"json": False}
+"""Metadata of a field that is no key of the JSON object: ``field(metadata=UNLISTED)``."""
+
+BY_CHANNEL: Final[Mapping[str, bool]] = {"by_channel": True}
+"""Metadata of a field with numbers for each channel: a key that is left out where these are not asked for."""
+
+
+def json_names(kind: type) -> dict[str, str]:
+    """The keys of the JSON object of a dataclass, in order, and the attribute that each shows.
+
+    Examples
+    --------
+    >>> from npusim.findings import Finding
+    >>> list(json_names(Finding))
+    ['rule', 'severity', 'layer', 'message', 'remedy', 'evidence']
+    """
+    listed: tuple[str, ...] | None = getattr(kind, "json_names", None)
+    if listed is None:
+        return {item.name: item.name for item in fields(kind) if item.metadata.get("json", True)}
+    pairs = (entry.partition("=") for entry in listed)
+    return {key: attribute or key for key, _, attribute in pairs}
+
+
+def optional_names(kind: type) -> frozenset[str]:
+    """The keys of a dataclass that are left out where the numbers of each channel are not asked for."""
+    return frozenset(item.name for item in fields(kind) if item.metadata.get("by_channel", False))
+
+
+def json_object(value: Any, *, by_channel: bool = True) -> Any:  # noqa: ANN401 - anything a result holds
+    """A value as what JSON can hold.
+
+    Dataclasses become dictionaries; arrays, tuples and other collections lists; NumPy numbers Python's; members of
+    enumerations their values; NaN and infinities, which JSON does not have, the texts ``"nan"``, ``"inf"`` and ``"-inf"``.
+
+    Parameters
+    ----------
+    value
+        A result, or a part of one.
+    by_channel
+        Whether fields marked `BY_CHANNEL` are listed.
+
+    Examples
+    --------
+    >>> json_object((np.float64(0.5), np.array([1, 2]), float("nan")))
+    [0.5, [1, 2], 'nan']
+    """
+    if isinstance(value, Enum):
+        return json_object(value.value)
+    if isinstance(value, np.generic):
+        return json_object(value.item())
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if hasattr(value, "json_value"):
+        return json_object(value.json_value(), by_channel=by_channel)
+    if is_dataclass(value) and not isinstance(value, type):
+        left_out = frozenset() if by_channel else optional_names(type(value))
+        names = {key: name for key, name in json_names(type(value)).items() if key not in left_out}
+        return {key: json_object(attrgetter(name)(value), by_channel=by_channel) for key, name in names.items()}
+    if isinstance(value, Mapping):
+        return {str(key): json_object(item, by_channel=by_channel) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return json_object(value.tolist())
+    if isinstance(value, Iterable):
+        return [json_object(item, by_channel=by_channel) for item in value]
+    raise TypeError(f"a {type(value).__name__} has no form in JSON")
