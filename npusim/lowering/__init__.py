@@ -13,6 +13,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from npusim.graph import Graph, Node, TensorType
+from npusim.graph.ranges import (
+    UNKNOWN,
+    ValueRange,
+    range_of_codes,
+    range_of_constant,
+    range_of_input,
+    range_of_outputs,
+)
+from npusim.graph.traits import Trait, is_a
+from npusim.kernels.requantize import codes_dtype
 from npusim.lowering.aliases import remove_aliases
 from npusim.lowering.batching import generalise_batch
 from npusim.lowering.chain import node_label
@@ -20,7 +30,6 @@ from npusim.lowering.layers import WEIGHTED, recognise_weighted_layer
 from npusim.lowering.pools import POOLS, recognise_pool
 from npusim.lowering.quantize_stage import recognise_quantize_stage
 from npusim.lowering.residual import fuse_pointwise_residuals, recognise_residual
-from npusim.lowering.values import UNKNOWN, ValueRange, range_of_constant, range_of_input, range_of_outputs, storage
 from npusim.lowering.view import NotALayer, View
 from npusim.program import (
     HostOperation,
@@ -34,10 +43,6 @@ from npusim.program import (
 )
 
 __all__ = ["lower"]
-
-_MOVES_DATA = frozenset(
-    "Reshape Flatten Squeeze Unsqueeze Transpose Concat Split Slice Gather GatherND Expand Tile Pad Resize".split()
-)
 
 
 def lower(graph: Graph) -> Program:
@@ -100,7 +105,7 @@ class _Lowering:
         if node.op_type == "Add" and len(variable) == 2:
             return recognise_residual(view, node, self.ranges)
         starts_at_input = variable[:1] and variable[0] in view.graph.inputs
-        if len(variable) == 1 and (starts_at_input or not self.ranges.get(variable[0], UNKNOWN).integral):
+        if len(variable) == 1 and (starts_at_input or not self.ranges.get(variable[0], UNKNOWN).is_codes):
             return recognise_quantize_stage(view, node)
         raise NotALayer("")
 
@@ -115,16 +120,16 @@ class _Lowering:
 
     def _range_of(self, step: IntegerLayer | QuantizeStage) -> ValueRange:
         if isinstance(step, QuantizeStage):
-            return ValueRange(step.clip.lower, step.clip.upper, True)
+            return range_of_codes(step.clip.lower, step.clip.upper)
         if step.requantization is None:
             return self.ranges[step.inputs[0]]
-        return ValueRange(step.requantization.clip.lower, step.requantization.clip.upper, True)
+        return range_of_codes(step.requantization.clip.lower, step.requantization.clip.upper)
 
 
 def _reason(node: Node, finding: NotALayer) -> str:
     if node.op_type in WEIGHTED or node.op_type in POOLS:
         return f"no layer of the NPU: {finding.reason}"
-    if node.op_type in _MOVES_DATA:
+    if is_a(node.op_type, Trait.MOVES) and not is_a(node.op_type, Trait.ELEMENTWISE):
         return "it only moves or repeats data; no layer type of the NPU does that"
     return "no layer type of the NPU computes it; the host does, in the graph's element type"
 
@@ -139,28 +144,30 @@ def _tensors(graph: Graph, steps: Iterable[Step], ranges: Mapping[str, ValueRang
     tensors = {}
     for name in graph.inputs:
         kind = graph.types[name]
-        tensors[name] = _tensor(name, kind, ranges[name], kind.dtype)
+        known = ranges[name] if kind.dtype.kind != "f" else replace(ranges[name], lower=-np.inf, upper=np.inf)
+        tensors[name] = _tensor(name, kind, known)
     for name in sorted(graph.folded):
         value = graph.constants[name]
         known = range_of_constant(value)
-        tensors[name] = Tensor(name, value.shape, value.dtype, value.dtype, known.lower, known.upper)
+        tensors[name] = Tensor(name, value.shape, value.dtype, value.dtype, known.lower, known.upper, known.nan)
     for step in steps:
         for name in step.tensors:
-            known = ranges.get(name, UNKNOWN)
-            tensors[name] = _tensor(name, graph.types[name], known, storage(known, graph.types[name].dtype))
+            tensors[name] = _tensor(name, graph.types[name], ranges.get(name, UNKNOWN))
         if isinstance(step, IntegerLayer):
             tensors.update({tap.tensor: _tap_tensor(tap, step, graph.types[tap.tensor]) for tap in step.taps})
     return tensors
 
 
-def _tensor(name: str, kind: TensorType, known: ValueRange, stored: np.dtype[np.generic]) -> Tensor:
-    return Tensor(name, kind.static_shape, kind.dtype, stored, known.lower, known.upper)
+def _tensor(name: str, kind: TensorType, known: ValueRange) -> Tensor:
+    """A tensor, held in the type of its codes where it is proven to hold integers, else in the graph's own."""
+    codes = kind.dtype.kind == "f" and known.is_codes
+    stored = codes_dtype(int(known.lower), int(known.upper)) if codes else kind.dtype
+    return Tensor(name, kind.static_shape, kind.dtype, stored, known.lower, known.upper, known.nan, known.negative_zero)
 
 
 def _tap_tensor(tap: Tap, layer: IntegerLayer, kind: TensorType) -> Tensor:
     if tap.source is TapSource.MEAN or (tap.source is TapSource.ACCUMULATOR and not tap.floored and tap.shift.any()):
         return Tensor(tap.tensor, kind.static_shape, kind.dtype, kind.dtype, -np.inf, np.inf)
     if tap.clip is not None and tap.clip.lower > -(2**31) and tap.clip.upper < 2**31:
-        known = ValueRange(tap.clip.lower, tap.clip.upper, True)
-        return Tensor(tap.tensor, kind.static_shape, kind.dtype, storage(known, kind.dtype), known.lower, known.upper)
+        return _tensor(tap.tensor, kind, range_of_codes(tap.clip.lower, tap.clip.upper))
     return Tensor(tap.tensor, kind.static_shape, kind.dtype, np.dtype(np.int64), -np.inf, np.inf)

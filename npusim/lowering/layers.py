@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from npusim.graph import Array, Node
+from npusim.graph.ranges import ValueRange
 from npusim.kernels.geometry import resolve_pads
 from npusim.lowering.chain import Chain, node_label, read_chain
-from npusim.lowering.values import ValueRange
 from npusim.lowering.view import NotALayer, View, is_integral, per_channel
 from npusim.program import IntegerArray, IntegerLayer, LayerKind, Window
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from npusim.graph import Node
+from npusim.graph.ranges import ValueRange
 from npusim.lowering.chain import node_label, read_chain
-from npusim.lowering.values import ValueRange
 from npusim.lowering.view import NotALayer, View
 from npusim.program import IntegerLayer, LayerKind, Step, Tap, TapSource
 

@@ -51,6 +51,10 @@ class Tensor:
         Element type npusim holds the values in: integer codes where the tensor is proven to hold integers only.
     lower, upper
         Proven range of the values; infinite where nothing is known.
+    nan
+        A value may be NaN, for inputs that are finite.
+    negative_zero
+        In float a zero may be -0, or which of the two it is differs between implementations.
     """
 
     name: str
@@ -59,6 +63,8 @@ class Tensor:
     stored: np.dtype[np.generic]
     lower: float
     upper: float
+    nan: bool = False
+    negative_zero: bool = False
 
     @property
     def is_integer(self) -> bool:

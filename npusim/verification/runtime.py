@@ -17,7 +17,7 @@ import numpy.typing as npt
 from npusim.engine.reference import run_step
 from npusim.errors import InputError, InternalMismatchError
 from npusim.graph import Array
-from npusim.lowering.values import EXACT_FLOAT32
+from npusim.graph.ranges import EXACT_FLOAT32
 from npusim.program import Batching, HostOperation, IntegerLayer, Program, Step, TapSource
 from npusim.rounding import is_free, rounding_limit
 from npusim.second_opinion import SecondOpinion, runtime_version
