@@ -3,11 +3,14 @@
 * ``@pytest.mark.exports``: needs the real exports (``../shared/models``, or the folder that ``NPUSIM_EXPORTS`` names).
 * an argument named ``export``: the test runs once for every real export, a `support.Export`. It must run for all of them;
   a test that wants only some is to name its argument otherwise and be marked ``exports``.
+* ``@pytest.mark.formats``: needs the real models of other formats (``../shared/formats``, or what ``NPUSIM_FORMATS`` names).
 * ``@pytest.mark.needs_torch``: needs torch.
+* ``@pytest.mark.needs_tflite``: needs the runtimes of TensorFlow Lite.
 
 The run ends with lines that say how many exports ran and what was left out, also where tests run side by side (``-n 2``). With
 ``NPUSIM_REQUIRE_EXPORTS=1`` the run fails unless there is at least one test with the argument ``export`` and each of them ran
-for every export in INDEX.csv; with ``NPUSIM_REQUIRE_TORCH=1`` it fails where torch is missing.
+for every export in INDEX.csv; with ``NPUSIM_REQUIRE_TORCH=1``, ``NPUSIM_REQUIRE_TFLITE=1`` or ``NPUSIM_REQUIRE_FORMATS=1`` it
+fails where those are missing.
 """
 
 from __future__ import annotations
@@ -46,7 +49,9 @@ TALLY = "npusim_tally"
 
 MISSING = {
     "exports": f"the real exports ({support.EXPORTS_FOLDER} is not here)",
+    "formats": f"the real models of other formats ({support.FORMATS_FOLDER} is not here)",
     "torch": "torch (it is not installed: pip install 'npusim[torch]')",
+    "tflite": "the runtimes of TensorFlow Lite (not installed: pip install 'npusim[tflite]')",
 }
 
 # No deadline: how long an example takes must not decide a test. On a server the examples are always the same, so that a check
@@ -62,6 +67,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"{support.EXPORTS_FOLDER}/INDEX.csv lists no exports")
     if not support.HAS_TORCH and required("TORCH"):
         raise pytest.UsageError("NPUSIM_REQUIRE_TORCH=1, but torch is not installed")
+    if not support.HAS_TFLITE and required("TFLITE"):
+        raise pytest.UsageError("NPUSIM_REQUIRE_TFLITE=1, but tflite-micro or ai-edge-litert is not installed")
+    if support.FORMATS is None and required("FORMATS"):
+        raise pytest.UsageError(
+            f"{support.FORMATS_FOLDER} holds no split.csv, but the real models of other formats are asked for"
+        )
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Ledger(), "npusim-ledger")
 
@@ -81,8 +92,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.user_properties.append((EXPORT, (function, item.callspec.params["export"].name)))
         if item.get_closest_marker("exports") is not None and support.EXPORTS is None:
             leave_out(item, "exports")
+        elif item.get_closest_marker("formats") is not None and support.FORMATS is None:
+            leave_out(item, "formats")
         elif item.get_closest_marker("needs_torch") is not None and not support.HAS_TORCH:
             leave_out(item, "torch")
+        elif item.get_closest_marker("needs_tflite") is not None and not support.HAS_TFLITE:
+            leave_out(item, "tflite")
 
 
 @pytest.fixture

@@ -16,7 +16,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["EXPORTS", "EXPORTS_FOLDER", "HAS_TORCH", "ROOT", "Export", "export_names", "load_export", "load_exports"]
+__all__ = [
+    "EXPORTS",
+    "EXPORTS_FOLDER",
+    "FORMATS",
+    "FORMATS_FOLDER",
+    "HAS_TFLITE",
+    "HAS_TORCH",
+    "ROOT",
+    "Export",
+    "export_names",
+    "load_export",
+    "load_exports",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 """The root of the project: pyproject.toml, npusim/, kernels/, tests/."""
@@ -27,8 +39,17 @@ EXPORTS_FOLDER = Path(os.environ.get("NPUSIM_EXPORTS") or ROOT.parent / "shared"
 EXPORTS: Path | None = EXPORTS_FOLDER if (EXPORTS_FOLDER / "INDEX.csv").is_file() else None
 """The folder of the real exports; None where it is missing."""
 
+FORMATS_FOLDER = Path(os.environ.get("NPUSIM_FORMATS") or ROOT.parent / "shared" / "formats").absolute()
+"""Where the real models of other formats are looked for."""
+
+FORMATS: Path | None = FORMATS_FOLDER if (FORMATS_FOLDER / "split.csv").is_file() else None
+"""The folder of the real models of other formats; None where it is missing."""
+
 HAS_TORCH = find_spec("torch") is not None
 """Whether torch is installed; it is not imported to find out."""
+
+HAS_TFLITE = all(find_spec(name) is not None for name in ("tflite_micro", "ai_edge_litert"))
+"""Whether the runtimes of TensorFlow Lite are installed; they are not imported to find out."""
 
 
 @dataclass(frozen=True, slots=True)
