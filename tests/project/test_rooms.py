@@ -29,7 +29,7 @@ LOOSE = {"__main__", "errors", "findings", "pytest_plugin"}
 SPEAK_PROTOBUF = {"npusim.graph.onnx_reader", "npusim.graph.onnx_writer", "npusim.files.tensor_file"}
 """The modules that may import onnx or protobuf: those that read and write ONNX's files."""
 
-SPEAK_FLATBUFFERS = {"npusim.graph.tflite_reader", "npusim.graph.tflite_writer"}
+SPEAK_FLATBUFFERS = {"npusim.graph.flat_tables", "npusim.graph.tflite_writer"}
 """The modules that may import flatbuffers."""
 
 COMPARE_KINDS = {"program", "engine", "rules"}
