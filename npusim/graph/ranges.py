@@ -958,6 +958,20 @@ RULES: Final[Mapping[str, _Understood]] = MappingProxyType(
         "Constant": _UNRULED,
         "ConstantOfShape": _understood(_filled, "value"),
         "Range": _UNRULED,
+        "ConvInteger": _UNRULED,
+        "MatMulInteger": _UNRULED,
+        "QGemm": _UNRULED,
+        "QLinearConv": _UNRULED,
+        "QLinearMatMul": _UNRULED,
+        "QLinearAdd": _UNRULED,
+        "QLinearMul": _UNRULED,
+        "QLinearAveragePool": _UNRULED,
+        "QLinearGlobalAveragePool": _UNRULED,
+        "QLinearConcat": _UNRULED,
+        "QLinearLeakyRelu": _UNRULED,
+        "QLinearSigmoid": _UNRULED,
+        "QLinearSoftmax": _UNRULED,
+        "LayerNormalization": _UNRULED,
     }
 )
 """The rule of every operator, with the attributes and the number of inputs it understands."""

@@ -146,6 +146,8 @@ def _reduction(traits: Trait, *directions: int) -> OperatorTraits:
 _LOGICAL = _per_element()
 _EXACT_SUM = _T.SUM | _T.KEEPS_INTEGERS
 
+_NOTHING: Final = OperatorTraits(Trait.NONE)
+
 TRAITS: Final[Mapping[str, OperatorTraits]] = MappingProxyType(
     {
         # arithmetic
@@ -255,6 +257,21 @@ TRAITS: Final[Mapping[str, OperatorTraits]] = MappingProxyType(
         "Constant": OperatorTraits(_T.NONE),
         "ConstantOfShape": OperatorTraits(_T.NONE),
         "Range": OperatorTraits(_T.NONE),
+        # quantized operators, of which nothing is assumed yet
+        "ConvInteger": _NOTHING,
+        "MatMulInteger": _NOTHING,
+        "QGemm": _NOTHING,
+        "QLinearConv": _NOTHING,
+        "QLinearMatMul": _NOTHING,
+        "QLinearAdd": _NOTHING,
+        "QLinearMul": _NOTHING,
+        "QLinearAveragePool": _NOTHING,
+        "QLinearGlobalAveragePool": _NOTHING,
+        "QLinearConcat": _NOTHING,
+        "QLinearLeakyRelu": _NOTHING,
+        "QLinearSigmoid": _NOTHING,
+        "QLinearSoftmax": _NOTHING,
+        "LayerNormalization": OperatorTraits(_T.FREE_ORDER | _T.FUNCTION),
     }
 )
 """Every operator that npusim computes."""
@@ -263,8 +280,6 @@ FOREIGN_QUANTIZATION: Final = frozenset(
     "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger".split()
 )
 """Operators in which other quantizers write their models, supported or not."""
-
-_NOTHING: Final = OperatorTraits(Trait.NONE)
 
 
 def traits_of(op_type: str) -> OperatorTraits:
