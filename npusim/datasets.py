@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from npusim.errors import InputError
 from npusim.graph import Array, Dimension
 from npusim.tables import read_csv, read_parquet
 
-__all__ = ["InputSpec", "check_samples", "read_inputs", "write_arrays"]
+__all__ = ["InputSpec", "check_samples", "read_inputs", "width_note", "with_width", "write_arrays"]
 
 _COMMON_KEYS = ("input", "x")
 """Keys under which the only input of a model is found in a .npz file that does not know the model's own name for it."""
@@ -70,7 +70,9 @@ class InputSpec:
         return f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 
-def read_inputs(path: str | os.PathLike[str], expected: Sequence[InputSpec]) -> dict[str, Array]:
+def read_inputs(
+    path: str | os.PathLike[str], expected: Sequence[InputSpec], announce: Callable[[str], None] | None = None
+) -> dict[str, Array]:
     """Read the samples for a model's inputs from a file.
 
     ========== ==========================================================================================================
@@ -91,6 +93,9 @@ def read_inputs(path: str | os.PathLike[str], expected: Sequence[InputSpec]) -> 
         The file; its suffix tells the format.
     expected
         The model's inputs.
+    announce
+        Takes a sentence about an array that is taken although it lacks the last axis of the model's input, of size 1, or has
+        one more: one-dimensional signals, which some exporters give a width of 1. By default such an array is refused.
 
     Returns
     -------
@@ -118,11 +123,13 @@ def read_inputs(path: str | os.PathLike[str], expected: Sequence[InputSpec]) -> 
             f"{path}: unknown suffix '{path.suffix}', wanted one of {', '.join(_SUFFIXES)}; save the data as one of these"
         )
     if suffix == ".npz":
-        inputs = _from_npz(path, expected)
+        inputs = _from_npz(path, expected, announce)
     else:
         spec = _only_input(path, expected)
-        reader = {".npy": _from_npy, ".csv": _from_csv, ".parquet": _from_parquet}[suffix]
-        inputs = {spec.name: reader(path, spec)}
+        if suffix == ".npy":
+            inputs = {spec.name: _accept(_with_width(read_npy(path), spec, str(path), announce), spec, str(path))}
+        else:
+            inputs = {spec.name: (_from_csv if suffix == ".csv" else _from_parquet)(path, spec)}
     counts = {spec.name: inputs[spec.name].shape[0] for spec in expected if spec.shape}
     if len(set(counts.values())) > 1:
         raise InputError(f"{path}: the inputs hold different numbers of samples: {counts}; give every input one row a sample")
@@ -161,10 +168,42 @@ def check_samples(array: Array, spec: InputSpec, where: str) -> None:
             )
 
 
-def _from_npz(path: Path, expected: Sequence[InputSpec]) -> dict[str, Array]:
+def with_width(array: Array, spec: InputSpec) -> Array | None:
+    """An array that lacks the last axis of an input, of size 1, or has one more, in the input's shape; None for any other.
+
+    Examples
+    --------
+    >>> with_width(np.zeros((5, 3, 64)), InputSpec("input", np.dtype(np.float32), (1, 3, 64, 1))).shape
+    (5, 3, 64, 1)
+    """
+    if _fits(array.shape, spec) or min(array.ndim, len(spec.shape)) < 2:
+        return None
+    shapes = [(*array.shape, 1)] + ([array.shape[:-1]] if array.shape[-1] == 1 else [])
+    found = next((shape for shape in shapes if _fits(shape, spec)), None)
+    return None if found is None else array.reshape(found)
+
+
+def width_note(where: str, array: Array, spec: InputSpec) -> str:
+    """The sentence that says so."""
+    return f"{where}: has shape {array.shape} and is read as {spec.shape_text}, which differs in an axis of size 1 only"
+
+
+def _with_width(array: Array, spec: InputSpec, where: str, announce: Callable[[str], None] | None) -> Array:
+    widened = None if announce is None else with_width(array, spec)
+    if announce is None or widened is None:
+        return array
+    announce(width_note(where, array, spec))
+    return widened
+
+
+def _from_npz(path: Path, expected: Sequence[InputSpec], announce: Callable[[str], None] | None) -> dict[str, Array]:
     keys = _select_keys(path, list_npz(path), expected)
     arrays = read_npz(path, keys)
-    return {spec.name: _accept(arrays[key], spec, f"{path}: array '{key}'") for key, spec in zip(keys, expected, strict=True)}
+    found = {}
+    for key, spec in zip(keys, expected, strict=True):
+        where = f"{path}: array '{key}'"
+        found[spec.name] = _accept(_with_width(arrays[key], spec, where, announce), spec, where)
+    return found
 
 
 def _select_keys(path: Path, present: tuple[str, ...], expected: Sequence[InputSpec]) -> list[str]:
@@ -190,10 +229,6 @@ def _only_input(path: Path, expected: Sequence[InputSpec]) -> InputSpec:
             f"{path}: a {path.suffix} file holds one input, the model has {len(expected)} ({names}); save them in one .npz file"
         )
     return expected[0]
-
-
-def _from_npy(path: Path, spec: InputSpec) -> Array:
-    return _accept(read_npy(path), spec, str(path))
 
 
 def _from_csv(path: Path, spec: InputSpec) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from npusim.array_files import list_npz, read_npz
 from npusim.cli.options import INPUT_FILES
+from npusim.cli.output import note
 from npusim.comparison.outputs import LABEL_KEYS, read_labels
 from npusim.conversion import convert_exactly
-from npusim.datasets import InputSpec, check_samples, read_inputs
+from npusim.datasets import InputSpec, check_samples, read_inputs, width_note, with_width
 from npusim.errors import InputError, UsageError
 from npusim.graph import Array
 from npusim.program import Batching
@@ -64,29 +66,32 @@ def read_compared(
         return feeds, None, {"path": None, "seed": chosen}
     if samples is not None or seed is not None:
         raise UsageError("--samples and --seed are for generated samples; leave them out where --data is given")
-    feeds = _read_samples(data, input_specs(session))
+    feeds = _read_samples(data, input_specs(session), note)
     count = len(next(iter(feeds.values())))
     found = read_labels(labels, count) if labels is not None else _labels_beside(data, count, session)
     return feeds, found, {"path": data, "seed": None}
 
 
-def _read_samples(path: str, specs: list[InputSpec]) -> dict[str, Array]:
+def _read_samples(path: str, specs: list[InputSpec], announce: Callable[[str], None]) -> dict[str, Array]:
     """The samples; of a .npz file whose names say nothing, the only array that fits the only input."""
     if Path(path).suffix.lower() != ".npz" or len(specs) != 1 or specs[0].name in list_npz(path):
-        return read_inputs(path, specs)
+        return read_inputs(path, specs, announce)
     arrays = read_npz(path, list_npz(path))
     fitting = {key: array for key, array in arrays.items() if _fits(array, specs[0])}
     if len(fitting) != 1:
-        return read_inputs(path, specs)
+        return read_inputs(path, specs, announce)
     key, array = next(iter(fitting.items()))
     where = f"{path}: array '{key}'"
-    check_samples(array, specs[0], where)
-    return {specs[0].name: convert_exactly(array, specs[0].dtype, where)}
+    widened = with_width(array, specs[0])
+    if widened is not None:
+        announce(width_note(where, array, specs[0]))
+    return {specs[0].name: convert_exactly(array if widened is None else widened, specs[0].dtype, where)}
 
 
 def _fits(array: Array, spec: InputSpec) -> bool:
+    widened = with_width(array, spec)
     try:
-        check_samples(array, spec, "")
+        check_samples(array if widened is None else widened, spec, "")
     except InputError:
         return False
     return array.dtype.kind in "iuf"

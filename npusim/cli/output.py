@@ -21,6 +21,7 @@ __all__ = [
     "count",
     "failure",
     "json_text",
+    "note",
     "number",
     "one_line",
     "paragraph",
@@ -33,6 +34,11 @@ __all__ = [
 def terminal_width() -> int:
     """Columns of the terminal, 80 where there is none."""
     return shutil.get_terminal_size((80, 24)).columns
+
+
+def note(sentence: str) -> None:
+    """Say something on stderr that is worth knowing and stops nothing."""
+    click.echo(f"npusim: {one_line(sentence)}", err=True)
 
 
 def paragraph(text: str, width: int) -> str:

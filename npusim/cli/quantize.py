@@ -12,7 +12,7 @@ import click
 from npusim.bounds.certificate import certify
 from npusim.bounds.report import findings_of
 from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option
-from npusim.cli.output import count, paragraph, print_json, result_object, terminal_width
+from npusim.cli.output import count, note, paragraph, print_json, result_object, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
 from npusim.datasets import read_inputs
@@ -86,7 +86,7 @@ def quantize_command(
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     _check_target(model, target, force=force)
     source = open_model(model)
-    samples = read_inputs(calibration, input_specs(InferenceSession(model, check_finite=False)))
+    samples = read_inputs(calibration, input_specs(InferenceSession(model, check_finite=False)), note)
     with progress("quantize", quiet=quiet, unit="layers") as report:
         found = quantize(
             source.content,

@@ -135,3 +135,13 @@ def test_channels_are_for_json(pair: tuple[Path, Path]) -> None:
 
 def test_nothing_is_said_on_stderr_for_short_work(pair: tuple[Path, Path]) -> None:
     assert call("compare", pair[0], "--against", pair[1], "--samples", "8").err == ""
+
+
+def test_samples_without_the_width_of_a_signal_are_taken_and_announced_once(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    whole = call("compare", pair[0], "--against", pair[1], "--data", data(tmp_path), "--json")
+    path = tmp_path / "flat.npz"
+    np.savez(path, samples(length=12)[..., 0])
+    outcome = call("compare", pair[0], "--against", pair[1], "--data", path, "--json")
+    assert outcome.code == whole.code
+    assert outcome.err.count("has shape (24, 3, 12) and is read as (N, 3, 12, 1)") == 1
+    assert checked_json("compare", outcome)["layers"] == checked_json("compare", whole)["layers"]

@@ -323,3 +323,26 @@ def test_inputs_of_the_real_exports_are_read_as_they_are() -> None:
         with np.load(calibration) as arrays:
             wide = arrays["input"].astype(np.float32)
         assert read_inputs(calibration, [spec])[spec.name].tobytes() == wide.tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_a_last_axis_of_size_1_may_be_missing_or_too_many_where_that_is_announced(tmp_path: Path, suffix: str) -> None:
+    specs = InputSpec("x", np.dtype(np.float32), (1, 2, 3, 1)), InputSpec("x", np.dtype(np.float32), (1, 2, 3))
+    for given_samples, spec in zip((SAMPLES, SAMPLES[..., np.newaxis]), specs, strict=True):
+        path = tmp_path / f"{given_samples.ndim}{suffix}"
+        np.save(path, given_samples) if suffix == ".npy" else np.savez(path, x=given_samples)
+        refused(path, [spec], "nothing is reshaped")
+        said: list[str] = []
+        found = read_inputs(path, [spec], said.append)["x"]
+        assert found.shape == (2, *spec.shape[1:])
+        assert np.array_equal(found.ravel(), SAMPLES.ravel())
+        assert len(said) == 1
+        assert f"has shape {given_samples.shape} and is read as {spec.shape_text}" in said[0]
+        # an array that fits is not talked about, and other differences stay refused
+        said.clear()
+        assert np.array_equal(
+            read_inputs(path, [InputSpec("x", spec.dtype, (1, *given_samples.shape[1:]))], said.append)["x"], given_samples
+        )
+        assert said == []
+        with pytest.raises(InputError, match="wanted"):
+            read_inputs(path, [InputSpec("x", np.dtype(np.float32), (1, 6))], said.append)
