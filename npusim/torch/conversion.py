@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from npusim.errors import UnsupportedError
-from npusim.graph import Node
+from npusim.lowering.floats import flatten_node, join_node
 from npusim.program import Clip, IntegerArray, ShiftFloor, Window
 from npusim.quantization.integer_network import (
     Dequantize,
@@ -80,9 +80,9 @@ def _converted(step: Step, inputs: list[Codes], result: Codes, names: dict[str, 
         window = _window(step.window)
         return QuantizedLayer(step.label, QuantizedKind.MAX_POOL, sources[0], output, rank, None, 8, None, window)
     if isinstance(step, FlattenStep):
-        return NodeStep(Node("Flatten", f"{step.label}/Flatten", tuple(sources), (output,), {"axis": 1}))
+        return NodeStep(flatten_node(sources[0], output, f"{step.label}/Flatten"))
     if isinstance(step, ConcatStep):
-        return NodeStep(Node("Concat", f"{step.label}/Concat", tuple(sources), (output,), {"axis": 1}))
+        return NodeStep(join_node(sources, output, f"{step.label}/Concat", axis=1))
     raise UnsupportedError(f"the step '{step.label}' ({step.kind}) has no integer form")
 
 

@@ -12,6 +12,7 @@ from npusim.comparison.layer_result import Confidence, without_ones
 from npusim.comparison.sums import FloatArray
 from npusim.floats import FloatGraph, LinearOperation
 from npusim.graph import Array
+from npusim.graph.traits import Trait, is_a
 from npusim.lowering.floats import Role, role_of_operator
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
 
@@ -23,13 +24,10 @@ FITTING: Final = {8: 0.98, 4: 0.9, 2: 0.6}
 ROUGHLY_FITTING: Final = 0.5
 """Cosine from which on it counts as likely."""
 
-_RESCALING: Final = frozenset(("Add", "Sub", "Mul", "Div"))
 _AVERAGES: Final = (Role.AVERAGE, Role.SUM)
 
 _DECIDED: Final = 0.02
 """By so much must the cosine of arithmetic on each channel be better than that of a layer with weights."""
-
-_KEEPING: Final = frozenset(("Round", "Floor", "Ceil", "Cast", "Clip", "Min", "Max", "Abs"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,10 +153,10 @@ def _is_taken(linear: LinearOperation, taken: Collection[str]) -> bool:
 
 def _host(step: HostOperation, sources: Sequence[str], program: Program, graph: FloatGraph) -> Partner | str:
     shape = program.tensors[step.tensors[-1]].shape
-    if len(set(sources)) == 1 and (step.operator in _KEEPING or _rescales(step, program)):
+    if len(set(sources)) == 1 and (_keeps_meaning(step.operator) or _rescales(step, program)):
         return _rescaled(step, sources[0], program, graph)
     role = role_of_operator(step.node)
-    if step.operator == "Relu":
+    if is_a(step.operator, Trait.LIMITS):
         return _rectified(sources[0], graph)
     if role in _AVERAGES:
         return _of_role(sources, _AVERAGES, shape, graph)
@@ -170,10 +168,15 @@ def _host(step: HostOperation, sources: Sequence[str], program: Program, graph: 
     return _behind(sources, lambda other: other.operator == step.operator, step.operator, shape, graph)
 
 
+def _keeps_meaning(operator: str) -> bool:
+    """Whether an operation rounds, converts or saturates, which codes do that mean the same; a ReLU means something else."""
+    return is_a(operator, Trait.ROUNDS, Trait.CONVERTS, Trait.LIMITS) and not is_a(operator, Trait.ACTIVATION)
+
+
 def _rescales(step: HostOperation, program: Program) -> bool:
     """Whether a host operation adds, multiplies with or divides by one number, which changes scale and zero point only."""
     found = _constants(step, program)
-    return step.operator in _RESCALING and len(found) == 1 and bool((found[0] == found[0].ravel()[0]).all())
+    return is_a(step.operator, Trait.AFFINE) and len(found) == 1 and bool((found[0] == found[0].ravel()[0]).all())
 
 
 def _constants(step: HostOperation, program: Program) -> list[Array]:
@@ -181,10 +184,10 @@ def _constants(step: HostOperation, program: Program) -> list[Array]:
 
 
 def _rescaled(step: HostOperation, source: str, program: Program, graph: FloatGraph) -> Partner:
-    if step.operator in ("Clip", "Relu") and graph.readers(source, Role.SATURATION):
+    if is_a(step.operator, Trait.LIMITS) and graph.readers(source, Role.SATURATION):
         return Partner(graph.saturated(source), Confidence.CERTAIN, "the float model's own activation")
     mine = _constants(step, program)
-    for other in graph.readers(source) if step.operator in _RESCALING else ():
+    for other in graph.readers(source) if is_a(step.operator, Trait.AFFINE) else ():
         constants = _constants(other, graph.program)
         same = other.operator == step.operator and len(constants) == 1 and constants[0].size == 1
         if same and float(constants[0].ravel()[0]) == float(mine[0].ravel()[0]):
