@@ -15,6 +15,7 @@ import numpy as np
 
 from npusim.errors import ModelError, NpusimError, OperatorError, UnsupportedError
 from npusim.graph import Array, Graph, Node, TensorType
+from npusim.graph.traits import Trait, is_a
 from npusim.kernels.geometry import output_sizes, resolve_pads
 from npusim.operators import lookup, why_unsupported
 from npusim.operators.call import Call
@@ -26,9 +27,6 @@ MAXIMUM_ELEMENTS = 2**24
 
 MAXIMUM_MULTIPLY_ACCUMULATES = 2**32
 """Most multiply-accumulates of one layer and sample: more would run for longer than anyone waits."""
-
-_WINDOWED = frozenset(("AveragePool", "Conv", "ConvTranspose", "MaxPool"))
-"""Operators that slide a kernel over their input."""
 
 Inference: TypeAlias = Callable[[Node, Mapping[str, TensorType], Mapping[str, Array], int], tuple[TensorType | None, ...]]
 """How types are inferred: node, known types, known constants, opset -> a type for each output (None where unknown)."""
@@ -74,7 +72,7 @@ def fold(graph: Graph, infer: Inference, *, known: Mapping[str, Array], input_ty
         _check_channels(node, types)
         check_size(node, types)
         sources = [name for name in node.inputs if name]
-        known_values = _stand_in(types[sources[0]], sources[0]) if node.op_type in ("Shape", "Size") else constants
+        known_values = _stand_in(types[sources[0]], sources[0]) if is_a(node.op_type, Trait.SHAPE_ONLY) else constants
         if all(name in known_values for name in sources):
             for name, value in zip(node.outputs, evaluate_node(node, known_values, graph.opset), strict=False):
                 if name:
@@ -139,7 +137,7 @@ def _check_window(node: Node, types: Mapping[str, TensorType]) -> None:
     source, result = types.get(node.inputs[0]) if node.inputs else None, types.get(node.outputs[0]) if node.outputs else None
     if source is None or result is None or not source.is_static or not result.is_static:
         return
-    if node.op_type in _WINDOWED and min(result.static_shape[1:], default=1) < 1:
+    if is_a(node.op_type, Trait.WINDOWED) and min(result.static_shape[1:], default=1) < 1:
         raise ModelError(
             f"{node} makes {_show(result.static_shape)} of an input {_show(source.static_shape)}: its kernel is larger than "
             "the data it slides over; check the shapes and export the model again"
@@ -163,7 +161,7 @@ def _check_window(node: Node, types: Mapping[str, TensorType]) -> None:
 
 def _check_channels(node: Node, types: Mapping[str, TensorType]) -> None:
     """Refuse convolutions whose weights do not fit their input or kernel shape, which ONNX's own inference lets pass."""
-    if node.op_type not in ("Conv", "ConvTranspose"):
+    if not is_a(node.op_type, Trait.CONVOLUTION):
         return
     source, weights = (types[name] for name in node.inputs[:2])
     if source.shape is None or not weights.is_static or len(source.shape) < 3 or not isinstance(source.shape[1], int):

@@ -9,15 +9,12 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 
 from npusim.graph import Array
+from npusim.graph.traits import Trait, is_a
 from npusim.program import Batching, Clip, HostOperation, IntegerLayer, Program, QuantizeStage, Step, Tensor
 from npusim.schemas.derivation import Count, Finite, Minimum
 from npusim.trace import StepKind, step_kind
 
 __all__ = ["Codes", "Inspection", "LayerSummary", "TensorSummary", "Totals", "inspect_program"]
-
-_PER_CHANNEL = frozenset(("Add", "Sub", "Mul", "Div"))
-"""Nodes of a quantize stage whose constants are its offset and multipliers."""
-
 
 Ends = tuple[int, int]
 """Smallest and largest value."""
@@ -269,7 +266,7 @@ def _summarise_stage(stage: QuantizeStage, program: Program) -> LayerSummary:
     constants = (
         program.constants[name]
         for node in stage.nodes
-        if node.op_type in _PER_CHANNEL
+        if is_a(node.op_type, Trait.AFFINE)
         for name in node.inputs
         if name in program.constants
     )

@@ -6,6 +6,7 @@ does not define to the last bit. The limits follow from the values themselves; t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,6 +15,8 @@ import numpy.typing as npt
 
 from npusim.folding import evaluate_node
 from npusim.graph import Array, Node
+from npusim.graph.traits import Trait, is_a
+from npusim.graph.weights import terms_of_a_sum
 
 __all__ = ["is_free", "rounding_limit"]
 
@@ -23,19 +26,12 @@ UNIT_ROUNDOFF: Final = 2.0**-24
 FUNCTION_LIMIT: Final = 2.0**-20
 """Limit for functions without an exact definition, relative to max(1, |y|): onnxruntime evaluates them by short polynomials."""
 
-_SUMS: Final = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
-_REDUCTIONS: Final = frozenset(("ReduceSum", "ReduceMean", "AveragePool", "GlobalAveragePool", "Mean", "Sum"))
-_FUNCTIONS: Final = frozenset(
-    "Sigmoid Tanh Exp Log Pow Softmax LogSoftmax HardSigmoid Erf Gelu Elu Selu Softplus Softsign HardSwish ReduceProd ReduceL1 "
-    "ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp BatchNormalization".split()
-)
-
 
 def is_free(node: Node) -> bool:
     """True for operators whose float32 result is not the same in every correct implementation."""
-    if node.op_type == "Resize":
+    if is_a(node.op_type, Trait.INTERPOLATES):
         return node.text("mode", "nearest") != "nearest"
-    return node.op_type in _SUMS or node.op_type in _REDUCTIONS or node.op_type in _FUNCTIONS
+    return is_a(node.op_type, Trait.FREE_ORDER, Trait.FUNCTION)
 
 
 def rounding_limit(node: Node, values: Mapping[str, Array], result: Array, opset: int) -> npt.NDArray[np.float64]:
@@ -61,24 +57,22 @@ def rounding_limit(node: Node, values: Mapping[str, Array], result: Array, opset
         Of the result's shape.
     """
     magnitude = np.abs(result.astype(np.float64))
-    if node.op_type in _SUMS or node.op_type in _REDUCTIONS:
+    if is_a(node.op_type, Trait.FREE_ORDER):
         sizes = {name: np.abs(array).astype(np.float64) if array.dtype.kind == "f" else array for name, array in values.items()}
         (total, *_) = evaluate_node(node, sizes, opset)
         terms = _terms(node, values)
         relative = terms * UNIT_ROUNDOFF / (1 - terms * UNIT_ROUNDOFF)
         return 2 * relative * total.astype(np.float64)
     largest = np.maximum(1.0, magnitude)
-    if node.op_type == "BatchNormalization":
+    if is_a(node.op_type, Trait.NORMALIZES):
         scale, shift = (np.abs(values[name]).max(initial=0.0) for name in node.inputs[1:3])
         largest = largest + float(scale) + float(shift) + float(np.abs(values[node.inputs[0]]).max(initial=0.0))
     return FUNCTION_LIMIT * largest
 
 
 def _terms(node: Node, values: Mapping[str, Array]) -> int:
-    if node.op_type == "Conv":
-        return int(np.prod(values[node.inputs[1]].shape[1:])) + 2
-    if node.op_type == "ConvTranspose":
-        weights = values[node.inputs[1]]
-        return int(weights.shape[0] * np.prod(weights.shape[2:])) + 2
-    operand = values[node.inputs[1 if node.op_type in ("Gemm", "MatMul") else 0]]
-    return int(np.prod(operand.shape[0 if node.op_type in ("Gemm", "MatMul") else 1 :])) + 2
+    weighted = is_a(node.op_type, Trait.WEIGHTED)
+    shape = values[node.inputs[1 if weighted else 0]].shape
+    if is_a(node.op_type, Trait.CONVOLUTION):
+        return terms_of_a_sum(node, shape) + 2
+    return math.prod(shape if weighted else shape[1:]) + 2

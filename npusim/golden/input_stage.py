@@ -28,6 +28,7 @@ import numpy.typing as npt
 from npusim.errors import InputError, InternalMismatchError, UnsupportedError
 from npusim.folding import evaluate_node
 from npusim.graph import Array
+from npusim.graph.traits import Trait, is_a
 from npusim.kernels.requantize import shift_right_floor
 from npusim.program import Clip, Program, QuantizeStage
 
@@ -126,7 +127,7 @@ def stage_parameters(program: Program, stage: QuantizeStage) -> StageParameters:
     UnsupportedError
         If the multiplier is not a whole number times a power of two, or larger than float32 holds exactly.
     """
-    factors = [_constant(program, stage, index) for index, node in enumerate(stage.nodes) if node.op_type == "Mul"]
+    factors = [_constant(program, stage, index) for index, node in enumerate(stage.nodes) if is_a(node.op_type, Trait.PRODUCT)]
     offset = stage.offset.astype(np.float32)
     if len(factors) == 2 and bool((np.frexp(np.abs(factors[1]))[0] == 0.5).all()) and bool((factors[1] > 0).all()):
         multiplier, shift, derived = factors[0], 1 - np.frexp(factors[1])[1].astype(np.int64), False

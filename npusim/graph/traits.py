@@ -21,7 +21,7 @@ class Trait(Flag):
     ELEMENTWISE: an element of the result depends on the elements of its operands at its own place, after broadcasting.
     MOVES: the result is made of elements of its operands, unchanged (see `moved`; Pad and Resize may add a constant).
     RESHAPES: the same elements in the same order, in another shape. RENAMES: the operand itself. PERMUTES: no element stands in
-    the result twice, and none is new.
+    the result twice, and none is new. JOINS: operands side by side along `axis`.
     SUM, DIFFERENCE, PRODUCT, QUOTIENT: arithmetic of two or more operands. WEIGHTED: sums of products with a second operand,
     the weights. CONVOLUTION: those that slide them over spatial axes. NORMALIZES: one factor and one addend for each channel.
     WINDOWED: a window slides over the spatial axes. AVERAGES, MAXIMUM: what a window or reduction makes of its elements.
@@ -40,6 +40,7 @@ class Trait(Flag):
     RESHAPES = auto()
     RENAMES = auto()
     PERMUTES = auto()
+    JOINS = auto()
     SUM = auto()
     DIFFERENCE = auto()
     PRODUCT = auto()
@@ -214,7 +215,7 @@ TRAITS: Final[Mapping[str, OperatorTraits]] = MappingProxyType(
         "Squeeze": OperatorTraits(_VIEW, _S.RESHAPED, (RISES,)),
         "Unsqueeze": OperatorTraits(_VIEW, _S.RESHAPED, (RISES,)),
         "Transpose": OperatorTraits(_MOVES | _T.PERMUTES, _S.PERMUTED, (RISES,)),
-        "Concat": OperatorTraits(_MOVES, _S.NAMED, (RISES,), ()),
+        "Concat": OperatorTraits(_MOVES | _T.JOINS, _S.NAMED, (RISES,), ()),
         "Split": OperatorTraits(_MOVES, _S.NAMED, (RISES,)),
         "Slice": OperatorTraits(_MOVES | _T.PERMUTES, _S.SLICED, (RISES,)),
         "Gather": OperatorTraits(_MOVES, _S.NAMED, (RISES,)),
@@ -295,15 +296,17 @@ def traits_of(op_type: str) -> OperatorTraits:
     return TRAITS.get(op_type, _NOTHING)
 
 
-def is_a(op_type: str, *traits: Trait) -> bool:
+def is_a(op_type: str | None, *traits: Trait) -> bool:
     """True when an operator has at least one of the traits; of a combined trait every part counts as one.
+
+    None, which is not an operator, has none.
 
     Examples
     --------
     >>> is_a("Relu", Trait.LIMITS), is_a("Sub", Trait.AFFINE), is_a("Relu", Trait.WINDOWED, Trait.ROUNDS)
     (True, True, False)
     """
-    found = traits_of(op_type).traits
+    found = Trait.NONE if op_type is None else traits_of(op_type).traits
     return any(bool(found & trait) for trait in traits)
 
 

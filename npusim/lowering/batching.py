@@ -14,20 +14,11 @@ from typing import Final
 import numpy as np
 
 from npusim.graph import Array, Graph, Node, TensorType
+from npusim.graph.traits import SampleAxis, Trait, is_a, traits_of
 from npusim.program import Batching
 
 __all__ = ["generalise_batch"]
 
-_ELEMENTWISE: Final = frozenset(
-    "Add Sub Mul Div Neg Abs Floor Ceil Round Clip Relu LeakyRelu PRelu Elu Selu Softplus Softsign ThresholdedRelu HardSwish "
-    "Gelu Erf Sigmoid Tanh HardSigmoid Exp Log Sqrt Pow Reciprocal Sign IsNaN IsInf Where Equal Less LessOrEqual Greater "
-    "GreaterOrEqual And Or Xor Not Min Max Sum Mean Mod Cast CastLike Identity Dropout".split()
-)
-_SPATIAL: Final = frozenset(
-    "Conv ConvTranspose MaxPool AveragePool GlobalAveragePool GlobalMaxPool BatchNormalization DepthToSpace "
-    "SpaceToDepth".split()
-)
-_ALONG_AXIS: Final = frozenset("Softmax LogSoftmax ArgMax ArgMin Concat Split Gather QuantizeLinear DequantizeLinear".split())
 _DEFAULT_AXIS: Final = {"Softmax": -1, "LogSoftmax": -1, "QuantizeLinear": 1, "DequantizeLinear": 1}
 
 
@@ -68,18 +59,18 @@ def _generalise(node: Node, graph: Graph, extra: dict[str, Array]) -> Node | Non
     result = graph.types[node.outputs[0]].static_shape
     if any(shapes[name][:1] != (1,) for name in variable) or result[:1] != (1,):
         return None
-    operator = node.op_type
-    if operator in _ELEMENTWISE:
+    samples = traits_of(node.op_type).samples
+    if samples is SampleAxis.BROADCAST:
         return node if _broadcasts_within_samples(variable, shapes, graph.constants, len(result)) else None
-    if operator in ("MatMul", "Gemm"):
+    if samples is SampleAxis.PRODUCT:
         return node if _multiplies_within_samples(node, variable, shapes) else None
-    if operator in _SPATIAL:
+    if samples is SampleAxis.FIRST:
         return node if variable == [node.inputs[0]] else None
-    if operator in _ALONG_AXIS:
+    if samples is SampleAxis.NAMED:
         return _along_axis(node, variable, shapes, graph.opset)
-    if operator in ("Reshape", "Flatten", "Squeeze", "Unsqueeze"):
+    if samples is SampleAxis.RESHAPED:
         return _reshape(node, variable, result, extra)
-    if operator == "Transpose":
+    if samples is SampleAxis.PERMUTED:
         order = node.integers("perm")
         return node if order and order[0] == 0 else None
     return _rest(node, variable, shapes, graph, extra)
@@ -109,7 +100,7 @@ def _along_axis(node: Node, variable: list[str], shapes: Mapping[str, tuple[int,
     axis = node.integer("axis", default)
     if rank == 0 or axis % rank == 0:
         return None
-    allowed = list(node.inputs) if node.op_type == "Concat" else [node.inputs[0]]
+    allowed = list(node.inputs) if is_a(node.op_type, Trait.JOINS) else [node.inputs[0]]
     return node if variable == allowed else None
 
 
@@ -126,20 +117,17 @@ def _rest(
     if not node.inputs or variable != [node.inputs[0]]:
         return None
     rank = len(shapes[node.inputs[0]])
-    operator = node.op_type
-    if operator.startswith("Reduce"):
-        axes = _integers(node, graph, 1, "axes")
+    samples = traits_of(node.op_type).samples
+    if samples in (SampleAxis.REDUCED, SampleAxis.SLICED):
+        axes = _integers(node, graph, 1 if samples is SampleAxis.REDUCED else 3, "axes")
         return node if axes and all(axis % rank != 0 for axis in axes) else None
-    if operator == "Slice":
-        axes = _integers(node, graph, 3, "axes")
-        return node if axes and all(axis % rank != 0 for axis in axes) else None
-    if operator == "Pad":
+    if samples is SampleAxis.PADDED:
         pads = _integers(node, graph, 1, "pads")
         return node if pads and len(pads) == 2 * rank and pads[0] == 0 == pads[rank] else None
-    if operator in ("Tile", "Expand"):
+    if samples is SampleAxis.REPEATED:
         sizes = _integers(node, graph, 1, "shape")
         return node if sizes and (len(sizes) < rank or (len(sizes) == rank and sizes[0] == 1)) else None
-    if operator == "Resize":
+    if samples is SampleAxis.RESIZED:
         return _resize(node, graph, rank, extra)
     return None
 

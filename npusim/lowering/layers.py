@@ -10,6 +10,7 @@ import numpy as np
 
 from npusim.graph import Array, Node
 from npusim.graph.ranges import ValueRange
+from npusim.graph.traits import Trait, operators_with
 from npusim.kernels.geometry import resolve_pads
 from npusim.lowering.chain import Chain, node_label, read_chain
 from npusim.lowering.view import NotALayer, View, is_integral, per_channel
@@ -17,7 +18,7 @@ from npusim.program import IntegerArray, IntegerLayer, LayerKind, Window
 
 __all__ = ["WEIGHTED", "infer_weight_bits", "recognise_weighted_layer"]
 
-WEIGHTED: Final = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+WEIGHTED: Final = operators_with(Trait.WEIGHTED)
 """Operators that can be layers with weights."""
 
 MAXIMUM_WEIGHT: Final = 255

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.graph import Array, Node
+from npusim.graph.traits import Trait, is_a
 from npusim.program.layers import IntegerLayer
 from npusim.program.requantization import Clip
 
@@ -100,6 +101,11 @@ class QuantizeStage:
     offset: npt.NDArray[np.float64]
     multiplier: npt.NDArray[np.float64]
     clip: Clip
+
+    @property
+    def floor(self) -> Node:
+        """The node that rounds down."""
+        return next(node for node in self.nodes if is_a(node.op_type, Trait.ROUNDS))
 
     @property
     def tensors(self) -> tuple[str, ...]:

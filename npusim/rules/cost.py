@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from npusim.bounds.widths import widths_of
+from npusim.graph.traits import Trait, is_a
+from npusim.graph.weights import multiplications
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
 from npusim.rules.properties import codes_of
 from npusim.schemas.derivation import Count
@@ -17,9 +19,6 @@ __all__ = ["Memory", "StepCost", "peak_memory", "step_cost"]
 FLOAT_BYTES: Final = 4
 CHANNELS_IN_BYTE: Final = 4
 """A byte holds one 2-bit digit of four input channels of a generic convolution."""
-
-_VIEWS: Final = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"))
-_ELEMENTWISE: Final = frozenset("Add Sub Mul Div Relu Clip Floor Round Sigmoid Tanh Min Max Neg Abs Exp Sqrt LeakyRelu".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ def peak_memory(program: Program) -> Memory:
         dying = [name for name in dict.fromkeys(sources) if name in live and last.get(name, -1) <= index]
         size = tensor_bytes(made, program)
         home = _in_place(step, dying, live, size)
-        if home is None and isinstance(step, HostOperation) and step.operator in _VIEWS and sources:
+        if home is None and isinstance(step, HostOperation) and is_a(step.operator, Trait.RESHAPES) and sources:
             home = sources[0]
         if home is None:
             home = made
@@ -142,7 +141,7 @@ def _in_place(step: Step, dying: Sequence[str], live: Mapping[str, int], size: i
     elementwise = (
         isinstance(step, QuantizeStage)
         or (isinstance(step, IntegerLayer) and step.kind is LayerKind.ADD)
-        or (isinstance(step, HostOperation) and step.operator in _ELEMENTWISE)
+        or (isinstance(step, HostOperation) and is_a(step.operator, Trait.ELEMENTWISE))
     )
     return next((name for name in dying if live[name] == size), None) if elementwise else None
 
@@ -168,12 +167,7 @@ def _channel_bytes(layer: IntegerLayer) -> int:
 
 def _host_multiplications(step: HostOperation, program: Program) -> int:
     weights = next((program.constants[name] for name in step.node.inputs[1:2] if name in program.constants), None)
-    made = program.tensors[step.tensors[0]].shape
-    if weights is None or step.operator not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+    if weights is None or not is_a(step.operator, Trait.WEIGHTED):
         return 0
-    if step.operator == "Conv":
-        return math.prod(made) * math.prod(weights.shape[1:])
-    if step.operator == "ConvTranspose":
-        return math.prod(program.tensors[step.node.inputs[0]].shape) * math.prod(weights.shape[1:])
-    inner = weights.shape[-1] if step.operator == "Gemm" and step.node.integer("transB", 0) else weights.shape[0]
-    return math.prod(made) * int(inner)
+    source, made = (math.prod(program.tensors[name].shape) for name in (step.node.inputs[0], step.tensors[0]))
+    return multiplications(step.node, weights.shape, source, made)

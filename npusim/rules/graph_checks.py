@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from npusim.findings import SourcedFinding
 from npusim.graph import Graph
+from npusim.graph.traits import FOREIGN_QUANTIZATION
 from npusim.lowering.chain import node_label
 
-__all__ = ["FOREIGN", "batch_findings", "foreign_findings", "graph_findings", "size_findings"]
-
-FOREIGN: Final = frozenset(
-    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger".split()
-)
-"""Operators in which other quantizers write their models."""
+__all__ = ["batch_findings", "foreign_findings", "graph_findings", "size_findings"]
 
 
 def graph_findings(graph: Graph) -> Iterator[SourcedFinding]:
@@ -59,7 +54,7 @@ def size_findings(graph: Graph) -> Iterator[SourcedFinding]:
 def foreign_findings(graph: Graph) -> Iterator[SourcedFinding]:
     """Nodes of other quantization formats, which are no layers of the NPU."""
     for node in graph.nodes:
-        if node.op_type in FOREIGN:
+        if node.op_type in FOREIGN_QUANTIZATION:
             message = f"{node.op_type} belongs to another quantization format: no layer of the NPU is made of it"
             remedy = "quantize the model with the vendor's wrapper for the NPU instead"
             label = node_label(node)

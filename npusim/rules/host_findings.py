@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import Final
 
 from npusim.findings import SourcedFinding
+from npusim.graph.traits import FOREIGN_QUANTIZATION, Trait, is_a
 from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage
-from npusim.rules.graph_checks import FOREIGN
 from npusim.rules.stages import host_layers
 
 __all__ = ["host_findings"]
 
 _REMEDY: Final = "replace it by a layer of the NPU, or count its time on the host"
 
-_REMEDIES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "Concat": "add the branches behind a 1x1 convolution in place of joining them, or count the copy on the host",
-        "Resize": "use a transposed convolution, or count the copy on the host",
-        "Sigmoid": "put it behind the last layer, in the application: it does not change which output is largest",
-        "Softmax": "leave it to the application: it does not change which output is largest",
-        "Conv": "quantize the layer too: it was left in float",
-        "ConvTranspose": "quantize the layer too: it was left in float",
-        "Gemm": "quantize the layer too: it was left in float",
-    }
+_REMEDIES: Final = (
+    (Trait.JOINS, "add the branches behind a 1x1 convolution in place of joining them, or count the copy on the host"),
+    (Trait.INTERPOLATES, "use a transposed convolution, or count the copy on the host"),
+    (Trait.SQUASHES, "put it behind the last layer, in the application: it does not change which output is largest"),
+    (Trait.WEIGHTED, "quantize the layer too: it was left in float"),
 )
 
 
@@ -36,9 +30,13 @@ def host_findings(program: Program) -> Iterator[SourcedFinding]:
         yield SourcedFinding("not-quantized", "error", None, message, remedy)
     outside = host_layers(program)
     for step in outside:
-        if not (isinstance(step, HostOperation) and step.operator in FOREIGN):
+        if not (isinstance(step, HostOperation) and step.operator in FOREIGN_QUANTIZATION):
             yield _host_finding(step)
     yield from _islands(program, outside)
+
+
+def _remedy(operator: str) -> str:
+    return next((remedy for trait, remedy in _REMEDIES if is_a(operator, trait)), _REMEDY)
 
 
 def _host_finding(step: HostOperation | QuantizeStage) -> SourcedFinding:
@@ -54,7 +52,7 @@ def _host_finding(step: HostOperation | QuantizeStage) -> SourcedFinding:
         "error",
         step.name,
         message,
-        _REMEDIES.get(step.operator, _REMEDY),
+        _remedy(step.operator),
         node=label,
         tensor=step.tensors[-1],
     )

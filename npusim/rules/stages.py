@@ -7,17 +7,14 @@ design and are listed apart; every other host operation is a layer that the NPU 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Literal
 
+from npusim.graph.traits import Trait, is_a
 from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage, Step
 
 __all__ = ["Stage", "host_layers", "stages_of"]
 
 StageRole = Literal["input", "view", "output"]
-
-_VIEWS: Final = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"))
-_MOVES: Final = frozenset(("Transpose", "Concat", "Split", "Slice", "Pad", "Gather", "Expand", "Tile"))
-_SCALES: Final = frozenset(("Mul", "Div", "Add", "Sub", "Cast"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +76,11 @@ def _role(step: Step, program: Program, before: set[str]) -> StageRole | None:
     at_input = all(name in before for name in program.inputs_of(step))
     if isinstance(step, QuantizeStage):
         return "input" if at_input else None
-    if step.operator in _VIEWS:
+    if is_a(step.operator, Trait.RESHAPES):
         return "view"
-    if at_input and step.operator in _MOVES:
+    if at_input and is_a(step.operator, Trait.MOVES) and not is_a(step.operator, Trait.INTERPOLATES, Trait.ELEMENTWISE):
         return "input"
-    if step.operator in _SCALES and len(program.inputs_of(step)) == 1 and _leads_out(step, program):
+    if is_a(step.operator, Trait.AFFINE, Trait.CONVERTS) and len(program.inputs_of(step)) == 1 and _leads_out(step, program):
         return "output"
     return None
 
@@ -95,7 +92,7 @@ def _leads_out(step: HostOperation, program: Program) -> bool:
         if not readers and name not in map(program.resolve, program.outputs):
             return False
         for reader in readers:
-            if not isinstance(reader, HostOperation) or reader.operator not in _SCALES | _VIEWS:
+            if not isinstance(reader, HostOperation) or not is_a(reader.operator, Trait.AFFINE, Trait.CONVERTS, Trait.RESHAPES):
                 return False
             if not _leads_out(reader, program):
                 return False

@@ -23,6 +23,7 @@ from npusim.errors import NpusimError
 from npusim.floats import FloatGraph, LinearOperation
 from npusim.folding import evaluate_node
 from npusim.graph import Array
+from npusim.graph.traits import Trait, is_a
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
 
 __all__ = [
@@ -43,9 +44,6 @@ IMPROVEMENT: Final = {8: 4.0, 4: 1.75, 2: 1.5}
 
 GOOD_FIT: Final = {8: 0.98, 4: 0.9, 2: 0.6}
 """Cosine of the weights, input scales taken in, that a confirmation needs, by weight bits."""
-
-_MOVERS: Final = frozenset("Reshape Flatten Squeeze Unsqueeze Transpose Concat Split Slice Gather Identity Dropout".split())
-_KEEPING: Final = frozenset("Round Floor Ceil Cast Clip Relu Min Max MaxPool GlobalMaxPool Resize".split())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,10 +235,10 @@ def _behind_weights(step: Step, linear: LinearOperation, channels: FloatArray, q
 
 
 def _behind_host(step: HostOperation, inputs: Sequence[FloatArray], quantized: Program) -> FloatArray | None:
-    if step.operator in _KEEPING:
+    if is_a(step.operator, Trait.ROUNDS, Trait.CONVERTS, Trait.LIMITS, Trait.INTERPOLATES) or _pools_maxima(step):
         return inputs[0]
     names = quantized.inputs_of(step)
-    if step.operator not in _MOVERS or len(step.tensors) != 1:
+    if not is_a(step.operator, Trait.MOVES) or len(step.tensors) != 1:
         return None
     values: dict[str, Array] = {name: quantized.constants[name] for name in step.node.inputs if name in quantized.constants}
     for name, channels in zip(names, inputs, strict=True):
@@ -269,3 +267,7 @@ def _group(step: Step) -> int:
     if isinstance(step, IntegerLayer):
         return step.group
     return step.node.integer("group", 1) if isinstance(step, HostOperation) else 1
+
+
+def _pools_maxima(step: HostOperation) -> bool:
+    return is_a(step.operator, Trait.MAXIMUM) and not is_a(step.operator, Trait.REDUCES)

@@ -32,6 +32,7 @@ from npusim.comparison.alignment.weights import channel_scale, parameters_of, we
 from npusim.comparison.layer_result import LayerPair, LayerScales
 from npusim.comparison.sums import FloatArray
 from npusim.floats import FloatGraph, LinearOperation
+from npusim.graph.traits import Trait, is_a, operators_with
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, ShiftFloor, Step
 
 __all__ = ["half_lsb", "recover_scales"]
@@ -48,7 +49,7 @@ LEAST_BIAS: Final = 8.0
 EQUAL_SCALES: Final = 0.05
 """Relative difference up to which two summands count as having one scale."""
 
-_NO_UNIT: Final = frozenset(("Sigmoid", "Tanh", "Softmax", "HardSigmoid", "LogSoftmax"))
+_NO_UNIT: Final = operators_with(Trait.SQUASHES) | (operators_with(Trait.ACTIVATION) - operators_with(Trait.ELEMENTWISE))
 """Operations whose results are real values whatever they read."""
 
 
@@ -229,13 +230,13 @@ def _host_scales(step: HostOperation, inputs: list[LayerScales], quantized: Prog
     kept = LayerScales(first.output, zero_point=first.zero_point, input=first.output, agreed=agreed)
     if step.operator in _NO_UNIT:
         return replace(kept, output=1.0, zero_point=0.0)
-    if len(inputs) > 1 or len(constants) != 1 or step.operator not in ("Add", "Sub", "Mul", "Div"):
+    if len(inputs) > 1 or len(constants) != 1 or not is_a(step.operator, Trait.AFFINE):
         return kept
     number = float(constants[0].ravel()[0])
-    if step.operator in ("Add", "Sub"):
-        removed = number if step.operator == "Sub" else -number
+    if is_a(step.operator, Trait.SUM, Trait.DIFFERENCE):
+        removed = number if is_a(step.operator, Trait.DIFFERENCE) else -number
         return replace(kept, zero_point=0.0 if abs(first.zero_point - removed) <= 0.5 else first.zero_point)
-    factor = number if step.operator == "Mul" else 1 / number
+    factor = number if is_a(step.operator, Trait.PRODUCT) else 1 / number
     chain = np.array([first.output / factor])
     read, made = quantized.tensors[quantized.inputs_of(step)[0]], quantized.tensors[step.tensors[0]]
     output = 1.0 if read.is_integer and not made.is_integer else float(chain[0])

@@ -18,6 +18,7 @@ from npusim.comparison.outputs.measuring import OutputScale
 from npusim.comparison.sums import FloatArray
 from npusim.engine.blas import blas_threads
 from npusim.graph import Array
+from npusim.graph.traits import Trait, operators_with
 from npusim.program import Program
 from npusim.session import InferenceSession
 
@@ -32,9 +33,7 @@ MOST: Final = 256
 CHUNK: Final = 16
 """Samples of one experiment: bounds the memory."""
 
-MOVING: Final = frozenset(
-    "Reshape Flatten Squeeze Unsqueeze Transpose Concat Split Slice Gather Expand Tile Pad Identity Dropout".split()
-)
+MOVING: Final = operators_with(Trait.MOVES) - operators_with(Trait.INTERPOLATES)
 """Host operations that only move data: they have no error of their own."""
 
 

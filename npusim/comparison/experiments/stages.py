@@ -50,13 +50,11 @@ from npusim.comparison.layer_result import LayerPair, LayerScales
 from npusim.comparison.sums import FloatArray
 from npusim.floats import FloatGraph, LinearOperation
 from npusim.graph import Array
+from npusim.graph.traits import Trait, is_a
 from npusim.lowering.floats import along_outputs
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
 
 __all__ = ["LayerStages", "Stages"]
-
-_ROUNDS = frozenset(("Round", "Floor", "Ceil", "Cast"))
-_CLIPS = frozenset(("Clip", "Min", "Max"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -253,7 +251,7 @@ class LayerStages:
     def _quantize_stages(self, stage: QuantizeStage, codes: FloatArray, reference: FloatArray) -> Stages:
         dtype = self.quantized.tensors[stage.input].dtype
         tensors = stage_values(self.quantized, stage, {stage.input: self._shaped([codes])[0].astype(dtype)})
-        floors = [node.outputs[0] for node in stage.nodes if node.op_type in ("Floor", "Round")]
+        floors = [node.outputs[0] for node in stage.nodes if is_a(node.op_type, Trait.ROUNDS)]
         final = self._to_real(np.asarray(tensors[stage.output], np.float64))
         rounded = self._to_real(np.asarray(tensors[floors[-1]], np.float64)) if floors else final
         exact = (self._shaped([codes])[0] + stage.offset) * stage.multiplier
@@ -263,9 +261,9 @@ class LayerStages:
         self, step: HostOperation, codes: list[FloatArray], fed: Mapping[str, Array], reference: FloatArray
     ) -> Stages:
         final = self._to_real(evaluate_real(self.quantized, step, self._shaped(codes)))
-        if step.operator in _ROUNDS:
+        if is_a(step.operator, Trait.ROUNDS, Trait.CONVERTS):
             return Stages(reference, reference, reference, final, final)
-        if step.operator in _CLIPS:
+        if is_a(step.operator, Trait.LIMITS):
             return Stages(reference, reference, reference, reference, final)
         weights = self._host_weights(step, fed) if self.linear is not None else reference
         return Stages(reference, weights, final, final, final)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from npusim.comparison.findings.scene import Scene, Sign
+from npusim.graph.traits import Trait, is_a
 
 if TYPE_CHECKING:
     from npusim.comparison.result import LayerComparison
@@ -33,8 +34,6 @@ HEAVY_RATIO: Final = 1.5
 VISIBLE_RANGE: Final = 2.0
 """In LSB: a channel whose real values move less may well have one code."""
 
-_RESIDUALS: Final = frozenset(("Add", "Sub", "Sum"))
-
 
 def too_few_bits(scene: Scene) -> Iterator[Sign]:
     """Layers that would improve the output a lot in float, because of the bits of their weights or of their codes."""
@@ -55,7 +54,7 @@ def too_few_bits(scene: Scene) -> Iterator[Sign]:
 def zero_point(scene: Scene) -> Iterator[Sign]:
     """Residuals that add or take away a zero point that their operands do not have."""
     for layer in _layers(scene):
-        if layer.attribution is None or not (layer.kind == "ADD" or layer.operator in _RESIDUALS):
+        if layer.attribution is None or not (layer.kind == "ADD" or is_a(layer.operator, Trait.SUM, Trait.DIFFERENCE)):
             continue
         offset = layer.attribution.introduced.mean_error / layer.scales.output
         if abs(offset) >= ZERO_POINT:

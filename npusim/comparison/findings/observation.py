@@ -138,7 +138,7 @@ def clip_of(step: Step) -> Clip | None:
 def _before_clip(program: Program, step: Step) -> str | None:
     """The tensor that a step's clip is applied to: of a layer where the graph has it in integers, of a stage its floor."""
     if isinstance(step, QuantizeStage):
-        return next((node.outputs[0] for node in step.nodes if node.op_type == "Floor"), None)
+        return step.floor.outputs[0]
     if not isinstance(step, IntegerLayer) or step.requantization is None:
         return None
     open_taps = [tap.tensor for tap in step.taps if tap.clip is None]
@@ -149,9 +149,7 @@ def _input_floor(program: Program, step: Step) -> tuple[str, str] | None:
     """What the floor of a stage at an input of the model reads and gives; None for all other steps."""
     if not isinstance(step, QuantizeStage) or program.resolve(step.input) not in program.inputs:
         return None
-    floor = next((node for node in step.nodes if node.op_type == "Floor"), None)
-    known = {step.input, *step.tensors}
-    return None if floor is None or floor.inputs[0] not in known else (floor.inputs[0], floor.outputs[0])
+    return (step.floor.inputs[0], step.floor.outputs[0]) if step.floor.inputs[0] in {step.input, *step.tensors} else None
 
 
 def _sample_errors(unrounded: Array, unclipped: Array, codes: Array) -> SampleErrors:

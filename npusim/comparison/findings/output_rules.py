@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from npusim.comparison.findings.scene import Scene, Sign
+from npusim.graph.traits import Trait, is_a
 from npusim.program import HostOperation, LayerKind, Program, QuantizeStage
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def output_scale(scene: Scene) -> Iterator[Sign]:
 
 def _written(program: Program, layer: LayerComparison) -> float | None:
     """The number by which a step multiplies codes to give an output in real values; None for all other steps."""
-    if layer.kind != "HOST" or layer.operator not in ("Mul", "Div"):
+    if layer.kind != "HOST" or not is_a(layer.operator, Trait.PRODUCT, Trait.QUOTIENT):
         return None
     step = next(one for one in program.steps if one.name == layer.name)
     outputs = {program.resolve(name) for name in program.outputs}
@@ -74,7 +75,7 @@ def _written(program: Program, layer: LayerComparison) -> float | None:
     if len(constants) != 1 or constants[0].size != 1 or len(read) != 1 or not program.tensors[read[0]].is_integer:
         return None
     number = float(constants[0].ravel()[0])
-    return number if layer.operator == "Mul" else 1 / number
+    return number if is_a(layer.operator, Trait.PRODUCT) else 1 / number
 
 
 def _cause(scene: Scene, layer: LayerComparison, written: float, ratio: float) -> dict[str, Any]:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from npusim.comparison.findings.observation import CodeObservation
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
+from npusim.graph.traits import Trait, is_a
+from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, Step
 
 if TYPE_CHECKING:
     from npusim.comparison.result import FloatComparison, LayerComparison
 
 __all__ = ["Scene", "Sign", "moves_codes"]
-
-_MOVERS: Final = frozenset(
-    "Reshape Flatten Squeeze Unsqueeze Transpose Concat Split Slice Gather Expand Tile Pad Resize Identity Relu Clip".split()
-)
-"""Host operations whose results are codes of their inputs, or codes within another range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +76,4 @@ def moves_codes(step: Step) -> bool:
     """Whether a step only moves codes or brings them into another range: a maximum pool, a reshape, a concatenation."""
     if isinstance(step, IntegerLayer):
         return step.kind is LayerKind.MAXPOOL
-    return not isinstance(step, QuantizeStage) and isinstance(step, HostOperation) and step.operator in _MOVERS
+    return isinstance(step, HostOperation) and is_a(step.operator, Trait.MOVES, Trait.LIMITS)

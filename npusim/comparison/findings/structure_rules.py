@@ -10,6 +10,7 @@ import numpy as np
 
 from npusim.bounds.widths import widths_of
 from npusim.comparison.findings.scene import Scene, Sign, moves_codes
+from npusim.graph.traits import Trait, is_a, operators_with
 from npusim.inspection import Codes
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Step
 
@@ -36,13 +37,8 @@ OFFSET_TOLERANCE: Final = 0.25
 
 RELU6: Final = 6
 
-_WEIGHTED: Final = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
-
-_AVERAGES: Final = frozenset(("AveragePool", "GlobalAveragePool", "ReduceMean"))
-
-_FUNCTIONS: Final = frozenset(
-    "Sigmoid Tanh Softmax LogSoftmax Exp Log HardSigmoid HardSwish Elu Selu Softplus Softsign Erf Gelu".split()
-)
+FUNCTIONS: Final = operators_with(Trait.FUNCTION) - operators_with(Trait.REDUCES) - operators_with(Trait.NORMALIZES)
+"""Functions of real values, which mean nothing on codes."""
 
 
 def average_gain(scene: Scene) -> Iterator[Sign]:
@@ -141,18 +137,18 @@ def wide_codes(scene: Scene) -> Iterator[Sign]:
 
 def float_layer_on_codes(scene: Scene) -> Iterator[Sign]:
     """Convolutions and products left in float whose input holds codes."""
-    yield from _host_on_codes(scene, _WEIGHTED)
+    yield from _host_on_codes(scene, operators_with(Trait.WEIGHTED))
 
 
 def function_on_codes(scene: Scene) -> Iterator[Sign]:
     """Functions of real values whose input holds codes."""
-    yield from _host_on_codes(scene, _FUNCTIONS)
+    yield from _host_on_codes(scene, FUNCTIONS)
 
 
 def fractional_codes(scene: Scene) -> Iterator[Sign]:
     """Averages of codes on the host that are not rounded to codes again."""
     for step in scene.program.steps:
-        if not isinstance(step, HostOperation) or step.operator not in _AVERAGES:
+        if not isinstance(step, HostOperation) or not is_a(step.operator, Trait.AVERAGES):
             continue
         (name, *_) = scene.program.inputs_of(step)
         if scene.program.tensors[name].is_integer and not scene.program.tensors[step.tensors[0]].is_integer:

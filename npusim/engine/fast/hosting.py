@@ -17,23 +17,25 @@ import numpy as np
 from npusim.engine.fast.workspace import Workspace, to_samples_last
 from npusim.engine.reference import check_codes, run_step
 from npusim.folding import evaluate_node
-from npusim.graph import Array
+from npusim.graph import Array, Node
+from npusim.graph.traits import Trait, is_a
 from npusim.kernels.samples_last import Call
 from npusim.program import HostOperation, Program, Step
 
-__all__ = ["BINARY", "constant_samples_last", "reference_calls", "runs_samples_last", "samples_last_calls"]
-
-_ELEMENTWISE: Final = frozenset(
-    ("Add", "Sub", "Mul", "Div", "Relu", "Floor", "Ceil", "Round", "Neg", "Abs", "Min", "Max", "Clip")
-)
-"""Operators that IEEE 754 defines to the last bit, element by element."""
+__all__ = ["binary_function", "constant_samples_last", "reference_calls", "runs_samples_last", "samples_last_calls"]
 
 ZERO: Final = np.float32(0)
 
-BINARY: Final[Mapping[str, np.ufunc]] = MappingProxyType(
-    {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
+_BINARY: Final[Mapping[Trait, np.ufunc]] = MappingProxyType(
+    {Trait.SUM: np.add, Trait.DIFFERENCE: np.subtract, Trait.PRODUCT: np.multiply, Trait.QUOTIENT: np.divide}
 )
-"""Those that are one NumPy function of two operands."""
+
+
+def binary_function(node: Node) -> np.ufunc | None:
+    """The one NumPy function of two operands that a node is; None for any other node."""
+    if len(node.inputs) != 2:
+        return None
+    return next((function for trait, function in _BINARY.items() if is_a(node.op_type, trait)), None)
 
 
 def runs_samples_last(step: HostOperation, program: Program) -> bool:
@@ -43,12 +45,17 @@ def runs_samples_last(step: HostOperation, program: Program) -> bool:
     tensors = [program.tensors[name] for name in (*variable, *step.tensors)]
     if any(tensor.dtype != np.float32 or len(tensor.shape) < 2 for tensor in tensors) or len(step.tensors) != 1:
         return False
-    if node.op_type in ("Concat", "Reshape", "Resize"):
-        if node.op_type == "Resize" and step.node.text("mode", "nearest") != "nearest":
-            return False
-        return node.op_type != "Concat" or len(variable) == len(node.inputs)
+    if is_a(node.op_type, Trait.INTERPOLATES):
+        cropped = node.text("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize"
+        return node.text("mode", "nearest") == "nearest" and not cropped
+    if is_a(node.op_type, Trait.JOINS):
+        return len(variable) == len(node.inputs)
+    if is_a(node.op_type, Trait.RESHAPES) and not is_a(node.op_type, Trait.RENAMES):
+        return True
     rank = len(tensors[-1].shape)
-    return node.op_type in _ELEMENTWISE and all(len(tensor.shape) == rank for tensor in tensors)
+    # what IEEE 754 does not define to the last bit may depend on where an element lies
+    exact = is_a(node.op_type, Trait.ELEMENTWISE) and not is_a(node.op_type, Trait.FUNCTION, Trait.FREE_ORDER)
+    return exact and program.opset >= 7 and all(len(tensor.shape) == rank for tensor in tensors)
 
 
 def samples_last_calls(step: HostOperation, program: Program, workspace: Workspace) -> list[Call]:
@@ -57,12 +64,12 @@ def samples_last_calls(step: HostOperation, program: Program, workspace: Workspa
     variable = program.inputs_of(step)
     values = {name: workspace.buffers[name].inner for name in variable}
     sources = [values[name] for name in variable]
-    if node.op_type == "Reshape":
+    if is_a(node.op_type, Trait.RESHAPES):
         shape = program.tensors[step.tensors[0]].shape
         return [lambda: np.copyto(output, _reshaped(sources[0], shape))]
-    if node.op_type == "Resize":
+    if is_a(node.op_type, Trait.INTERPOLATES):
         return _repetitions(sources[0], _chosen_indices(step, program), output)
-    if node.op_type == "Concat":
+    if is_a(node.op_type, Trait.JOINS):
         axis = _axis_samples_last(node.integer("axis", 0), output.ndim)
         return _side_by_side([values[name] for name in node.inputs], axis, output)
     copies = {name: np.empty_like(values[name]) for name in variable if program.tensors[name].is_integer}
@@ -106,9 +113,10 @@ def _values_call(step: HostOperation, program: Program, output: Array, values: M
         name: constant_samples_last(program.constants[name], rank) for name in node.inputs if name in program.constants
     }
     known = {**values, **constants}
-    if node.op_type in BINARY and len(node.inputs) == 2:
+    function = binary_function(node)
+    if function is not None:
         first, second = (known[name] for name in node.inputs)
-        return partial(BINARY[node.op_type], first, second, output)
+        return partial(function, first, second, output)
     return lambda: np.copyto(output, evaluate_node(node, known, program.opset)[0])
 
 

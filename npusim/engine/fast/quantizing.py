@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
-from npusim.engine.fast.hosting import BINARY, constant_samples_last
+from npusim.engine.fast.hosting import binary_function, constant_samples_last
 from npusim.engine.fast.workspace import GAP, Buffer, Workspace, to_samples_last
 from npusim.engine.reference import check_codes
+from npusim.errors import InternalMismatchError
 from npusim.graph import Array, Node
 from npusim.kernels.samples_last import Call
 from npusim.program import Program, QuantizeStage
@@ -112,13 +113,14 @@ def merged(operations: Sequence[Operation]) -> list[Operation]:
 
 def _operations(stage: QuantizeStage, program: Program) -> list[Operation]:
     """What comes before the floor."""
-    floor = next(index for index, node in enumerate(stage.nodes) if node.op_type == "Floor")
-    return [_operation(node, program) for node in stage.nodes[:floor]]
+    return [_operation(node, program) for node in stage.nodes[: stage.nodes.index(stage.floor)]]
 
 
 def _operation(node: Node, program: Program) -> Operation:
-    first = node.inputs[0] in program.constants
-    return Operation(BINARY[node.op_type], program.constants[node.inputs[0 if first else 1]], first)
+    first, function = node.inputs[0] in program.constants, binary_function(node)
+    if function is None:
+        raise InternalMismatchError(f"{node} is not part of a quantize stage; please report this")
+    return Operation(function, program.constants[node.inputs[0 if first else 1]], first)
 
 
 def _on_input(workspace: Workspace, name: str, operation: Operation, constant: FloatArray, out: FloatArray) -> Call:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.graph import Array
+from npusim.graph.traits import SampleAxis, Trait, is_a, traits_of
 from npusim.kernels.geometry import tap_slices
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, ShiftFloor, Window
 
@@ -32,9 +33,6 @@ LARGEST: Final = 2.0**12
 
 HELD: Final = 0.125
 """How much of a direction passes a clip that holds the value."""
-
-_SAME: Final = frozenset(("Relu", "Clip", "Floor", "Ceil", "Round", "Identity", "Cast", "Sigmoid", "Tanh", "LeakyRelu", "Abs"))
-_RESHAPING: Final = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze"))
 
 
 def back_project(program: Program, tensors: Mapping[str, Array], wanted: Mapping[str, Directions]) -> dict[str, Directions]:
@@ -201,22 +199,23 @@ def _to_largest(layer: IntegerLayer, tensors: Mapping[str, Array], directions: D
 def _through_operation(program: Program, step: HostOperation, directions: Directions) -> list[tuple[str, Directions]]:
     """Back through what the host computes, as far as it moves or combines values one by one; elsewhere the way ends."""
     sources = [name for name in step.node.inputs if name and name not in program.constants]
-    if step.operator in _RESHAPING:
+    if is_a(step.operator, Trait.RESHAPES):
         return [(sources[0], directions.reshape(-1, *program.tensors[sources[0]].shape[1:]))]
-    if step.operator == "Transpose":
+    if traits_of(step.operator).samples is SampleAxis.PERMUTED:
         order = step.node.integers("perm") or tuple(reversed(range(directions.ndim)))
         return [(sources[0], directions.transpose(np.argsort(order)))] if order[0] == 0 else []
-    if step.operator == "Concat":
+    if is_a(step.operator, Trait.JOINS):
         axis = step.node.integer("axis", 0) % directions.ndim
         ends = np.cumsum([program.tensors[name].shape[axis] for name in sources])[:-1]
         complete = len(sources) == len([name for name in step.node.inputs if name]) and axis > 0
         return list(zip(sources, np.split(directions, ends, axis=axis), strict=True)) if complete else []
     same = [name for name in sources if program.tensors[name].shape[1:] == directions.shape[1:]]
-    if step.operator in ("Add", "Sum") or step.operator in _SAME:
-        return [(name, directions) for name in same]
-    if step.operator == "Sub":
-        return [(name, directions if name == step.node.inputs[0] else -directions) for name in same]
-    if step.operator == "Mul" and len(sources) == 1 == len(same):
+    if is_a(step.operator, Trait.PRODUCT) and len(sources) == 1 == len(same):
         factor = next(program.constants[name] for name in step.node.inputs if name in program.constants)
         return [(same[0], directions * np.sign(factor.astype(np.float64)))]
-    return []
+    if not is_a(step.operator, Trait.ELEMENTWISE):
+        return []
+    signs = {name: traits_of(step.operator).direction(place) for place, name in reversed(list(enumerate(step.node.inputs)))}
+    # functions that are not monotone everywhere, as the activations are, mostly rise
+    rising = is_a(step.operator, Trait.ACTIVATION, Trait.LIMITS)
+    return [(name, directions * (sign or 1)) for name in same if (sign := signs[name]) or rising]

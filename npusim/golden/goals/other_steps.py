@@ -92,7 +92,7 @@ class StageMeter:
 
     @cached_property
     def _before_floor(self) -> str:
-        floor = next(node for node in self.stage.nodes if node.op_type == "Floor")
+        floor = self.stage.floor
         return floor.inputs[0]
 
     @cached_property

@@ -12,13 +12,23 @@ from typing import Final
 import numpy as np
 
 from npusim.graph import Array, Node
+from npusim.graph.traits import SampleAxis, Trait, is_a, operators_with, traits_of
+from npusim.graph.weights import input_axis, output_axis
+from npusim.rounding import is_free
 from npusim.rules.fix.draft import Draft, Refusal
 
 __all__ = ["pad_channels", "pad_input"]
 
-ELEMENTWISE: Final = frozenset("Add Sub Mul Div Floor Round Clip Relu Min Max Identity Dropout".split())
-POOLS: Final = frozenset(("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceSum", "ReduceMean"))
-VIEWS: Final = frozenset(("Flatten", "Reshape", "Squeeze"))
+CHANNELWISE: Final = operators_with(Trait.ELEMENTWISE) & (
+    operators_with(Trait.SUM)
+    | operators_with(Trait.DIFFERENCE)
+    | operators_with(Trait.PRODUCT)
+    | operators_with(Trait.QUOTIENT)
+    | operators_with(Trait.ROUNDS)
+    | operators_with(Trait.LIMITS)
+    | operators_with(Trait.RENAMES)
+)
+"""Operators that keep added zeros apart and finite."""
 
 
 def pad_channels(draft: Draft, tensor: str, channels: int) -> None:
@@ -80,7 +90,7 @@ def _padded_copy(draft: Draft, tensor: str, channels: int) -> str:
     pads = np.array([0] * len(shape) + [0, channels - shape[1]] + [0] * (len(shape) - 2), np.int64)
     for node in draft.readers(tensor):
         if (
-            node.op_type == "Pad"
+            traits_of(node.op_type).samples is SampleAxis.PADDED
             and node.inputs[1] in draft.constants
             and np.array_equal(draft.constants[node.inputs[1]], pads)
         ):
@@ -98,24 +108,24 @@ def _padded_copy(draft: Draft, tensor: str, channels: int) -> str:
 def _follow(draft: Draft, node: Node, tensor: str, channels: int) -> dict[str, int]:
     """The other tensors of a node that get more channels with one of them; none where its weights absorb them."""
     made = node.outputs[0]
-    if node.op_type in ("Conv", "ConvTranspose"):
+    if is_a(node.op_type, Trait.CONVOLUTION):
         group = node.integer("group", 1)
         if group == 1:
             return {}
-        if group != draft.shape(node.inputs[0])[1] or group != draft.shape(made)[1] or node.op_type != "Conv":
+        if group != draft.shape(node.inputs[0])[1] or group != draft.shape(made)[1] or output_axis(node) != 0:
             raise Refusal(f"{node} has groups that are not channels")
         return {node.inputs[0]: channels, made: channels}
-    if node.op_type in ("Gemm", "MatMul"):
+    if is_a(node.op_type, Trait.WEIGHTED):
         if len(draft.shape(node.inputs[0])) != 2 or node.inputs[1] not in draft.constants:
             raise Refusal(f"{node} is no plain fully connected layer")
         return {}
-    if node.op_type in ELEMENTWISE:
+    if node.op_type in CHANNELWISE:
         return _follow_elementwise(draft, node, tensor, channels)
-    if node.op_type in POOLS:
+    if is_a(node.op_type, Trait.MAXIMUM, Trait.AVERAGES) or (is_a(node.op_type, Trait.REDUCES) and is_free(node)):
         if 1 in _reduced_axes(draft, node):
             raise Refusal(f"{node} reduces channels")
         return {node.inputs[0]: channels, made: channels}
-    if node.op_type in VIEWS:
+    if is_a(node.op_type, Trait.RESHAPES):
         return _follow_view(draft, node, tensor, channels)
     raise Refusal(f"{node} does not take its channels one by one")
 
@@ -125,7 +135,7 @@ def _follow_elementwise(draft: Draft, node: Node, tensor: str, channels: int) ->
     variable = [name for name in (*node.inputs, node.outputs[0]) if name and name not in draft.constants]
     if any(draft.shape(name) != shape for name in variable):
         raise Refusal(f"{node} spreads one operand over another")
-    if node.op_type == "Div" and node.inputs[1] not in draft.constants:
+    if is_a(node.op_type, Trait.QUOTIENT) and node.inputs[1] not in draft.constants:
         raise Refusal(f"{node} may divide by added zeros")
     for name in node.inputs:
         if name in draft.constants:
@@ -154,7 +164,7 @@ def _apply(draft: Draft, wanted: dict[str, int]) -> None:
         elif reads:
             _widen_reader(draft, node, reads[0], wanted[reads[0]])
         current = draft.current(node)
-        weighted = node.op_type in ("Gemm", "MatMul", "Conv", "ConvTranspose") and node.integer("group", 1) == 1
+        weighted = is_a(node.op_type, Trait.WEIGHTED) and node.integer("group", 1) == 1
         if made in wanted and reads and weighted:
             _widen_reader(draft, current, reads[0], wanted[reads[0]])
 
@@ -162,20 +172,18 @@ def _apply(draft: Draft, wanted: dict[str, int]) -> None:
 def _widen_producer(draft: Draft, node: Node, channels: int) -> None:
     """More outputs of a node: filters of zeros, neutral constants, another group or shape."""
     old = draft.shape(node.outputs[0])
-    if node.op_type in ("Conv", "ConvTranspose"):
-        axis = 1 if node.op_type == "ConvTranspose" else 0
-        node = draft.set_constant(node, 1, _padded(draft.constants[node.inputs[1]], axis, channels, 0))
+    if is_a(node.op_type, Trait.CONVOLUTION):
+        node = draft.set_constant(node, 1, _padded(draft.constants[node.inputs[1]], output_axis(node), channels, 0))
         if len(node.inputs) > 2 and node.inputs[2]:
             node = draft.set_constant(node, 2, _padded(draft.constants[node.inputs[2]], 0, channels, 0))
         if node.integer("group", 1) != 1:
             draft.change(node, attributes={**node.attributes, "group": channels})
-    elif node.op_type in ("Gemm", "MatMul"):
-        axis = 0 if node.op_type == "Gemm" and node.integer("transB", 0) else 1
-        node = draft.set_constant(node, 1, _padded(draft.constants[node.inputs[1]], axis, channels, 0))
+    elif is_a(node.op_type, Trait.WEIGHTED):
+        node = draft.set_constant(node, 1, _padded(draft.constants[node.inputs[1]], output_axis(node), channels, 0))
         if len(node.inputs) > 2 and node.inputs[2] and draft.constants[node.inputs[2]].size > 1:
             draft.set_constant(node, 2, _padded(draft.constants[node.inputs[2]], -1, channels, 0))
-    elif node.op_type in ELEMENTWISE:
-        neutral = 1 if node.op_type in ("Mul", "Div") else 0
+    elif node.op_type in CHANNELWISE:
+        neutral = 1 if is_a(node.op_type, Trait.PRODUCT, Trait.QUOTIENT) else 0
         for position, name in enumerate(node.inputs):
             if name in draft.constants:
                 axis_or_none = _channel_axis(draft.constants[name], old, node)
@@ -187,12 +195,11 @@ def _widen_producer(draft: Draft, node: Node, channels: int) -> None:
 
 def _widen_reader(draft: Draft, node: Node, tensor: str, channels: int) -> None:
     """More inputs of a layer: weights of zero."""
-    if node.inputs[0] != tensor or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+    if node.inputs[0] != tensor or not is_a(node.op_type, Trait.WEIGHTED):
         raise Refusal(f"{node} does not weigh its channels")
     if node.integer("group", 1) != 1:
         raise Refusal(f"{node} has groups")
-    axis = {"Conv": 1, "ConvTranspose": 0, "MatMul": 0}.get(node.op_type, 1 if node.integer("transB", 0) else 0)
-    draft.set_constant(node, 1, _padded(draft.constants[node.inputs[1]], axis, channels, 0))
+    draft.set_constant(node, 1, _padded(draft.constants[node.inputs[1]], input_axis(node), channels, 0))
 
 
 def _padded(value: Array, axis: int, size: int, filling: int) -> Array:
@@ -210,7 +217,7 @@ def _channel_axis(value: Array, shape: tuple[int, ...], node: Node) -> int | Non
 
 
 def _reduced_axes(draft: Draft, node: Node) -> set[int]:
-    if not node.op_type.startswith("Reduce"):
+    if not is_a(node.op_type, Trait.REDUCES):
         return set()
     given = node.integers("axes")
     if given is None and len(node.inputs) > 1 and node.inputs[1] in draft.constants:

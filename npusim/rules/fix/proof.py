@@ -7,20 +7,15 @@ how the repair was made.
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from npusim.bounds.intervals import RangeAnalysis
 from npusim.graph import Array, Node
+from npusim.graph.traits import SampleAxis, Trait, is_a, traits_of
 from npusim.program import Clip, HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, ShiftFloor, Step
 from npusim.rounding import is_free
 
 __all__ = ["clips_alike", "difference"]
-
-_VIEWS: Final = frozenset(("Flatten", "Reshape", "Squeeze"))
-_ELEMENTWISE: Final = frozenset("Add Sub Mul Floor Round Clip Relu Min Max Identity Dropout MaxPool".split())
-"""Operations that take channels one by one and make no infinity of finite numbers as small as codes."""
 
 
 def difference(old: Program, new: Program, ranges: RangeAnalysis) -> str | None:
@@ -64,7 +59,7 @@ def difference(old: Program, new: Program, ranges: RangeAnalysis) -> str | None:
 
 def _appends_channels(step: HostOperation, program: Program) -> bool:
     """A Pad that appends zeros behind the last channel and does nothing else."""
-    if step.operator != "Pad" or len(step.node.inputs) != 2:
+    if traits_of(step.operator).samples is not SampleAxis.PADDED or len(step.node.inputs) != 2:
         return False
     amounts = program.constants.get(step.node.inputs[1])
     if amounts is None or step.node.text("mode", "constant") != "constant":
@@ -156,12 +151,14 @@ def _host_difference(step: HostOperation, other: HostOperation, old: Program, ne
 
 def _keeps_channels(step: HostOperation, program: Program) -> bool:
     """Whether the first channels of a result follow from the first channels of the operands, and the others stay finite."""
-    if step.operator in _VIEWS:
+    if is_a(step.operator, Trait.RESHAPES) and not is_a(step.operator, Trait.RENAMES):
         source, made = (program.tensors[name].shape for name in (step.node.inputs[0], step.tensors[0]))
         return source[0] == 1 and len(made) == 2 and made[0] == 1
-    if step.operator == "Div":
+    # operations that take channels one by one and make no infinity of finite numbers as small as codes
+    if is_a(step.operator, Trait.QUOTIENT):
         return step.node.inputs[1] in program.constants
-    return step.operator in _ELEMENTWISE
+    exact = Trait.SUM, Trait.DIFFERENCE, Trait.PRODUCT, Trait.ROUNDS, Trait.LIMITS, Trait.RENAMES
+    return is_a(step.operator, *exact) or (is_a(step.operator, Trait.MAXIMUM) and is_a(step.operator, Trait.WINDOWED))
 
 
 def _same_node(one: Node, two: Node, old: Program, new: Program) -> bool:
@@ -173,7 +170,7 @@ def _same_node(one: Node, two: Node, old: Program, new: Program) -> bool:
     for mine, theirs in zip(one.inputs, two.inputs, strict=True):
         if (mine in old.constants) != (theirs in new.constants):
             return False
-        if mine in old.constants and one.op_type not in ("Reshape", "Squeeze"):
+        if mine in old.constants and not is_a(one.op_type, Trait.RESHAPES):
             value, changed = old.constants[mine], new.constants[theirs]
             if value.ndim != changed.ndim or not _starts_with(changed, value):
                 return False
