@@ -26,7 +26,7 @@ import numpy.typing as npt
 from npusim.errors import NpusimError
 from npusim.folding import evaluate_node
 from npusim.graph.graph import Array, Graph, Node, TensorType
-from npusim.graph.traits import Trait, is_a, traits_of
+from npusim.graph.traits import Trait, is_a, operators_with, traits_of
 
 __all__ = [
     "EXACT_FLOAT32",
@@ -848,6 +848,8 @@ _LOGICAL: Final = _understood(_logical, inputs=2)
 
 RULES: Final[Mapping[str, _Understood]] = MappingProxyType(
     {
+        # saturated to their type, which is all that is known
+        **dict.fromkeys(operators_with(Trait.QUANTIZES), _UNRULED),
         "Add": _understood(_arithmetic, inputs=2),
         "Sub": _understood(_arithmetic, inputs=2),
         "Mul": _understood(_square_or_product, inputs=2),
@@ -935,6 +937,7 @@ RULES: Final[Mapping[str, _Understood]] = MappingProxyType(
         "Gemm": _understood(_products, "alpha", "beta", "transA", "transB", inputs=3),
         "MatMul": _understood(_products, inputs=2),
         "BatchNormalization": _UNRULED,
+        "LayerNormalization": _UNRULED,
         "MaxPool": _understood(_largest_of_some, *_WINDOW, "ceil_mode", "storage_order"),
         "GlobalMaxPool": _understood(_largest_of_some),
         "AveragePool": _understood(_averaged, *_WINDOW, "ceil_mode", "count_include_pad"),
@@ -958,20 +961,6 @@ RULES: Final[Mapping[str, _Understood]] = MappingProxyType(
         "Constant": _UNRULED,
         "ConstantOfShape": _understood(_filled, "value"),
         "Range": _UNRULED,
-        "ConvInteger": _UNRULED,
-        "MatMulInteger": _UNRULED,
-        "QGemm": _UNRULED,
-        "QLinearConv": _UNRULED,
-        "QLinearMatMul": _UNRULED,
-        "QLinearAdd": _UNRULED,
-        "QLinearMul": _UNRULED,
-        "QLinearAveragePool": _UNRULED,
-        "QLinearGlobalAveragePool": _UNRULED,
-        "QLinearConcat": _UNRULED,
-        "QLinearLeakyRelu": _UNRULED,
-        "QLinearSigmoid": _UNRULED,
-        "QLinearSoftmax": _UNRULED,
-        "LayerNormalization": _UNRULED,
     }
 )
 """The rule of every operator, with the attributes and the number of inputs it understands."""

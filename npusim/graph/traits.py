@@ -30,7 +30,8 @@ class Trait(Flag):
     ACTIVATION: a function of one value that networks put behind a layer. SQUASHES: its results stay within a fixed interval.
     FREE_ORDER: a sum of floats whose order IEEE 754 leaves open. FUNCTION: not defined to the last bit by IEEE 754.
     KEEPS_INTEGERS: integers give integers. INTERPOLATES: it is free as well unless it takes nearest neighbours.
-    CONVERTS: another element type. QUANTIZES: to or from codes with a scale. SHAPE_ONLY: only the operand's shape is read.
+    CONVERTS: another element type. QUANTIZES: it reads or gives codes with scales or zero points.
+    SHAPE_ONLY: only the operand's shape is read.
     SELECTS_NAN: what it makes of NaN, or of zeros of both signs, differs between correct implementations.
     """
 
@@ -145,6 +146,7 @@ def _reduction(traits: Trait, *directions: int) -> OperatorTraits:
 
 
 _LOGICAL = _per_element()
+_ON_CODES = OperatorTraits(_T.QUANTIZES | _T.KEEPS_INTEGERS)
 _EXACT_SUM = _T.SUM | _T.KEEPS_INTEGERS
 
 _NOTHING: Final = OperatorTraits(Trait.NONE)
@@ -209,6 +211,19 @@ TRAITS: Final[Mapping[str, OperatorTraits]] = MappingProxyType(
         "Dropout": _per_element(_VIEW | _T.RENAMES, RISES),
         "QuantizeLinear": OperatorTraits(_T.QUANTIZES | _T.KEEPS_INTEGERS | _T.SELECTS_NAN, _S.NAMED),
         "DequantizeLinear": OperatorTraits(_T.QUANTIZES, _S.NAMED, (EITHER,)),
+        "QLinearConv": _ON_CODES,
+        "QLinearMatMul": _ON_CODES,
+        "QGemm": _ON_CODES,
+        "ConvInteger": _ON_CODES,
+        "MatMulInteger": _ON_CODES,
+        "QLinearAdd": _ON_CODES,
+        "QLinearMul": _ON_CODES,
+        "QLinearConcat": _ON_CODES,
+        "QLinearAveragePool": _ON_CODES,
+        "QLinearGlobalAveragePool": _ON_CODES,
+        "QLinearLeakyRelu": _ON_CODES,
+        "QLinearSigmoid": _ON_CODES,
+        "QLinearSoftmax": _ON_CODES,
         # moving data
         "Reshape": OperatorTraits(_VIEW, _S.RESHAPED, (RISES,)),
         "Flatten": OperatorTraits(_VIEW, _S.RESHAPED, (RISES,)),
@@ -233,6 +248,7 @@ TRAITS: Final[Mapping[str, OperatorTraits]] = MappingProxyType(
         "Gemm": OperatorTraits(_SUMS, _S.PRODUCT),
         "MatMul": OperatorTraits(_SUMS, _S.PRODUCT),
         "BatchNormalization": OperatorTraits(_T.NORMALIZES | _T.FUNCTION, _S.FIRST),
+        "LayerNormalization": OperatorTraits(_T.FUNCTION),
         # pools and reductions
         "MaxPool": OperatorTraits(_T.MAXIMUM | _T.WINDOWED | _PICKS, _S.FIRST, (RISES,)),
         "GlobalMaxPool": OperatorTraits(_T.MAXIMUM | _T.GLOBAL | _PICKS, _S.FIRST, (RISES,)),
@@ -258,29 +274,9 @@ TRAITS: Final[Mapping[str, OperatorTraits]] = MappingProxyType(
         "Constant": OperatorTraits(_T.NONE),
         "ConstantOfShape": OperatorTraits(_T.NONE),
         "Range": OperatorTraits(_T.NONE),
-        # quantized operators, of which nothing is assumed yet
-        "ConvInteger": _NOTHING,
-        "MatMulInteger": _NOTHING,
-        "QGemm": _NOTHING,
-        "QLinearConv": _NOTHING,
-        "QLinearMatMul": _NOTHING,
-        "QLinearAdd": _NOTHING,
-        "QLinearMul": _NOTHING,
-        "QLinearAveragePool": _NOTHING,
-        "QLinearGlobalAveragePool": _NOTHING,
-        "QLinearConcat": _NOTHING,
-        "QLinearLeakyRelu": _NOTHING,
-        "QLinearSigmoid": _NOTHING,
-        "QLinearSoftmax": _NOTHING,
-        "LayerNormalization": OperatorTraits(_T.FREE_ORDER | _T.FUNCTION),
     }
 )
 """Every operator that npusim computes."""
-
-FOREIGN_QUANTIZATION: Final = frozenset(
-    "QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul ConvInteger MatMulInteger".split()
-)
-"""Operators in which other quantizers write their models, supported or not."""
 
 
 def traits_of(op_type: str) -> OperatorTraits:
@@ -319,3 +315,7 @@ def operators_with(trait: Trait) -> frozenset[str]:
     ['Conv', 'ConvTranspose']
     """
     return frozenset(name for name, known in TRAITS.items() if trait in known.traits)
+
+
+FOREIGN_QUANTIZATION: Final = operators_with(Trait.QUANTIZES) | {"DynamicQuantizeLinear"}
+"""Operators in which other quantizers write their models, supported or not."""
