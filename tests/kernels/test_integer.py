@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
@@ -32,6 +31,7 @@ from support.kernel_cases import (
     sum_pools,
     transposed_convolutions,
 )
+from support.models import model_of, outputs_of_onnxruntime, type_of
 from support.oracle import (
     oracle_convolution,
     oracle_fully_connected,
@@ -76,20 +76,12 @@ def test_window_maximum_equals_the_oracle(case):
 def onnxruntime_output(op_type: str, inputs: list[npt.NDArray[Any]], attributes: dict[str, Any]) -> npt.NDArray[Any]:
     """Output of a model that holds one node."""
     names = [f"x{number}" for number in range(len(inputs))]
-    types = [helper.np_dtype_to_tensor_dtype(x.dtype) for x in inputs]
-    graph = helper.make_graph(
-        [helper.make_node(op_type, names, ["y"], **attributes)],
-        "layer",
-        [helper.make_tensor_value_info(name, kind, x.shape) for name, kind, x in zip(names, types, inputs, strict=True)],
-        [helper.make_tensor_value_info("y", types[0], [None] * inputs[0].ndim)],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    feeds = dict(zip(names, inputs, strict=True))
+    node = helper.make_node(op_type, names, ["y"], **attributes)
+    ends = {name: type_of(x) for name, x in feeds.items()}
+    model = model_of([node], ends, {"y": (inputs[0].dtype, [None] * inputs[0].ndim)})
     onnx.checker.check_model(model)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    (y,) = session.run(None, dict(zip(names, inputs, strict=True)))
+    ((y,),) = outputs_of_onnxruntime(model, feeds)
     return y
 
 

@@ -6,11 +6,10 @@ import doctest
 from fractions import Fraction
 
 import numpy as np
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from npusim.kernels import qlinear as module
 from npusim.kernels.qlinear import (
@@ -34,6 +33,7 @@ from support.float32_oracle import (
     oracle_requantization_multiplier,
     rounded_to_float32,
 )
+from support.models import model_of, outputs_of_onnxruntime, type_of
 
 RANGES = {"uint8": (0, 255), "int8": (-128, 127)}
 
@@ -185,18 +185,11 @@ def test_tables_equal_the_oracle(source, result):
 def compute(op_type: str, arrays: dict[str, np.ndarray], inputs: list[str], variable: list[str], **attributes) -> np.ndarray:
     """What ONNX Runtime's own kernel gives."""
     node = helper.make_node(op_type, inputs, ["y"], domain="com.microsoft", **attributes)
-    kinds = {name: helper.np_dtype_to_tensor_dtype(arrays[name].dtype) for name in variable}
-    graph = helper.make_graph(
-        [node],
-        "one",
-        [helper.make_tensor_value_info(name, kinds[name], arrays[name].shape) for name in variable],
-        [helper.make_tensor_value_info("y", kinds[variable[0]], None)],
-        [numpy_helper.from_array(value, name) for name, value in arrays.items() if name not in variable],
-    )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString()
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    return session.run(None, {name: arrays[name] for name in variable})[0]
+    feeds = {name: arrays[name] for name in variable}
+    stored = {name: value for name, value in arrays.items() if name not in variable}
+    ends = {name: type_of(value) for name, value in feeds.items()}
+    model = model_of([node], ends, {"y": (arrays[variable[0]].dtype, None)}, stored, microsoft=True)
+    return outputs_of_onnxruntime(model, feeds)[0][0]
 
 
 def parameters(name: str, affine: Affine, dtype: str) -> dict[str, np.ndarray]:

@@ -6,11 +6,10 @@ import doctest
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from npusim.kernels import requantize as module
 from npusim.kernels.requantize import (
@@ -22,6 +21,7 @@ from npusim.kernels.requantize import (
     weight_digits,
 )
 from support.kernel_cases import additions, requantizations, weight_arrays
+from support.models import model_of, outputs_of_onnxruntime, type_of
 from support.oracle import (
     oracle_requantize,
     oracle_residual,
@@ -92,16 +92,10 @@ def onnxruntime_outputs(acc: npt.NDArray[np.int64], arguments: dict) -> tuple[np
     calls = ["Add x bias biased", "Mul biased scale scaled", "Mul scaled step value", "Floor value floored"]
     nodes = [helper.make_node(op_type, inputs, [output]) for op_type, *inputs, output in map(str.split, calls)]
     nodes.append(helper.make_node("Clip", ["floored", "lower", "upper"], ["code"]))
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * acc.ndim) for name in ("value", "code")]
-    initializers = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()]
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, acc.shape)]
-    graph = helper.make_graph(nodes, "batch_norm", inputs, outputs, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return tuple(session.run(None, {"x": acc.astype(np.float32)}))
+    x = acc.astype(np.float32)
+    outputs = {name: (np.float32, [None] * acc.ndim) for name in ("value", "code")}
+    stored = {name: np.asarray(value, np.float32) for name, value in constants.items()}
+    return tuple(outputs_of_onnxruntime(model_of(nodes, {"x": type_of(x)}, outputs, stored), {"x": x})[0])
 
 
 @settings(max_examples=150)

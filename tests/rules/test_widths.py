@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from npusim.findings import SourcedFinding
 from npusim.rules import Placement
@@ -16,6 +16,7 @@ from npusim.rules.rulebook import rulebook
 from support.builders import DIALECTS, GraphBuilder
 from support.command_line import model_with_float_layer, model_with_open_size
 from support.lint_models import convolution, lint, requantized
+from support.models import model_of
 from support.sketch import Sketch
 
 ONE_BIT_LESS = 2**23 - 1
@@ -145,15 +146,12 @@ def test_open_sizes_are_findings() -> None:
 
 
 def test_foreign_quantization_operators() -> None:
-    scale = numpy_helper.from_array(np.array(0.5, np.float32), "s")
-    zero = numpy_helper.from_array(np.array(0, np.int8), "z")
+    constants = {"s": np.array(0.5, np.float32), "z": np.array(0, np.int8)}
     nodes = [
         helper.make_node("QuantizeLinear", ["input", "s", "z"], ["q"], "quantize"),
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], "dequantize"),
     ]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 4)) for name in ("input", "y")]
-    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [scale, zero])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    model = model_of(nodes, {"input": (np.float32, (1, 4))}, {"y": (np.float32, (1, 4))}, constants)
     found = [finding for finding in lint(model).findings if finding.rule == "foreign-quantization"]
     assert [(finding.node, finding.tensor, finding.severity) for finding in found] == [
         ("quantize", "q", "error"),

@@ -16,6 +16,7 @@ from npusim.golden.choice import ChosenSamples, choose_samples, measure_coverage
 from npusim.sampling import generate_inputs
 from support import ROOT, engine_cases
 from support.builders import GraphBuilder
+from support.models import model_of
 from support.wrong_devices import caught, wrong_devices
 
 Feeds = dict[str, npt.NDArray[np.generic]]
@@ -231,9 +232,7 @@ def test_what_cannot_be_chosen(session: InferenceSession) -> None:
 
 def test_a_model_without_a_batch_axis() -> None:
     node = helper.make_node("Relu", ["input"], ["output"])
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (3, 4)) for name in ("input", "output")]
-    graph = helper.make_graph([node], "g", values[:1], values[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = model_of([node], {"input": (np.float32, (3, 4))}, {"output": (np.float32, (3, 4))})
     onnx.checker.check_model(model)
     with pytest.raises(UnsupportedError, match="no batch axis of one sample"):
-        choose_samples(InferenceSession(model.SerializeToString()), None, 2)
+        choose_samples(InferenceSession(model), None, 2)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
+
+from support.models import model_of
 
 __all__ = ["DIALECTS", "GraphBuilder"]
 
@@ -151,15 +153,10 @@ class GraphBuilder:
 
     def model(self, *outputs: str, output_shapes: Sequence[Sequence[int] | None] = (), batch: int | str = 1) -> bytes:
         shapes = [*output_shapes, *[None] * (len(outputs) - len(output_shapes))]
-        graph = helper.make_graph(
+        return model_of(
             self.nodes,
-            "g",
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, (batch, *self.input_shape[1:]))],
-            [
-                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-                for name, shape in zip(outputs, shapes, strict=True)
-            ],
-            self.initializers,
+            {"input": (np.float32, (batch, *self.input_shape[1:]))},
+            {name: (np.float32, shape) for name, shape in zip(outputs, shapes, strict=True)},
+            opset=self.opset,
+            initializers=self.initializers,
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
-        return bytes(model.SerializeToString())

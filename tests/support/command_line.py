@@ -15,11 +15,12 @@ from typing import Any
 import jsonschema
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto, helper
+from onnx import helper
 
 from npusim.cli import main
 from npusim.schemas import load_schema
 from support.builders import GraphBuilder
+from support.models import model_of
 
 __all__ = [
     "FLOAT32_SAMPLE",
@@ -140,13 +141,8 @@ def model_with_float_layer() -> bytes:
 
 def model_with_open_size() -> bytes:
     """A float model whose second axis is open: there is a program only once inputs are seen."""
-    graph = helper.make_graph(
-        [helper.make_node("Relu", ["x"], ["y"], "relu")],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, "length"))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, "length"))],
-    )
-    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    open_type = (np.float32, (1, "length"))
+    return model_of([helper.make_node("Relu", ["x"], ["y"], "relu")], {"x": open_type}, {"y": open_type})
 
 
 def samples_for(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.float32]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from support.models import model_of
 from support.sketch import Sketch
 
 __all__ = ["CASES", "integer_input_model"]
@@ -186,14 +187,8 @@ def integer_input_model(kind: int = TensorProto.INT8) -> bytes:
         helper.make_node("Clip", ["floored", "lo", "hi"], ["clipped"]),
         helper.make_node("Cast", ["clipped"], ["output"], to=kind),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info("input", kind, [1, 3, 8, 1])],
-        [helper.make_tensor_value_info("output", kind, [1, 4, 8, 1])],
-        [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()],
-    )
-    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+    constants = {name: np.asarray(value, np.float32) for name, value in constants.items()}
+    return model_of(nodes, {"input": (kind, [1, 3, 8, 1])}, {"output": (kind, [1, 4, 8, 1])}, constants)
 
 
 def two_inputs() -> bytes:

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 from hypothesis import strategies as st
+from onnx import helper
 
-from npusim.graph import Array, Attribute, Node
-from npusim.onnx_writer import write_model
+from npusim.graph import Array
+from support.models import model_of
 
 __all__ = ["FloatBuilder", "RandomNetwork", "random_networks", "samples"]
 
@@ -21,7 +23,7 @@ class FloatBuilder:
     shape: tuple[int, ...]
     seed: int = 0
     tensor: str = "input"
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -40,11 +42,11 @@ class FloatBuilder:
         return name
 
     def node(
-        self, operator: str, *others: str, shape: tuple[int, ...] | None = None, source: str = "", **attributes: Attribute
+        self, operator: str, *others: str, shape: tuple[int, ...] | None = None, source: str = "", **attributes: object
     ) -> str:
         name = f"/n{len(self.nodes)}/{operator}"
         inputs = (source or self.tensor, *others)
-        self.nodes.append(Node(operator, name, inputs, (f"{name}_output_0",), attributes))
+        self.nodes.append(helper.make_node(operator, inputs, [f"{name}_output_0"], name, **attributes))
         before = self.shapes[inputs[0]]
         self.tensor = f"{name}_output_0"
         self.shapes[self.tensor] = before if shape is None else shape
@@ -81,7 +83,7 @@ class FloatBuilder:
             (size + 2 * edge - reach) // step + 1
             for size, edge, reach, step in zip(shape[2:], pads, sizes, strides, strict=True)
         )
-        attributes: dict[str, Attribute] = {"kernel_shape": sizes, "pads": (*pads, *pads), "strides": strides, "group": group}
+        attributes: dict[str, object] = {"kernel_shape": sizes, "pads": (*pads, *pads), "strides": strides, "group": group}
         attributes["dilations"] = (1,) * spatial
         return self.node("Conv", *names, shape=(1, outputs, *result), **attributes)
 
@@ -93,7 +95,7 @@ class FloatBuilder:
         names = self.constant(weights), self.constant(self.random.normal(0, 0.2, outputs))
         length = (shape[2] - 1) * stride + kernel - 2 * pad
         pads = (pad, *(0,) * (spatial - 1))
-        attributes: dict[str, Attribute] = {"kernel_shape": (kernel, *ones), "strides": (stride, *ones), "pads": (*pads, *pads)}
+        attributes: dict[str, object] = {"kernel_shape": (kernel, *ones), "strides": (stride, *ones), "pads": (*pads, *pads)}
         return self.node("ConvTranspose", *names, shape=(1, outputs, length, *shape[3:]), group=group, **attributes)
 
     def linear(self, outputs: int) -> str:
@@ -131,13 +133,8 @@ class FloatBuilder:
 
     def model(self, opset: int = 17, outputs: tuple[str, ...] = ()) -> bytes:
         names = outputs or (self.tensor,)
-        return write_model(
-            self.nodes,
-            self.constants,
-            inputs={"input": self.shape},
-            outputs={name: self.shapes[name] for name in names},
-            opset=opset,
-        )
+        results = {name: (np.float32, self.shapes[name]) for name in names}
+        return model_of(self.nodes, {"input": (np.float32, self.shape)}, results, self.constants, opset=opset)
 
 
 def samples(shape: tuple[int, ...], count: int = 48, seed: int = 1) -> npt.NDArray[np.float32]:

@@ -15,6 +15,7 @@ from onnx import helper
 from npusim.graph import Attribute
 from npusim.operators import lookup
 from npusim.operators.call import Call
+from support.models import model_of, outputs_of_onnxruntime, type_of
 
 __all__ = [
     "bits",
@@ -69,20 +70,8 @@ def run_by_onnxruntime(
     nodes: Sequence[onnx.NodeProto], feeds: Sequence[dict[str, Array]], *, opset: int = OPSET
 ) -> list[Array]:
     """Output ``y`` of a graph for each of several feeds of the same shapes: onnxruntime, not optimizing, one thread."""
-    import onnxruntime
-
-    inputs = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(item.dtype), item.shape)
-        for name, item in feeds[0].items()
-    ]
-    graph = helper.make_graph(list(nodes), "graph", inputs, [onnx.ValueInfoProto(name="y")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return [session.run(["y"], feed)[0] for feed in feeds]
+    model = model_of(nodes, {name: type_of(item) for name, item in feeds[0].items()}, {"y": None}, opset=opset)
+    return [output for (output,) in outputs_of_onnxruntime(model, *feeds, optimized=False)]
 
 
 def bits(x: Array) -> Array:
