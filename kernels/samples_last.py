@@ -278,30 +278,22 @@ def requantize_calls(
     y: FloatArray,
     /,
     *,
-    bias: FloatArray | None,
-    multiplier: FloatArray | None,
-    floor: bool,
+    operations: Sequence[tuple[np.ufunc, FloatArray | None]],
     lower: FloatArray,
     upper: FloatArray,
 ) -> list[Call]:
-    """The calls for ``y = clip(floor((y + bias) * multiplier), lower, upper)`` in place; None leaves an operation out.
+    """The calls for operations one after the other and ``clip(y, lower, upper)``, all in place.
 
     Parameters
     ----------
     y
         Accumulators ``[*spatial, channels, samples]``; already times the multiplier where that was folded into the weights.
-    bias, multiplier
-        ``[channels, 1]`` each, or of any shape that broadcasts to `y`.
-    floor
-        False where all values are integers anyway.
+    operations
+        NumPy functions, those of two operands with the second one: ``[channels, 1]``, or of any shape that broadcasts to `y`.
     lower, upper
         Ends of the codes, arrays without axes in the element type of `y` (plain numbers would be converted at every call).
     """
-    calls: list[Call] = []
-    if bias is not None:
-        calls.append(partial(np.add, y, bias, y))
-    if multiplier is not None:
-        calls.append(partial(np.multiply, y, multiplier, y))
-    if floor:
-        calls.append(partial(np.floor, y, y))
+    calls: list[Call] = [
+        partial(function, y, y) if operand is None else partial(function, y, operand, y) for function, operand in operations
+    ]
     return [*calls, partial(y.clip, lower, upper, y)]

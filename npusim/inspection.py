@@ -10,7 +10,20 @@ import numpy as np
 
 from npusim.graph import Array
 from npusim.graph.traits import Trait, is_a
-from npusim.program import Batching, Clip, HostOperation, IntegerLayer, Program, QuantizeStage, Step, Tensor
+from npusim.program import (
+    Accumulating,
+    Batching,
+    Clip,
+    HostOperation,
+    IntegerLayer,
+    Program,
+    QuantizeStage,
+    Step,
+    Tensor,
+    Weighted,
+    geometry_of,
+    weight_bits_of,
+)
 from npusim.schemas.derivation import Count, Finite, Minimum
 from npusim.trace import StepKind, step_kind
 
@@ -235,7 +248,10 @@ def _summarise(step: Step, program: Program) -> LayerSummary:
 
 
 def _summarise_layer(layer: IntegerLayer, program: Program) -> LayerSummary:
-    requantization, window = layer.requantization, layer.window
+    window, group = geometry_of(layer)
+    part = layer.requantization.parameters if isinstance(layer, Accumulating) else {}
+    ends = {name: _ends(values) for name, values in part.items()}
+    has_residual = isinstance(layer, Accumulating) and layer.residual is not None
     return LayerSummary(
         name=layer.name,
         kind=step_kind(layer),
@@ -251,14 +267,14 @@ def _summarise_layer(layer: IntegerLayer, program: Program) -> LayerSummary:
         strides=None if window is None else window.strides,
         pads=None if window is None else window.pads,
         dilations=None if window is None else window.dilations,
-        group=None if window is None else layer.group,
-        weight_bits=layer.weight_bits,
-        weights=None if layer.weights is None else _ends(layer.weights),
-        bias=None if requantization is None else _ends(requantization.bias),
-        scale=None if requantization is None else _ends(requantization.scale),
-        shift=None if requantization is None else _ends(requantization.shift),
-        clip=None if requantization is None else _clip(requantization.clip),
-        inner_clip=None if layer.inner_clip is None else _clip(layer.inner_clip),
+        group=None if window is None else group,
+        weight_bits=weight_bits_of(layer),
+        weights=_ends(layer.weights) if isinstance(layer, Weighted) else None,
+        bias=ends.get("bias"),
+        scale=ends.get("scale"),
+        shift=ends.get("shift"),
+        clip=_clip(layer.output_clip) if isinstance(layer, Accumulating) else None,
+        inner_clip=_clip(layer.requantization.clip) if isinstance(layer, Accumulating) and has_residual else None,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from npusim.errors import UnknownTensorError
 from npusim.graph import Array
-from npusim.program import IntegerLayer, LayerKind, Program, Step
+from npusim.program import Accumulating, IntegerLayer, LayerKind, Program, Step
 from npusim.schemas.derivation import Choice
 
 __all__ = ["LayerTrace", "StepKind", "Trace", "matching_names", "step_kind", "unknown_tensor"]
@@ -52,7 +52,7 @@ class LayerTrace:
     @property
     def accumulator(self) -> Array | None:
         """The layer's accumulator as the graph shows it (the first inner tensor); None for other steps or when not kept."""
-        if not isinstance(self.step, IntegerLayer) or not self.step.taps:
+        if not isinstance(self.step, Accumulating) or not self.step.taps:
             return None
         return self.tensors.get(self.step.taps[0].tensor)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from npusim.bounds.interval import Interval
 from npusim.bounds.intervals import LayerBounds, accumulator_interval, including_zero
 from npusim.kernels.requantize import weight_digits
-from npusim.program import IntegerArray, IntegerLayer, LayerKind
+from npusim.program import Accumulating, AveragePool, IntegerArray, IntegerLayer, Weighted
 
 __all__ = ["ChannelBounds", "channel_bounds", "digits_of", "furthest"]
 
@@ -35,7 +35,7 @@ class ChannelBounds:
         True when the ends occur for some model input; see :class:`~npusim.bounds.intervals.LayerBounds`.
     """
 
-    layer: IntegerLayer
+    layer: Accumulating
     accumulator: Interval
     partial: Interval
     biased: Interval
@@ -58,6 +58,7 @@ def channel_bounds(bounds: LayerBounds) -> ChannelBounds:
     layer = bounds.layer
     axis = layer.channel_axis
     digits, digit_partials = _digit_intervals(bounds)
+    residual = layer.residual_of(bounds.inputs)
     return ChannelBounds(
         layer=layer,
         accumulator=bounds.accumulator.by_channel(axis),
@@ -65,7 +66,7 @@ def channel_bounds(bounds: LayerBounds) -> ChannelBounds:
         biased=bounds.biased.by_channel(axis),
         scaled=bounds.scaled.by_channel(axis),
         floored=bounds.floored.by_channel(axis),
-        residual=bounds.inputs[1].by_channel(1) if layer.kind is LayerKind.PWCONVRES else None,
+        residual=None if residual is None else residual.by_channel(1),
         digits=digits,
         digit_partials=digit_partials,
         attained=bounds.attained,
@@ -77,9 +78,9 @@ def digits_of(layer: IntegerLayer) -> IntegerArray | None:
 
     That is a layer without weights, or one whose weights leave their declared bits.
     """
-    weights, bits = layer.weights, layer.weight_bits
-    if weights is None or bits not in _WIDTHS:
+    if not isinstance(layer, Weighted) or layer.weight_bits not in _WIDTHS:
         return None
+    weights, bits = layer.weights, layer.weight_bits
     if weights.size and not (-(1 << (bits - 1)) <= weights.min() and weights.max() < 1 << (bits - 1)):
         return None
     return weight_digits(weights, bits=bits)
@@ -101,9 +102,9 @@ def furthest(interval: Interval) -> tuple[int, int]:
 
 def _digit_intervals(bounds: LayerBounds) -> tuple[tuple[Interval, ...] | None, tuple[Interval, ...] | None]:
     layer, axis = bounds.layer, bounds.layer.channel_axis
-    if layer.kind is LayerKind.AVGPOOL:
+    if isinstance(layer, AveragePool):
         return (bounds.accumulator.by_channel(axis),), (bounds.partial.by_channel(axis),)
-    if layer.weights is None:
+    if not isinstance(layer, Weighted):
         return (), ()
     digits = digits_of(layer)
     if digits is None:

@@ -8,7 +8,7 @@ choice of carriers read them here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -16,8 +16,8 @@ import numpy as np
 
 from npusim.bounds.host_intervals import host_intervals, permutes_elements, stage_interval
 from npusim.bounds.interval import Interval, declared_interval
-from npusim.engine.reference import accumulate, maximum_of_windows
-from npusim.program import HostOperation, IntegerArray, IntegerLayer, LayerKind, Program, QuantizeStage, ShiftFloor
+from npusim.engine.reference import accumulate, maximum_of_windows, unknown_kind
+from npusim.program import Accumulating, HostOperation, IntegerArray, IntegerLayer, MaxPool, Program, QuantizeStage, Weighted
 
 __all__ = [
     "Interval",
@@ -45,7 +45,7 @@ class LayerBounds:
     partial
         Every partial sum of it, in whatever order the products are added.
     biased, scaled, floored
-        After the bias, after the scale, after the shift (before the clip).
+        What the staircase says of it: after the bias, the widest integer behind that (after the scale), before the clip.
     output
         The codes.
     attained
@@ -53,7 +53,7 @@ class LayerBounds:
         input. Otherwise they are bounds, which may be wider than what occurs.
     """
 
-    layer: IntegerLayer
+    layer: Accumulating
     inputs: tuple[Interval, ...]
     accumulator: Interval
     partial: Interval
@@ -99,11 +99,14 @@ def analyse(program: Program) -> RangeAnalysis:
     for step in program.steps:
         if isinstance(step, IntegerLayer):
             inputs = tuple(tensors[name] for name in step.inputs)
-            if step.requantization is None:
-                tensors[step.output] = _maxima(step, inputs[0])
-            else:
-                layers[step.name] = layer_bounds(step, step.requantization, inputs, attained=_is_free(step, origins))
-                tensors[step.output] = layers[step.name].output
+            match step:
+                case MaxPool():
+                    tensors[step.output] = _maxima(step, inputs[0])
+                case Accumulating():
+                    layers[step.name] = layer_bounds(step, inputs, attained=_is_free(step, origins))
+                    tensors[step.output] = layers[step.name].output
+                case _:
+                    raise unknown_kind(step)
         elif isinstance(step, QuantizeStage):
             found = stage_interval(program, step, tensors[step.input])
             tensors[step.output] = declared_interval(program.tensors[step.output]) if found is None else found
@@ -133,45 +136,42 @@ def _inherit(origins: dict[str, str], source: str, result: str) -> None:
         origins[result] = origins[source]
 
 
-def _maxima(layer: IntegerLayer, codes: Interval) -> Interval:
+def _maxima(layer: MaxPool, codes: Interval) -> Interval:
     return Interval(
         maximum_of_windows(layer, codes.lower.astype(np.int64)), maximum_of_windows(layer, codes.upper.astype(np.int64))
     )
 
 
-def layer_bounds(
-    layer: IntegerLayer, requantization: ShiftFloor, inputs: tuple[Interval, ...], *, attained: bool = False
-) -> LayerBounds:
+def layer_bounds(layer: Accumulating, inputs: tuple[Interval, ...], *, attained: bool = False) -> LayerBounds:
     """The intervals inside a layer whose inputs lie in a box.
 
     Parameters
     ----------
-    layer, requantization
-        The layer, and what turns its accumulator into codes.
+    layer
+        The layer.
     inputs
         Codes of its inputs.
     attained
         Whether its inputs take every combination of their ends.
     """
     codes = tuple(Interval(part.lower.astype(np.int64), part.upper.astype(np.int64)) for part in inputs)
-    accumulator = accumulator_interval(layer, codes, layer.weights)
+    weights = layer.weights if isinstance(layer, Weighted) else None
+    accumulator = accumulator_interval(layer, codes, weights)
     with_zero = including_zero(codes)
-    partial = accumulator if with_zero is codes else accumulator_interval(layer, with_zero, layer.weights)
-    bias, scale, shift = (
-        values.reshape(-1, *(1,) * (accumulator.lower.ndim - 1 - layer.channel_axis))
-        for values in (requantization.bias, requantization.scale, requantization.shift)
+    partial = accumulator if with_zero is codes else accumulator_interval(layer, with_zero, weights)
+    part, axis = layer.requantization, layer.channel_axis
+    biased, scaled, floored = (_image(function, accumulator, axis) for function in (part.biased, part.scaled, part.unclipped))
+    residual = layer.residual_of(codes)
+    output = Interval(
+        layer.finish(floored.lower, None if residual is None else residual.lower),
+        layer.finish(floored.upper, None if residual is None else residual.upper),
     )
-    biased = Interval(accumulator.lower + bias, accumulator.upper + bias)
-    ends = biased.lower * scale, biased.upper * scale
-    scaled = Interval(np.minimum(*ends), np.maximum(*ends))
-    floored = Interval(scaled.lower >> shift, scaled.upper >> shift)
-    output = _saturate(floored, layer, requantization, codes)
     shape = layer.output_shape
     codes_interval = Interval(output.lower.reshape(shape), output.upper.reshape(shape))
     return LayerBounds(layer, codes, accumulator, partial, biased, scaled, floored, codes_interval, attained)
 
 
-def accumulator_interval(layer: IntegerLayer, inputs: tuple[Interval, ...], weights: IntegerArray | None) -> Interval:
+def accumulator_interval(layer: Accumulating, inputs: tuple[Interval, ...], weights: IntegerArray | None) -> Interval:
     """The interval of a layer's accumulator for given weights (the layer's own, or one digit of them).
 
     ``upper = sum(max(w, 0) * upper + min(w, 0) * lower)`` over the products, and the other way round for the lower end.
@@ -198,11 +198,7 @@ def including_zero(inputs: tuple[Interval, ...]) -> tuple[Interval, ...]:
     return tuple(Interval(np.minimum(part.lower, 0), np.maximum(part.upper, 0)) for part in inputs)
 
 
-def _saturate(floored: Interval, layer: IntegerLayer, requantization: ShiftFloor, codes: tuple[Interval, ...]) -> Interval:
-    clip = requantization.clip
-    if layer.kind is not LayerKind.PWCONVRES or layer.inner_clip is None:
-        return Interval(np.clip(floored.lower, clip.lower, clip.upper), np.clip(floored.upper, clip.lower, clip.upper))
-    inner, residual = layer.inner_clip, codes[1]
-    lower = np.clip(floored.lower, inner.lower, inner.upper) + residual.lower
-    upper = np.clip(floored.upper, inner.lower, inner.upper) + residual.upper
-    return Interval(np.clip(lower, clip.lower, clip.upper), np.clip(upper, clip.lower, clip.upper))
+def _image(function: Callable[[IntegerArray, int], IntegerArray], interval: Interval, axis: int) -> Interval:
+    """What a function that rises or falls makes of an interval: its values at the ends, in order."""
+    ends = function(interval.lower, axis), function(interval.upper, axis)
+    return Interval(np.minimum(*ends), np.maximum(*ends))

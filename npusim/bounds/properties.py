@@ -11,8 +11,7 @@ from npusim.bounds.channels import ChannelBounds, furthest
 from npusim.bounds.interval import Interval
 from npusim.bounds.requantization import Decision, Disagreement, decide, float_path
 from npusim.bounds.verdicts import Judgement, proven, unknown, violated
-from npusim.kernels.requantize import requantize
-from npusim.program import IntegerArray, IntegerLayer, Program, ShiftFloor
+from npusim.program import Accumulating, IntegerLayer, Program, Weighted
 
 __all__ = ["DIGIT_LIMITS", "INT32_LIMITS", "judge_digits", "judge_onnxruntime", "judge_optimized", "judge_soft_library"]
 
@@ -57,15 +56,14 @@ def judge_optimized(program: Program, bounds: ChannelBounds, as_written: Judgeme
     The products then are multiples of a power of two, scaled, and so is every partial sum: they are exact while the multiples
     stay integers that the floats hold. Common factors of two of scale and power do not count.
     """
-    layer, part = bounds.layer, bounds.layer.requantization
+    layer = bounds.layer
     dtype = _element_type(program, layer)
-    if not as_written.holds or layer.weights is None or part is None or dtype is None:
+    if not as_written.holds or not isinstance(layer, Weighted) or dtype is None:
         return as_written
-    odd = part.scale // np.maximum(part.scale & -part.scale, 1)
-    lower = bounds.partial.lower + np.minimum(part.bias, 0)
-    upper = bounds.partial.upper + np.maximum(part.bias, 0)
-    folded = Interval(np.minimum(lower * odd, upper * odd), np.maximum(lower * odd, upper * odd))
-    channel, value = furthest(folded)
+    units = layer.requantization.folded(bounds.partial.lower, bounds.partial.upper)
+    if units is None:
+        return unknown("folded into the weights, its multiplier has no unit of which all products are whole multiples")
+    channel, value = furthest(Interval(*units))
     limit = _largest_exact(dtype)
     if abs(value) <= limit:
         return proven(f"no partial sum of products with folded weights passes {value:,} units")
@@ -87,11 +85,10 @@ def judge_soft_library(bounds: ChannelBounds) -> Judgement:
     if lower <= value <= upper:
         return proven(f"(accumulator + bias) * scale stays within {_span(bounds.scaled)}")
     text = f"(accumulator + bias) * scale of channel {channel} can reach {value:,}, past int32"
-    part = bounds.layer.requantization
     evidence = {"channel": channel, "scaled": value}
-    if not bounds.attained or part is None:
+    if not bounds.attained:
         return unknown(f"{text}; {_NOT_ATTAINED}", evidence)
-    codes = [_code(bounds.layer, part, channel, product) for product in (value, (value + 2**31) % 2**32 - 2**31)]
+    codes = [_code(bounds.layer, channel, product) for product in (value, (value + 2**31) % 2**32 - 2**31)]
     text = f"{text}, for an input that exists: it wraps around, and the code is {codes[1]} instead of {codes[0]}"
     return violated(text, {**evidence, "code": codes[0], "wrapped_code": codes[1]})
 
@@ -100,11 +97,7 @@ def judge_digits(bounds: ChannelBounds) -> Judgement:
     """Whether the accumulator of each 2-bit weight digit, and every partial sum of it, stays within 18 bits."""
     layer = bounds.layer
     if bounds.digits is None or bounds.digit_partials is None:
-        weights = layer.weights if layer.weights is not None else np.zeros(1, np.int64)
-        return unknown(
-            f"its weights reach from {weights.min()} to {weights.max()}, which {layer.weight_bits} bits do not hold: how a "
-            "device splits them into digits is not known"
-        )
+        return unknown(f"{_reach_of_weights(layer)}: how a device splits them into digits is not known")
     if not bounds.digits:
         return proven("it has no accumulator of weight digits")
     for digit, channel, value in _passing(bounds.digits if bounds.attained else ()):
@@ -135,14 +128,13 @@ def _largest_exact(dtype: np.dtype[Any]) -> int:
 
 def _sums(bounds: ChannelBounds) -> Interval:
     """Partial sums with the bias that the accumulating node itself adds, at whatever point it does."""
-    inner = bounds.layer.taps[0].bias
+    inner = bounds.layer.inner_bias
     return Interval(bounds.partial.lower + np.minimum(inner, 0), bounds.partial.upper + np.maximum(inner, 0))
 
 
-def _largest_sum(layer: IntegerLayer, residual: Interval) -> int:
-    clip = layer.inner_clip
-    own = 0 if clip is None else max(abs(clip.lower), abs(clip.upper))
-    return own + abs(furthest(residual)[1])
+def _largest_sum(layer: Accumulating, residual: Interval) -> int:
+    clip = layer.requantization.clip
+    return max(abs(clip.lower), abs(clip.upper)) + abs(furthest(residual)[1])
 
 
 def _disagreeing(bounds: ChannelBounds, decision: Decision) -> Judgement:
@@ -170,13 +162,16 @@ def _evidence(place: Disagreement) -> Mapping[str, int]:
     return {**known, "onnxruntime": int(place.float_code)} if np.isfinite(place.float_code) else known
 
 
-def _code(layer: IntegerLayer, part: ShiftFloor, channel: int, scaled: int) -> int:
+def _code(layer: Accumulating, channel: int, scaled: int) -> int:
     """The code that a product becomes, whether it is the true one or has wrapped around."""
-    clip = part.clip if layer.inner_clip is None else layer.inner_clip
-    nothing, one = np.zeros((), np.int64), np.ones((), np.int64)
-    product: IntegerArray = np.array(scaled, np.int64)
-    shift = part.shift[channel].reshape(())
-    return int(requantize(product, bias=nothing, scale=one, shift=shift, lower=clip.lower, upper=clip.upper))
+    part = layer.requantization.for_channels([channel])
+    return int(part.clip.apply(part.codes_of_scaled(np.array([scaled], np.int64)))[0])
+
+
+def _reach_of_weights(layer: IntegerLayer) -> str:
+    if not isinstance(layer, Weighted):
+        return "it has no weights"
+    return f"its weights reach from {layer.weights.min()} to {layer.weights.max()}, which {layer.weight_bits} bits do not hold"
 
 
 def _passing(digits: tuple[Interval, ...]) -> list[tuple[int, int, int]]:

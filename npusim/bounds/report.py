@@ -12,7 +12,7 @@ from npusim.bounds.channels import digits_of
 from npusim.bounds.verdicts import Judgement, Property, Verdict
 from npusim.bounds.widths import MAXIMUM_SHIFT, widths_of
 from npusim.findings import Finding
-from npusim.program import IntegerArray, IntegerLayer
+from npusim.program import Accumulating, IntegerArray, IntegerLayer, Weighted
 
 __all__ = ["findings_of"]
 
@@ -61,22 +61,23 @@ def _severity(statement: Property, judgement: Judgement, strict: bool) -> str:
 
 
 def _width_findings(layer: IntegerLayer) -> Iterator[Finding]:
-    part, widths = layer.requantization, widths_of(layer)
-    if part is None:
+    if not isinstance(layer, Accumulating):
         return
+    part, widths = layer.requantization.parameters, widths_of(layer)
     if widths is not None:
         limit = 1 << (widths.bias - 1)
         text = f"its bias has {widths.bias} bits, signed"
         remedy = "retrain or requantize the layer: exporters do not check the width, and the device's value would be another"
-        yield from _outside(layer, "bias", part.bias, -limit, limit - 1, text, remedy)
+        yield from _outside(layer, "bias", part["bias"], -limit, limit - 1, text, remedy)
         one = widths.scale == 1
         text = "with 8-bit weights its scale is always 1" if one else f"its scale has {widths.scale} bits, unsigned"
         remedy = "export the layer again: a scale outside of its width has no representation on the NPU"
-        yield from _outside(layer, "scale", part.scale, 1 if one else 0, (1 << widths.scale) - 1, text, remedy)
+        yield from _outside(layer, "scale", part["scale"], 1 if one else 0, (1 << widths.scale) - 1, text, remedy)
     remedy = "export the layer again: the NPU shifts by at most 31 bits"
-    yield from _outside(layer, "shift", part.shift, 0, MAXIMUM_SHIFT, f"its shift is 0 to {MAXIMUM_SHIFT}", remedy)
-    if layer.weights is not None and digits_of(layer) is None:
-        reach = {"lower": int(layer.weights.min()), "upper": int(layer.weights.max()), "bits": int(layer.weight_bits or 0)}
+    if "shift" in part:
+        yield from _outside(layer, "shift", part["shift"], 0, MAXIMUM_SHIFT, f"its shift is 0 to {MAXIMUM_SHIFT}", remedy)
+    if isinstance(layer, Weighted) and digits_of(layer) is None:
+        reach = {"lower": int(layer.weights.min()), "upper": int(layer.weights.max()), "bits": layer.weight_bits}
         message = f"its weights reach from {reach['lower']} to {reach['upper']}, which {reach['bits']} bits do not hold"
         remedy = "clip the weights and export the layer again, or check on the device what its compiler makes of them"
         yield Finding("weight_width", "warning", layer.name, message, remedy, reach)

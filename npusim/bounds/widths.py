@@ -9,7 +9,7 @@ import numpy as np
 
 from npusim.bounds.channels import ChannelBounds
 from npusim.bounds.interval import Interval
-from npusim.program import IntegerArray, IntegerLayer, LayerKind
+from npusim.program import Accumulating, Add, IntegerArray, IntegerLayer, Weighted
 
 __all__ = ["MAXIMUM_SHIFT", "Room", "Widths", "float_bits", "room_of", "signed_bits", "widths_of"]
 
@@ -70,18 +70,19 @@ def widths_of(layer: IntegerLayer) -> Widths | None:
     With weights of 4 and 2 bits the bias has 16 bits and the scale 8. With 8-bit weights the bias has 24 bits, and the scale
     is always 1. An average pool has no weights; its scale tells which of both it is.
     """
-    part = layer.requantization
-    if part is None or layer.kind is LayerKind.ADD:
+    if not isinstance(layer, Accumulating) or isinstance(layer, Add):
         return None
-    narrow = layer.weight_bits < 8 if layer.weight_bits is not None else bool((part.scale > 1).any())
+    scale = layer.requantization.parameters.get("scale")
+    if scale is None:
+        return None
+    narrow = layer.weight_bits < 8 if isinstance(layer, Weighted) else bool((scale > 1).any())
     return Widths(16, 8) if narrow else Widths(24, 1)
 
 
 def room_of(bounds: ChannelBounds) -> Room:
     """The room that a layer leaves, over all of its channels."""
-    layer, part = bounds.layer, bounds.layer.requantization
-    if part is None:
-        raise ValueError(f"layer '{layer.name}' does not requantize")
+    layer = bounds.layer
+    part = layer.requantization.parameters
     widths, digits = widths_of(layer), bounds.digit_partials
     return Room(
         float32_partial=FLOAT32_BITS - float_bits(bounds.partial),
@@ -89,9 +90,9 @@ def room_of(bounds: ChannelBounds) -> Room:
         float32_scaled=FLOAT32_BITS - float_bits(bounds.scaled),
         int32=INT32_BITS - signed_bits(bounds.scaled.lower, bounds.scaled.upper),
         digit_18bit=min(DIGIT_BITS - signed_bits(one.lower, one.upper) for one in digits) if digits else None,
-        bias=None if widths is None else widths.bias - signed_bits(part.bias),
-        scale=None if widths is None else _scale_room(part.scale, widths.scale),
-        shift=SHIFT_BITS - int(part.shift.max()).bit_length(),
+        bias=None if widths is None else widths.bias - signed_bits(part["bias"]),
+        scale=None if widths is None else _scale_room(part["scale"], widths.scale),
+        shift=SHIFT_BITS - int(part["shift"].max()).bit_length() if "shift" in part else SHIFT_BITS,
     )
 
 

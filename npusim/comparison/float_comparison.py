@@ -21,7 +21,7 @@ from npusim.engine.runner import available_threads
 from npusim.errors import InputError, UsageError
 from npusim.floats import FloatGraph
 from npusim.graph import Array
-from npusim.program import Batching, IntegerLayer, Program, Step
+from npusim.program import Accumulating, Batching, Program, Step, Weighted, weight_bits_of
 from npusim.session import InferenceSession
 
 __all__ = ["compare_with_float", "is_quantized"]
@@ -274,6 +274,7 @@ class _Comparison:
 
 def _weights(step: Step) -> tuple[Array | None, int | None, Array | None]:
     """Weights, their bits and biases of an integer layer."""
-    if not isinstance(step, IntegerLayer):
+    if not isinstance(step, Accumulating):
         return None, None, None
-    return step.weights, step.weight_bits, None if step.requantization is None else step.requantization.bias
+    weights = step.weights if isinstance(step, Weighted) else None
+    return weights, weight_bits_of(step), step.requantization.parameters.get("bias")

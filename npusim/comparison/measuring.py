@@ -13,7 +13,7 @@ from npusim.comparison.layer_result import ChannelMetrics, CodeUse, ErrorMetrics
 from npusim.comparison.sums import ErrorSums, FloatArray, rows_of
 from npusim.errors import InputError
 from npusim.graph import Array
-from npusim.program import IntegerLayer, Program, QuantizeStage, Step
+from npusim.program import Accumulating, Program, QuantizeStage, Step
 
 __all__ = ["LayerMeasure", "rails_of"]
 
@@ -35,8 +35,8 @@ POINTS: Final = 1024
 def rails_of(step: Step, program: Program) -> tuple[int, int] | None:
     """The ends of the range of a step's codes: its clip, or the proven range; None where nothing bounds them."""
     clip = step.clip if isinstance(step, QuantizeStage) else None
-    if isinstance(step, IntegerLayer) and step.requantization is not None:
-        clip = step.requantization.clip
+    if isinstance(step, Accumulating):
+        clip = step.output_clip
     if clip is not None:
         return clip.lower, clip.upper
     tensor = program.tensors[step.tensors[-1]]

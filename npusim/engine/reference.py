@@ -17,20 +17,21 @@ from npusim.kernels.integer import (
     window_maximum,
     window_sum,
 )
-from npusim.kernels.requantize import requantize, scaled_value, shift_right_floor
 from npusim.program import (
-    Clip,
+    Accumulating,
+    Add,
+    AveragePool,
+    Convolution,
+    FullyConnected,
     HostOperation,
     IntegerArray,
     IntegerLayer,
-    LayerKind,
+    MaxPool,
     Program,
     QuantizeStage,
-    ShiftFloor,
+    ResidualTap,
     Step,
-    Tap,
-    TapSource,
-    Window,
+    TransposedConvolution,
 )
 
 __all__ = [
@@ -106,14 +107,23 @@ def run_layer(layer: IntegerLayer, inputs: list[Array], targets: set[str], progr
         Gives the element types the results are held in.
     """
     codes = [values.astype(np.int64) for values in inputs]
-    if layer.requantization is None:
-        result = maximum_of_windows(layer, codes[0])
-        return {layer.output: result.astype(program.tensors[layer.output].stored)}
-    return finish_layer(layer, accumulate(layer, codes), codes, targets, program)
+    match layer:
+        case MaxPool():
+            result = maximum_of_windows(layer, codes[0])
+            return {layer.output: result.astype(program.tensors[layer.output].stored)}
+        case Accumulating():
+            return finish_layer(layer, accumulate(layer, codes), codes, targets, program)
+        case _:
+            raise unknown_kind(layer)
+
+
+def unknown_kind(layer: IntegerLayer) -> InternalMismatchError:
+    """The error for a class of layers that something does not know."""
+    return InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} is not known here; please report this")
 
 
 def finish_layer(
-    layer: IntegerLayer, accumulator: IntegerArray, codes: Sequence[IntegerArray], targets: set[str], program: Program
+    layer: Accumulating, accumulator: IntegerArray, codes: Sequence[IntegerArray], targets: set[str], program: Program
 ) -> dict[str, Array]:
     """Compute a layer's codes and wanted inner tensors from its accumulator.
 
@@ -130,34 +140,33 @@ def finish_layer(
     program
         Gives the element types the results are held in.
     """
-    if layer.requantization is None:
-        raise InternalMismatchError(f"layer '{layer.name}' does not requantize; please report this")
-    output = _requantized(layer, layer.requantization, accumulator)
-    if layer.kind is LayerKind.PWCONVRES:
-        output = _clipped(output + codes[1], layer.requantization.clip)
+    residual = layer.residual_of(codes)
+    output = layer.finish(layer.requantization.unclipped(accumulator, layer.channel_axis), residual)
     results = {layer.output: output.astype(program.tensors[layer.output].stored)}
-    residual = codes[1] if layer.kind is LayerKind.PWCONVRES else None
     return {**results, **inner_tensors(layer, accumulator, residual, targets, program)}
 
 
 def inner_tensors(
-    layer: IntegerLayer, accumulator: IntegerArray, residual: IntegerArray | None, targets: set[str], program: Program
+    layer: Accumulating, accumulator: IntegerArray, residual: IntegerArray | None, targets: set[str], program: Program
 ) -> dict[str, Array]:
-    """Compute a layer's wanted inner tensors from its accumulator and, for PWCONVRES, the residual.
+    """Compute a layer's wanted inner tensors from its accumulator and the residual, where it has one.
 
     The other parameters are as for :func:`finish_layer`.
     """
     results: dict[str, Array] = {}
+    total: IntegerArray | None = None
+    if residual is not None and any(isinstance(tap, ResidualTap) and tap.tensor in targets for tap in layer.taps):
+        total = layer.before_clip(layer.requantization.unclipped(accumulator, layer.channel_axis), residual)
     for tap in layer.taps:
         if tap.tensor in targets:
-            value = _tapped(layer, tap, accumulator, residual)
+            value = tap.values(accumulator, layer.channel_axis, total)
             results[tap.tensor] = value.astype(program.tensors[tap.tensor].stored).reshape(
                 -1, *program.tensors[tap.tensor].shape[1:]
             )
     return results
 
 
-def accumulate(layer: IntegerLayer, codes: Sequence[IntegerArray], weights: IntegerArray | None = None) -> IntegerArray:
+def accumulate(layer: Accumulating, codes: Sequence[IntegerArray], weights: IntegerArray | None = None) -> IntegerArray:
     """The accumulator of a layer before the bias, int64 [samples, *accumulator_shape[1:]].
 
     Parameters
@@ -169,42 +178,40 @@ def accumulate(layer: IntegerLayer, codes: Sequence[IntegerArray], weights: Inte
     weights
         Used instead of the layer's own (one digit of them, for example).
     """
-    window, weights = layer.window, layer.weights if weights is None else weights
-    if layer.kind is LayerKind.ADD:
-        return codes[0] + codes[1]
-    if layer.kind is LayerKind.FC and weights is not None:
-        return accumulate_fully_connected(codes[0], weights)
-    if window is None:
-        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no window; please report this")
-    if layer.kind is LayerKind.AVGPOOL:
-        sums = window_sum(codes[0], kernel_shape=window.kernel_shape, strides=window.strides, pads=window.pads)
-        return sums.reshape(-1, *layer.accumulator_shape[1:])
-    if weights is None:
-        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no weights; please report this")
-    if layer.kind is LayerKind.TCONV:
-        return _accumulate_transposed(codes[0], weights, window, layer.group)
-    return accumulate_convolution(
-        codes[0], weights, strides=window.strides, pads=window.pads, dilations=window.dilations, group=layer.group
-    )
+    match layer:
+        case Add():
+            return codes[0] + codes[1]
+        case AveragePool(window=window):
+            sums = window_sum(codes[0], kernel_shape=window.kernel_shape, strides=window.strides, pads=window.pads)
+            return sums.reshape(-1, *layer.accumulator_shape[1:])
+        case FullyConnected():
+            return accumulate_fully_connected(codes[0], layer.weights if weights is None else weights)
+        case Convolution(window=window):
+            return accumulate_convolution(
+                codes[0],
+                layer.weights if weights is None else weights,
+                strides=window.strides,
+                pads=window.pads,
+                dilations=window.dilations,
+                group=layer.group,
+            )
+        case TransposedConvolution(window=window):
+            return accumulate_transposed_convolution(
+                codes[0],
+                layer.weights if weights is None else weights,
+                strides=window.strides,
+                pads=window.pads,
+                dilations=window.dilations,
+                group=layer.group,
+                output_padding=window.output_padding,
+            )
+        case _:
+            raise unknown_kind(layer)
 
 
-def _accumulate_transposed(x: IntegerArray, weights: IntegerArray, window: Window, group: int) -> IntegerArray:
-    return accumulate_transposed_convolution(
-        x,
-        weights,
-        strides=window.strides,
-        pads=window.pads,
-        dilations=window.dilations,
-        group=group,
-        output_padding=window.output_padding,
-    )
-
-
-def maximum_of_windows(layer: IntegerLayer, codes: IntegerArray) -> IntegerArray:
+def maximum_of_windows(layer: MaxPool, codes: IntegerArray) -> IntegerArray:
     """The result of a MAXPOOL layer, int64 [samples, *output_shape[1:]]."""
     window = layer.window
-    if window is None:
-        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no window; please report this")
     return window_maximum(
         codes,
         kernel_shape=window.kernel_shape,
@@ -213,44 +220,6 @@ def maximum_of_windows(layer: IntegerLayer, codes: IntegerArray) -> IntegerArray
         dilations=window.dilations,
         ceil_mode=window.ceil_mode,
     )
-
-
-def _requantized(layer: IntegerLayer, requantization: ShiftFloor, accumulator: IntegerArray) -> IntegerArray:
-    clip = requantization.clip if layer.inner_clip is None else layer.inner_clip
-    return requantize(
-        accumulator,
-        bias=_by_channel(requantization.bias, layer),
-        scale=_by_channel(requantization.scale, layer),
-        shift=_by_channel(requantization.shift, layer),
-        lower=clip.lower,
-        upper=clip.upper,
-    )
-
-
-def _tapped(layer: IntegerLayer, tap: Tap, accumulator: IntegerArray, residual: IntegerArray | None) -> Array:
-    if tap.source is TapSource.MEAN:
-        mean = accumulator.astype(np.float32) / np.float32(tap.divisor)
-        return mean if tap.factor == 1 else mean * np.float32(tap.factor)
-    if tap.source is TapSource.RESIDUAL and residual is not None and layer.requantization is not None:
-        return _clipped(_requantized(layer, layer.requantization, accumulator) + residual, tap.clip)
-    scaled = accumulator + _by_channel(tap.bias, layer) if tap.bias.any() else accumulator
-    if (tap.scale != 1).any():
-        scaled = scaled * _by_channel(tap.scale, layer)
-    if not tap.shift.any():
-        return _clipped(scaled, tap.clip)
-    if tap.floored:
-        return _clipped(shift_right_floor(scaled, _by_channel(tap.shift, layer)), tap.clip)
-    return scaled_value(scaled, _by_channel(tap.shift, layer))
-
-
-def _clipped(values: IntegerArray, clip: Clip | None) -> IntegerArray:
-    return values if clip is None else np.clip(values, clip.lower, clip.upper)
-
-
-def _by_channel(values: IntegerArray, layer: IntegerLayer) -> IntegerArray:
-    """Shape per-channel values so that they broadcast along the accumulator's channel axis."""
-    trailing = len(layer.accumulator_shape) - 1 - layer.channel_axis
-    return values.reshape(-1, *(1,) * trailing)
 
 
 def _run_quantize_stage(stage: QuantizeStage, program: Program, values: Mapping[str, Array]) -> dict[str, Array]:

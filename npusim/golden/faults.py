@@ -8,7 +8,7 @@ input stage runs. Everything behind it is simulated as it should be. To add a fa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.bounds.channels import digits_of
-from npusim.engine.reference import accumulate, maximum_of_windows
+from npusim.engine.reference import accumulate, maximum_of_windows, unknown_kind
 from npusim.graph import Array
-from npusim.kernels.requantize import shift_right_floor
-from npusim.program import Clip, IntegerArray, IntegerLayer, LayerKind, ShiftFloor
+from npusim.program import Accumulating, Add, Alternative, Clip, IntegerArray, IntegerLayer, MaxPool
 
 __all__ = ["INNER_CLIP", "Fault", "FaultKind", "faults_of_layer", "faulty_codes", "wrapped"]
 
@@ -74,6 +73,14 @@ _SENTENCES: Final[Mapping[FaultKind, str]] = {
 }
 
 
+_ALTERNATIVES: Final[Mapping[FaultKind, Alternative]] = {
+    FaultKind.ROUND_HALF_UP: Alternative.HALF_UP,
+    FaultKind.TOWARD_ZERO: Alternative.TOWARD_ZERO,
+    FaultKind.NO_BIAS: Alternative.NO_BIAS,
+}
+"""Faults that are another staircase."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A fault in one place.
@@ -96,12 +103,14 @@ class Fault:
 
 def faults_of_layer(layer: IntegerLayer) -> tuple[FaultKind, ...]:
     """The faults that a layer can have; none for MAXPOOL."""
-    if layer.requantization is None:
+    if not isinstance(layer, Accumulating):
         return ()
-    kinds = [FaultKind.ROUND_HALF_UP, FaultKind.TOWARD_ZERO, FaultKind.NO_BIAS, FaultKind.NO_CLIP]
-    if layer.kind is LayerKind.PWCONVRES:
+    known = layer.requantization.alternatives
+    kinds = [kind for kind, alternative in _ALTERNATIVES.items() if alternative in known]
+    kinds.append(FaultKind.NO_CLIP)
+    if layer.residual is not None:
         kinds += [FaultKind.INNER_512, FaultKind.NO_INNER]
-    if layer.kind is not LayerKind.ADD:
+    if not isinstance(layer, Add):
         kinds += [FaultKind.WRAP_18, FaultKind.WRAP_24, FaultKind.WRAP_32]
     if digits_of(layer) is not None:
         kinds += [FaultKind.DIGITS_WRAP, FaultKind.DIGITS_SATURATE]
@@ -134,18 +143,20 @@ def faulty_codes(
     A product of -3 shifted by 1 is -2. Rounded half up it is -1, as it is rounded toward zero.
     """
     codes = [np.asarray(values).astype(np.int64) for values in inputs]
-    if layer.requantization is None:
+    if isinstance(layer, MaxPool):
         right = maximum_of_windows(layer, codes[0]).astype(stored)
         return dict.fromkeys(kinds, right)
+    if not isinstance(layer, Accumulating):
+        raise unknown_kind(layer)
     accumulator = accumulate(layer, codes)
-    residual = codes[1] if layer.kind is LayerKind.PWCONVRES else None
+    residual = layer.residual_of(codes)
     found: dict[FaultKind, Array] = {}
     for kind in kinds:
         if kind in (FaultKind.DIGITS_WRAP, FaultKind.DIGITS_SATURATE):
             chosen = _digit_accumulator(layer, codes, accumulator, saturates=kind is FaultKind.DIGITS_SATURATE)
         else:
             chosen = accumulator
-        found[kind] = _finish(layer, layer.requantization, chosen, residual, kind).astype(stored)
+        found[kind] = _finish(layer, chosen, residual, kind).astype(stored)
     return found
 
 
@@ -161,41 +172,25 @@ def wrapped(values: IntegerArray, bits: int) -> IntegerArray:
     return np.asarray(((values + half) & (2 * half - 1)) - half)
 
 
-def _finish(
-    layer: IntegerLayer,
-    requantization: ShiftFloor,
-    accumulator: IntegerArray,
-    residual: IntegerArray | None,
-    kind: FaultKind,
-) -> IntegerArray:
+def _finish(layer: Accumulating, accumulator: IntegerArray, residual: IntegerArray | None, kind: FaultKind) -> IntegerArray:
     """From accumulator to codes, before they are stored."""
-    bias, scale, shift = (
-        _by_channel(values, layer) for values in (requantization.bias, requantization.scale, requantization.shift)
-    )
+    part, axis = layer.requantization, layer.channel_axis
     if kind in (FaultKind.WRAP_18, FaultKind.WRAP_24):
         accumulator = wrapped(accumulator, 18 if kind is FaultKind.WRAP_18 else 24)
-    scaled = (accumulator if kind is FaultKind.NO_BIAS else accumulator + bias) * scale
+    other = part.alternatives.get(_ALTERNATIVES[kind], part) if kind in _ALTERNATIVES else part
     if kind is FaultKind.WRAP_32:
-        scaled = wrapped(scaled, 32)
-    values = _shifted(scaled, shift, kind)
-    if residual is not None:
-        inner = {FaultKind.INNER_512: INNER_CLIP, FaultKind.NO_INNER: None}.get(kind, layer.inner_clip)
-        values = (values if inner is None else np.clip(values, inner.lower, inner.upper)) + residual
-    if kind is FaultKind.NO_CLIP:
-        return values
-    return np.clip(values, requantization.clip.lower, requantization.clip.upper)
-
-
-def _shifted(scaled: IntegerArray, shift: IntegerArray, kind: FaultKind) -> IntegerArray:
-    if kind is FaultKind.ROUND_HALF_UP:
-        return shift_right_floor(scaled + ((np.int64(1) << shift) >> 1), shift)
-    if kind is FaultKind.TOWARD_ZERO:
-        return np.sign(scaled) * shift_right_floor(np.abs(scaled), shift)
-    return shift_right_floor(scaled, shift)
+        values = part.codes_of_scaled(wrapped(part.scaled(accumulator, axis), 32), axis)
+    else:
+        values = other.unclipped(accumulator, axis)
+    if residual is not None and kind in (FaultKind.INNER_512, FaultKind.NO_INNER):
+        values = (INNER_CLIP.apply(values) if kind is FaultKind.INNER_512 else values) + residual
+    else:
+        values = layer.before_clip(values, residual)
+    return values if kind is FaultKind.NO_CLIP else layer.output_clip.apply(values)
 
 
 def _digit_accumulator(
-    layer: IntegerLayer, codes: Sequence[IntegerArray], accumulator: IntegerArray, *, saturates: bool
+    layer: Accumulating, codes: Sequence[IntegerArray], accumulator: IntegerArray, *, saturates: bool
 ) -> IntegerArray:
     """The accumulator put together from those of the weight digits, each of which wraps or saturates at 18 bits."""
     planes = digits_of(layer)
@@ -204,12 +199,7 @@ def _digit_accumulator(
     total = np.zeros_like(accumulator)
     limit = 1 << (DIGIT_BITS - 1)
     for place, digits in enumerate(planes):
-        part = accumulate(replace(layer, weights=digits), codes)
+        part = accumulate(layer, codes, digits)
         part = np.clip(part, -limit, limit - 1) if saturates else wrapped(part, DIGIT_BITS)
         total += part << (2 * place)
     return total
-
-
-def _by_channel(values: IntegerArray, layer: IntegerLayer) -> IntegerArray:
-    """Per-channel values so that they broadcast along the accumulator's channel axis."""
-    return values.reshape(-1, *(1,) * (len(layer.accumulator_shape) - 1 - layer.channel_axis))

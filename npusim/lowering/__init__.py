@@ -32,13 +32,13 @@ from npusim.lowering.quantize_stage import recognise_quantize_stage
 from npusim.lowering.residual import fuse_pointwise_residuals, recognise_residual
 from npusim.lowering.view import NotALayer, View
 from npusim.program import (
+    Accumulating,
     HostOperation,
     IntegerLayer,
     Program,
     QuantizeStage,
     Step,
     Tap,
-    TapSource,
     Tensor,
 )
 
@@ -121,9 +121,9 @@ class _Lowering:
     def _range_of(self, step: IntegerLayer | QuantizeStage) -> ValueRange:
         if isinstance(step, QuantizeStage):
             return range_of_codes(step.clip.lower, step.clip.upper)
-        if step.requantization is None:
+        if not isinstance(step, Accumulating):
             return self.ranges[step.inputs[0]]
-        return range_of_codes(step.requantization.clip.lower, step.requantization.clip.upper)
+        return range_of_codes(step.output_clip.lower, step.output_clip.upper)
 
 
 def _reason(node: Node, finding: NotALayer) -> str:
@@ -153,8 +153,8 @@ def _tensors(graph: Graph, steps: Iterable[Step], ranges: Mapping[str, ValueRang
     for step in steps:
         for name in step.tensors:
             tensors[name] = _tensor(name, graph.types[name], ranges.get(name, UNKNOWN))
-        if isinstance(step, IntegerLayer):
-            tensors.update({tap.tensor: _tap_tensor(tap, step, graph.types[tap.tensor]) for tap in step.taps})
+        if isinstance(step, Accumulating):
+            tensors.update({tap.tensor: _tap_tensor(tap, graph.types[tap.tensor]) for tap in step.taps})
     return tensors
 
 
@@ -165,9 +165,10 @@ def _tensor(name: str, kind: TensorType, known: ValueRange) -> Tensor:
     return Tensor(name, kind.static_shape, kind.dtype, stored, known.lower, known.upper, known.nan, known.negative_zero)
 
 
-def _tap_tensor(tap: Tap, layer: IntegerLayer, kind: TensorType) -> Tensor:
-    if tap.source is TapSource.MEAN or (tap.source is TapSource.ACCUMULATOR and not tap.floored and tap.shift.any()):
+def _tap_tensor(tap: Tap, kind: TensorType) -> Tensor:
+    if not tap.is_whole:
         return Tensor(tap.tensor, kind.static_shape, kind.dtype, kind.dtype, -np.inf, np.inf)
-    if tap.clip is not None and tap.clip.lower > -(2**31) and tap.clip.upper < 2**31:
-        return _tensor(tap.tensor, kind, range_of_codes(tap.clip.lower, tap.clip.upper))
+    clip = tap.saturation
+    if clip is not None and clip.lower > -(2**31) and clip.upper < 2**31:
+        return _tensor(tap.tensor, kind, range_of_codes(clip.lower, clip.upper))
     return Tensor(tap.tensor, kind.static_shape, kind.dtype, np.dtype(np.int64), -np.inf, np.inf)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from npusim.graph import Node
 from npusim.lowering.scale import decompose_multipliers
 from npusim.lowering.view import NotALayer, View, is_integral, per_channel, read_addend, read_clip, read_factor
-from npusim.program import Clip, IntegerArray, ShiftFloor, Tap, TapSource
+from npusim.program import INT32, ArithmeticTap, Clip, IntegerArray, ShiftFloor, Tap
 
 __all__ = ["Chain", "merge_clips", "node_label", "read_chain", "read_clips"]
 
@@ -65,7 +65,8 @@ class _Reading:
     def tap(self, tensor: str) -> None:
         scale, shift = self.scale_and_shift()
         bias = self.bias.astype(np.int64)
-        self.taps.append(Tap(tensor, TapSource.ACCUMULATOR, bias, scale, shift, self.floored, self.clip))
+        part = ShiftFloor(bias, scale, shift, clip=INT32 if self.clip is None else self.clip)
+        self.taps.append(ArithmeticTap(tensor, part, self.floored, self.clip))
 
     def scale_and_shift(self) -> tuple[IntegerArray, IntegerArray]:
         channels = self.shape[self.axis]

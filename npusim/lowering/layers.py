@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from npusim.graph.traits import Trait, operators_with
 from npusim.kernels.geometry import resolve_pads
 from npusim.lowering.chain import Chain, node_label, read_chain
 from npusim.lowering.view import NotALayer, View, is_integral, per_channel
-from npusim.program import IntegerArray, IntegerLayer, LayerKind, Window
+from npusim.program import Convolution, FullyConnected, IntegerArray, TransposedConvolution, Weighted, Window
 
 __all__ = ["WEIGHTED", "infer_weight_bits", "recognise_weighted_layer"]
 
@@ -33,16 +33,16 @@ LARGEST_INTEGER: Final = 2**62
 class _Weighted:
     """What the accumulating node itself says."""
 
-    kind: LayerKind
     source: str
     weights: IntegerArray
     bias: Array | None
     channel_axis: int
-    window: Window | None
-    group: int
+    window: Window | None = None
+    group: int = 1
+    transposed: bool = False
 
 
-def recognise_weighted_layer(view: View, node: Node, source_range: ValueRange) -> tuple[IntegerLayer, tuple[Node, ...]]:
+def recognise_weighted_layer(view: View, node: Node, source_range: ValueRange) -> tuple[Weighted, tuple[Node, ...]]:
     """Read a layer with weights that starts at `node`.
 
     Returns
@@ -69,25 +69,28 @@ def recognise_weighted_layer(view: View, node: Node, source_range: ValueRange) -
         _check_width(found, chain, source_range)
     except NotALayer as finding:
         raise NotALayer(finding.reason, (node, *finding.nodes)) from None
-    layer = IntegerLayer(
-        name=node_label(node),
-        kind=found.kind,
-        inputs=(found.source,),
-        output=chain.output,
-        input_shape=view.shape(found.source),
-        output_shape=view.shape(chain.output),
-        accumulator_shape=shape,
-        channel_axis=found.channel_axis,
-        weights=found.weights,
-        weight_bits=infer_weight_bits(found.weights, chain.requantization.scale),
-        window=found.window,
-        group=found.group,
-        requantization=chain.requantization,
-        inner_clip=None,
-        taps=chain.taps,
-        nodes=tuple(node_label(part) for part in (node, *chain.nodes)),
-    )
-    return layer, (node, *chain.nodes)
+    return _layer(view, node, found, chain), (node, *chain.nodes)
+
+
+def _layer(view: View, node: Node, found: _Weighted, chain: Chain) -> Weighted:
+    common: dict[str, Any] = {
+        "name": node_label(node),
+        "inputs": (found.source,),
+        "output": chain.output,
+        "input_shape": view.shape(found.source),
+        "output_shape": view.shape(chain.output),
+        "accumulator_shape": view.shape(node.outputs[0]),
+        "channel_axis": found.channel_axis,
+        "weights": found.weights,
+        "weight_bits": infer_weight_bits(found.weights, chain.requantization.scale),
+        "requantization": chain.requantization,
+        "taps": chain.taps,
+        "nodes": tuple(node_label(part) for part in (node, *chain.nodes)),
+    }
+    if found.window is None:
+        return FullyConnected(**common)
+    kind = TransposedConvolution if found.transposed else Convolution
+    return kind(**common, window=found.window, group=found.group)
 
 
 def infer_weight_bits(weights: IntegerArray, scale: IntegerArray) -> int:
@@ -117,25 +120,14 @@ def infer_weight_bits(weights: IntegerArray, scale: IntegerArray) -> int:
 def _read_convolution(view: View, node: Node) -> _Weighted:
     transposed = node.op_type == "ConvTranspose"
     weights = _integer_weights(view, node)
-    source_shape, rank = view.shape(node.inputs[0]), weights.ndim - 2
+    rank = weights.ndim - 2
     group = node.integer("group", 1)
     bias = view.constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
     if bias is None and len(node.inputs) > 2 and node.inputs[2]:
         raise NotALayer("its bias is not a constant")
     window = _window(view, node, weights.shape[2:], rank, transposed)
     shaped = None if bias is None else bias.reshape(-1, *(1,) * rank)
-    if transposed:
-        return _Weighted(LayerKind.TCONV, node.inputs[0], weights, shaped, 1, window, group)
-    channels = source_shape[1]
-    if group == channels and channels > 1:
-        kind = LayerKind.DWCONV
-    elif window.is_pointwise and group == 1:
-        kind = LayerKind.PWCONV
-    elif channels == 1:
-        kind = LayerKind.FCONV
-    else:
-        kind = LayerKind.GCONV
-    return _Weighted(kind, node.inputs[0], weights, shaped, 1, window, group)
+    return _Weighted(node.inputs[0], weights, shaped, 1, window, group, transposed)
 
 
 def _window(view: View, node: Node, kernel_shape: tuple[int, ...], rank: int, transposed: bool) -> Window:
@@ -178,7 +170,7 @@ def _read_fully_connected(view: View, node: Node) -> _Weighted:
     rank = len(view.shape(node.inputs[0]))
     if rank < 2:
         raise NotALayer("its input has no batch axis")
-    return _Weighted(LayerKind.FC, node.inputs[0], weights, bias, rank - 1, None, 1)
+    return _Weighted(node.inputs[0], weights, bias, rank - 1)
 
 
 def _integer_weights(view: View, node: Node) -> IntegerArray:
@@ -196,8 +188,8 @@ def _integer_weights(view: View, node: Node) -> IntegerArray:
 
 def _check_width(found: _Weighted, chain: Chain, source_range: ValueRange) -> None:
     requantization = chain.requantization
-    terms = found.weights.size // max(1, found.weights.shape[1] if found.kind is LayerKind.FC else found.weights.shape[0])
-    if found.kind is LayerKind.TCONV:
+    terms = found.weights.size // max(1, found.weights.shape[1 if found.window is None else 0])
+    if found.transposed:
         terms = found.weights.size
     largest_code = max(abs(int(source_range.lower)), abs(int(source_range.upper)))
     accumulator = terms * int(np.abs(found.weights).max()) * largest_code

@@ -12,7 +12,7 @@ from npusim.graph.ranges import ValueRange
 from npusim.kernels.geometry import resolve_pads
 from npusim.lowering.chain import Chain, node_label, read_chain
 from npusim.lowering.view import NotALayer, View, read_factor
-from npusim.program import IntegerLayer, LayerKind, Tap, TapSource, Window
+from npusim.program import INT32, ArithmeticTap, AveragePool, IntegerLayer, MaxPool, MeanTap, ShiftFloor, Tap, Window
 
 __all__ = ["POOLS", "recognise_pool"]
 
@@ -46,31 +46,22 @@ def recognise_pool(view: View, node: Node, source_range: ValueRange) -> tuple[In
         raise NotALayer(finding.reason, (node, *finding.nodes)) from None
 
 
-def _max_pool(view: View, node: Node) -> IntegerLayer:
+def _max_pool(view: View, node: Node) -> MaxPool:
     if len(node.outputs) > 1 and node.outputs[1]:
         raise NotALayer("it also returns the positions of its maxima")
     shape, result = view.shape(node.inputs[0]), view.shape(node.outputs[0])
-    return IntegerLayer(
+    return MaxPool(
         name=node_label(node),
-        kind=LayerKind.MAXPOOL,
         inputs=(node.inputs[0],),
         output=node.outputs[0],
         input_shape=shape,
         output_shape=result,
-        accumulator_shape=result,
-        channel_axis=1,
-        weights=None,
-        weight_bits=None,
         window=_pool_window(node, shape),
-        group=1,
-        requantization=None,
-        inner_clip=None,
-        taps=(),
         nodes=(node_label(node),),
     )
 
 
-def _average_pool(view: View, node: Node, source_range: ValueRange) -> tuple[IntegerLayer, tuple[Node, ...]]:
+def _average_pool(view: View, node: Node, source_range: ValueRange) -> tuple[AveragePool, tuple[Node, ...]]:
     shape = view.shape(node.inputs[0])
     window = _reduced_window(view, node, shape) if node.op_type.startswith("Reduce") else _pool_window(node, shape)
     if window.ceil_mode or any(step != 1 for step in window.dilations):
@@ -91,21 +82,16 @@ def _average_pool(view: View, node: Node, source_range: ValueRange) -> tuple[Int
     elif node.op_type != "ReduceSum":
         raise NotALayer("its average times the area is not rounded back to an integer", nodes)
     chain = _chain(view, tensor, nodes)
-    layer = IntegerLayer(
+    layer = AveragePool(
         name=node_label(node),
-        kind=LayerKind.AVGPOOL,
         inputs=(node.inputs[0],),
         output=chain.output,
         input_shape=shape,
         output_shape=view.shape(chain.output),
         accumulator_shape=view.shape(tensor),
         channel_axis=1,
-        weights=None,
-        weight_bits=None,
         window=window,
-        group=1,
         requantization=chain.requantization,
-        inner_clip=None,
         taps=(*taps, *chain.taps),
         nodes=tuple(node_label(part) for part in (node, *nodes, *chain.nodes)),
     )
@@ -132,11 +118,11 @@ def _tap(view: View, tensor: str, node: Node, divisor: int = 1) -> Tap:
     channels = view.shape(tensor)[1]
     nothing, one = np.zeros(channels, np.int64), np.ones(channels, np.int64)
     if node.op_type == "ReduceSum":
-        return Tap(tensor, TapSource.ACCUMULATOR, nothing, one, nothing, False)
+        return ArithmeticTap(tensor, ShiftFloor(nothing, one, nothing, clip=INT32), False)
     if divisor > 1 or node.outputs[0] == tensor:
-        return Tap(tensor, TapSource.MEAN, nothing, one, nothing, False, None, divisor)
+        return MeanTap(tensor, divisor, 1)
     area = _area_of(view, tensor)
-    return Tap(tensor, TapSource.MEAN, nothing, one, nothing, False, None, area, area)
+    return MeanTap(tensor, area, area)
 
 
 def _area_of(view: View, tensor: str) -> int:

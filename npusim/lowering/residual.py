@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
-import numpy as np
 
 from npusim.graph import Node
 from npusim.graph.ranges import ValueRange
 from npusim.lowering.chain import node_label, read_chain
 from npusim.lowering.view import NotALayer, View
-from npusim.program import IntegerLayer, LayerKind, Step, Tap, TapSource
+from npusim.program import Add, ArithmeticTap, Convolution, LayerKind, ResidualConvolution, ResidualTap, ShiftFloor, Step
 
 __all__ = ["fuse_pointwise_residuals", "recognise_residual"]
 
 
-def recognise_residual(view: View, node: Node, ranges: Mapping[str, ValueRange]) -> tuple[IntegerLayer, tuple[Node, ...]]:
+def recognise_residual(view: View, node: Node, ranges: Mapping[str, ValueRange]) -> tuple[Add, tuple[Node, ...]]:
     """Read the sum of two tensors of codes and what turns it into codes again.
 
     Returns
@@ -38,21 +35,15 @@ def recognise_residual(view: View, node: Node, ranges: Mapping[str, ValueRange])
         chain = read_chain(view, node.outputs[0], shapes[0], 1)
     except NotALayer as finding:
         raise NotALayer(finding.reason, (node, *finding.nodes)) from None
-    layer = IntegerLayer(
+    layer = Add(
         name=node_label(node),
-        kind=LayerKind.ADD,
         inputs=node.inputs,
         output=chain.output,
         input_shape=shapes[0],
         output_shape=view.shape(chain.output),
         accumulator_shape=shapes[0],
         channel_axis=1,
-        weights=None,
-        weight_bits=None,
-        window=None,
-        group=1,
         requantization=chain.requantization,
-        inner_clip=None,
         taps=chain.taps,
         nodes=tuple(node_label(part) for part in (node, *chain.nodes)),
     )
@@ -68,7 +59,7 @@ def fuse_pointwise_residuals(steps: Sequence[Step], view: View) -> tuple[Step, .
     """
     fused = list(steps)
     for step in steps:
-        if not isinstance(step, IntegerLayer) or step.kind is not LayerKind.ADD or not _is_plain(step):
+        if not isinstance(step, Add) or not _is_plain(step):
             continue
         convolution = _pointwise_operand(fused, step, view)
         if convolution is not None:
@@ -77,18 +68,16 @@ def fuse_pointwise_residuals(steps: Sequence[Step], view: View) -> tuple[Step, .
     return tuple(fused)
 
 
-def _is_plain(layer: IntegerLayer) -> bool:
-    requantization = layer.requantization
-    return requantization is not None and not (
-        requantization.bias.any() or requantization.shift.any() or np.not_equal(requantization.scale, 1).any()
-    )
+def _is_plain(layer: Add) -> bool:
+    last = layer.requantization
+    return not last.operations and bool((last.gain == 1).all())
 
 
-def _pointwise_operand(steps: Sequence[Step], residual: IntegerLayer, view: View) -> IntegerLayer | None:
+def _pointwise_operand(steps: Sequence[Step], residual: Add, view: View) -> Convolution | None:
     candidates = [
         step
         for step in steps
-        if isinstance(step, IntegerLayer)
+        if isinstance(step, Convolution)
         and step.kind is LayerKind.PWCONV
         and step.output in residual.inputs
         and view.only_reader(step.output) is not None
@@ -96,22 +85,24 @@ def _pointwise_operand(steps: Sequence[Step], residual: IntegerLayer, view: View
     return candidates[-1] if candidates and residual.inputs[0] != residual.inputs[1] else None
 
 
-def _fuse(convolution: IntegerLayer, residual: IntegerLayer) -> IntegerLayer:
-    if convolution.requantization is None or residual.requantization is None:
-        raise ValueError("both layers need a requantization")
-    requantization = convolution.requantization
+def _fuse(convolution: Convolution, residual: Add) -> ResidualConvolution:
+    part = convolution.requantization
     other = residual.inputs[1] if residual.inputs[0] == convolution.output else residual.inputs[0]
-    arithmetic = (requantization.bias, requantization.scale, requantization.shift)
-    own = Tap(convolution.output, TapSource.ACCUMULATOR, *arithmetic, floored=True, clip=requantization.clip)
-    summed = tuple(replace(tap, source=TapSource.RESIDUAL) for tap in residual.taps)
-    return replace(
-        convolution,
-        kind=LayerKind.PWCONVRES,
+    own = [] if not isinstance(part, ShiftFloor) else [ArithmeticTap(convolution.output, part, True, part.clip)]
+    return ResidualConvolution(
+        name=convolution.name,
         inputs=(convolution.inputs[0], other),
         output=residual.output,
+        input_shape=convolution.input_shape,
         output_shape=residual.output_shape,
-        requantization=replace(requantization, clip=residual.requantization.clip),
-        inner_clip=requantization.clip,
-        taps=(*convolution.taps, own, *summed),
         nodes=(*convolution.nodes, *residual.nodes),
+        accumulator_shape=convolution.accumulator_shape,
+        channel_axis=convolution.channel_axis,
+        requantization=part,
+        taps=(*convolution.taps, *own, *(ResidualTap(tap.tensor, tap.saturation) for tap in residual.taps)),
+        weights=convolution.weights,
+        weight_bits=convolution.weight_bits,
+        window=convolution.window,
+        group=convolution.group,
+        saturation=residual.requantization.clip,
     )

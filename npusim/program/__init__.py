@@ -6,29 +6,65 @@ Layers are a closed set (:mod:`~npusim.program.layers`), and so is what turns an
 
 from __future__ import annotations
 
-from npusim.program.layers import IntegerLayer, LayerKind, Tap, TapSource, Window
+from npusim.program.float_operations import FloatOperation, Operator
+from npusim.program.layers import (
+    Accumulating,
+    Add,
+    AveragePool,
+    Convolution,
+    FullyConnected,
+    Grouped,
+    IntegerLayer,
+    LayerKind,
+    MaxPool,
+    ResidualConvolution,
+    TransposedConvolution,
+    Weighted,
+    Window,
+    Windowed,
+    geometry_of,
+    weight_bits_of,
+)
 from npusim.program.program import Batching, HostOperation, Program, QuantizeStage, Step, Tensor
 from npusim.program.requantization import INT32, Alternative, Clip, IntegerArray, Requantization, TextRow, along
 from npusim.program.shift_floor import ShiftFloor
+from npusim.program.taps import ArithmeticTap, MeanTap, ResidualTap, Tap
 
 __all__ = [
     "INT32",
+    "Accumulating",
+    "Add",
     "Alternative",
+    "ArithmeticTap",
+    "AveragePool",
     "Batching",
     "Clip",
+    "Convolution",
+    "FloatOperation",
+    "FullyConnected",
+    "Grouped",
     "HostOperation",
     "IntegerArray",
     "IntegerLayer",
     "LayerKind",
+    "MaxPool",
+    "MeanTap",
+    "Operator",
     "Program",
     "QuantizeStage",
     "Requantization",
+    "ResidualConvolution",
+    "ResidualTap",
     "ShiftFloor",
     "Step",
     "Tap",
-    "TapSource",
     "Tensor",
     "TextRow",
+    "TransposedConvolution",
+    "Weighted",
     "Window",
+    "Windowed",
     "along",
+    "geometry_of",
+    "weight_bits_of",
 ]

@@ -1,15 +1,46 @@
-"""One layer of the integer program: kinds, geometry, requantization, and the inner tensors it can show."""
+"""The layers of the integer program: a closed set of classes, each with the fields that it has and no others.
+
+What all layers have is in :class:`IntegerLayer`; those that sum up and requantize are :class:`Accumulating`, those of them
+with weights :class:`Weighted`. Ask for a class where a field is needed (``isinstance(layer, Weighted)``); the name of the
+NPU's layer type is :attr:`IntegerLayer.kind`.
+"""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, TypeAlias, TypeVar
 
-from npusim.program.requantization import Clip, IntegerArray
-from npusim.program.shift_floor import ShiftFloor
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["IntegerLayer", "LayerKind", "Tap", "TapSource", "Window"]
+from npusim.program.requantization import Clip, IntegerArray, Requantization, along
+from npusim.program.taps import Tap
+
+__all__ = [
+    "Accumulating",
+    "Add",
+    "AveragePool",
+    "Convolution",
+    "FullyConnected",
+    "Grouped",
+    "IntegerLayer",
+    "LayerKind",
+    "MaxPool",
+    "ResidualConvolution",
+    "TransposedConvolution",
+    "Weighted",
+    "Window",
+    "Windowed",
+    "geometry_of",
+    "weight_bits_of",
+]
+
+
+Operand = TypeVar("Operand")
 
 
 class LayerKind(StrEnum):
@@ -49,126 +80,282 @@ class Window:
         return all(size == 1 for size in self.kernel_shape)
 
 
-class TapSource(StrEnum):
-    """What a tap starts from: the accumulator, the mean an averaging node gives, or the sum with the residual."""
-
-    ACCUMULATOR = "accumulator"
-    MEAN = "mean"
-    RESIDUAL = "residual"
-
-
-@dataclass(frozen=True, slots=True)
-class Tap:
-    """An inner tensor of a layer and how to compute it from the layer's accumulator.
-
-    From ``ACCUMULATOR``: ``v = (accumulator + bias) * scale``; with `floored` ``v >> shift``, otherwise ``v * 2**-shift``
-    (float32 when any shift is not zero); then the clip. From ``RESIDUAL``: the clip of ``clip(requantized, inner_clip) +
-    residual``. From ``MEAN``: ``float32(accumulator) / float32(divisor)``, times `factor` when that is not 1 (how graphs
-    average before they multiply by the area).
-
-    Attributes
-    ----------
-    tensor
-        ONNX name of the inner tensor.
-    source
-        Where the value starts.
-    bias, scale, shift
-        int64, one entry for each channel.
-    floored
-        True behind the floor.
-    clip
-        Saturations so far; None before the first.
-    divisor, factor
-        Only for ``MEAN``.
-    """
-
-    tensor: str
-    source: TapSource
-    bias: IntegerArray
-    scale: IntegerArray
-    shift: IntegerArray
-    floored: bool
-    clip: Clip | None = None
-    divisor: int = 1
-    factor: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class IntegerLayer:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class IntegerLayer(ABC):
     """A layer in integers.
 
     Attributes
     ----------
     name
         Name of the ONNX node that gives the layer its kind, made unique.
-    kind
-        Layer type.
     inputs
-        Tensor names; the second one of ADD and PWCONVRES is the residual.
+        Tensor names.
     output
         Name of the tensor that holds the layer's codes.
     input_shape, output_shape
         Shapes for one sample, batch axis included.
-    accumulator_shape
-        Shape of the accumulator for one sample (differs from the output's where the graph drops reduced axes).
-    channel_axis
-        Axis of `accumulator_shape` that carries the output channels.
-    weights
-        int64 in ONNX layout: convolutions ``[out, in / group, *kernel]``, transposed ones ``[in, out / group, *kernel]``,
-        fully connected ``[in, out]``; None for layers without weights.
-    weight_bits
-        2, 4 or 8 as inferred from the values (more when they need more); None without weights.
-    window
-        Geometry; None for FC and ADD.
-    group
-        Convolution groups.
-    requantization
-        None for MAXPOOL.
-    inner_clip
-        For PWCONVRES: saturation of the convolution's own result before the residual is added.
-    taps
-        Inner tensors, in graph order.
     nodes
         Names of the ONNX nodes (or of their outputs, where they have no name) that the layer stands for.
     """
 
     name: str
-    kind: LayerKind
     inputs: tuple[str, ...]
     output: str
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
-    accumulator_shape: tuple[int, ...]
-    channel_axis: int
-    weights: IntegerArray | None
-    weight_bits: int | None
-    window: Window | None
-    group: int
-    requantization: ShiftFloor | None
-    inner_clip: Clip | None
-    taps: tuple[Tap, ...]
     nodes: tuple[str, ...]
 
     @property
+    @abstractmethod
+    def kind(self) -> LayerKind:
+        """Layer type of the NPU."""
+
+    @property
     def tensors(self) -> tuple[str, ...]:
-        """Names of all tensors the layer can give: its taps, then its output."""
-        return (*(tap.tensor for tap in self.taps), self.output)
+        """Names of all tensors the layer can give: inner ones, then its output."""
+        return (self.output,)
 
     @property
     def parameter_count(self) -> int:
-        """Number of weights and of per-channel bias, scale and shift values."""
-        weights = 0 if self.weights is None else int(self.weights.size)
-        return weights + (0 if self.requantization is None else 3 * int(self.requantization.bias.size))
+        """Number of weights and of per-channel values of the requantization."""
+        return 0
 
     @property
     def multiply_accumulates(self) -> int:
         """Multiply-accumulates for one sample; additions for AVGPOOL, none for MAXPOOL and ADD."""
-        if self.kind is LayerKind.TCONV and self.weights is not None:
-            return math.prod(self.input_shape) * math.prod(self.weights.shape[1:])
-        if self.kind is LayerKind.FC and self.weights is not None:
-            return math.prod(self.output_shape) * int(self.weights.shape[0])
-        if self.weights is not None:
-            return math.prod(self.output_shape) * math.prod(self.weights.shape[1:])
-        if self.kind is LayerKind.AVGPOOL and self.window is not None:
-            return math.prod(self.output_shape) * math.prod(self.window.kernel_shape)
         return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MaxPool(IntegerLayer):
+    """Maximum over windows."""
+
+    window: Window
+
+    @property
+    def kind(self) -> LayerKind:
+        """MAXPOOL."""
+        return LayerKind.MAXPOOL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Accumulating(IntegerLayer):
+    """A layer that sums up and makes codes of the sum.
+
+    Attributes
+    ----------
+    accumulator_shape
+        Shape of the accumulator for one sample (differs from the output's where the graph drops reduced axes).
+    channel_axis
+        Axis of `accumulator_shape` that carries the output channels.
+    requantization
+        What makes codes of the accumulator.
+    taps
+        Inner tensors, in graph order.
+    """
+
+    accumulator_shape: tuple[int, ...]
+    channel_axis: int
+    requantization: Requantization
+    taps: tuple[Tap, ...]
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of its taps, then of its output."""
+        return (*(tap.tensor for tap in self.taps), self.output)
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers of the requantization."""
+        return self.requantization.parameter_count
+
+    @property
+    def residual(self) -> str | None:
+        """The input that is added behind the requantization; None where nothing is."""
+        return None
+
+    def residual_of(self, operands: Sequence[Operand]) -> Operand | None:
+        """The one of what stands for the inputs that is added behind the requantization; None where nothing is."""
+        return None
+
+    @property
+    def output_clip(self) -> Clip:
+        """The last saturation."""
+        return self.requantization.clip
+
+    @property
+    def inner_bias(self) -> IntegerArray:
+        """int64 [channels], what the accumulating node itself adds; zero where it adds nothing."""
+        added = self.taps[0].addend if self.taps else None
+        return np.zeros(self.requantization.channels, np.int64) if added is None else added
+
+    def before_clip(self, unclipped: IntegerArray, residual: IntegerArray | None) -> IntegerArray:
+        """What the last saturation is applied to, from the requantization's unclipped codes and the residual."""
+        return unclipped
+
+    def finish(self, unclipped: IntegerArray, residual: IntegerArray | None) -> IntegerArray:
+        """The codes, from the requantization's unclipped codes and the residual."""
+        return self.output_clip.apply(self.before_clip(unclipped, residual))
+
+    def by_channel(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Shape per-channel values so that they broadcast along the accumulator's channel axis."""
+        return along(values, len(self.accumulator_shape), self.channel_axis)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Add(Accumulating):
+    """The sum of two tensors."""
+
+    @property
+    def kind(self) -> LayerKind:
+        """ADD."""
+        return LayerKind.ADD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AveragePool(Accumulating):
+    """The sum over windows, whose division is part of the requantization."""
+
+    window: Window
+
+    @property
+    def kind(self) -> LayerKind:
+        """AVGPOOL."""
+        return LayerKind.AVGPOOL
+
+    @property
+    def multiply_accumulates(self) -> int:
+        """Additions."""
+        return math.prod(self.output_shape) * math.prod(self.window.kernel_shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Weighted(Accumulating):
+    """A layer with weights.
+
+    Attributes
+    ----------
+    weights
+        int64 in ONNX layout, as the class says.
+    weight_bits
+        2, 4 or 8 as inferred from the values (more when they need more).
+    """
+
+    weights: IntegerArray
+    weight_bits: int
+
+    @property
+    def parameter_count(self) -> int:
+        """Weights and numbers of the requantization."""
+        return int(self.weights.size) + self.requantization.parameter_count
+
+    @property
+    def multiply_accumulates(self) -> int:
+        """One for each weight and output position that it counts for."""
+        return math.prod(self.output_shape) * math.prod(self.weights.shape[1:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FullyConnected(Weighted):
+    """Product with a matrix ``[in, out]``."""
+
+    @property
+    def kind(self) -> LayerKind:
+        """FC."""
+        return LayerKind.FC
+
+    @property
+    def multiply_accumulates(self) -> int:
+        """Inputs for each output."""
+        return math.prod(self.output_shape) * int(self.weights.shape[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Convolution(Weighted):
+    """Convolution with weights ``[out, in / group, *kernel]``."""
+
+    window: Window
+    group: int
+
+    @property
+    def kind(self) -> LayerKind:
+        """DWCONV, PWCONV, FCONV or GCONV, by channels and kernel."""
+        channels = self.input_shape[1]
+        if self.group == channels and channels > 1:
+            return LayerKind.DWCONV
+        if self.window.is_pointwise and self.group == 1:
+            return LayerKind.PWCONV
+        return LayerKind.FCONV if channels == 1 else LayerKind.GCONV
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ResidualConvolution(Convolution):
+    """A pointwise convolution whose codes a residual is added to: ``clip(codes + residual)``; its second input.
+
+    Attributes
+    ----------
+    saturation
+        Behind the addition; the one before it is that of the requantization.
+    """
+
+    saturation: Clip
+
+    @property
+    def kind(self) -> LayerKind:
+        """PWCONVRES."""
+        return LayerKind.PWCONVRES
+
+    @property
+    def residual(self) -> str | None:
+        """The second input."""
+        return self.inputs[1]
+
+    def residual_of(self, operands: Sequence[Operand]) -> Operand | None:
+        """The second."""
+        return operands[1]
+
+    @property
+    def output_clip(self) -> Clip:
+        """The saturation behind the addition."""
+        return self.saturation
+
+    def before_clip(self, unclipped: IntegerArray, residual: IntegerArray | None) -> IntegerArray:
+        """``clip(unclipped) + residual``."""
+        if residual is None:
+            raise ValueError(f"layer '{self.name}' needs its residual")
+        return np.asarray(self.requantization.clip.apply(unclipped) + residual)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TransposedConvolution(Weighted):
+    """Transposed convolution with weights ``[in, out / group, *kernel]``."""
+
+    window: Window
+    group: int
+
+    @property
+    def kind(self) -> LayerKind:
+        """TCONV."""
+        return LayerKind.TCONV
+
+    @property
+    def multiply_accumulates(self) -> int:
+        """Every input value meets every weight of its channel."""
+        return math.prod(self.input_shape) * math.prod(self.weights.shape[1:])
+
+
+Grouped: TypeAlias = Convolution | TransposedConvolution
+"""Layers with convolution groups."""
+
+Windowed: TypeAlias = Convolution | TransposedConvolution | AveragePool | MaxPool
+"""Layers with a window."""
+
+
+def weight_bits_of(step: object) -> int | None:
+    """Bits of a layer's weights; None for what has none."""
+    return step.weight_bits if isinstance(step, Weighted) else None
+
+
+def geometry_of(layer: IntegerLayer) -> tuple[Window | None, int]:
+    """The window and the number of groups of any layer: None without a window, 1 without groups."""
+    return layer.window if isinstance(layer, Windowed) else None, layer.group if isinstance(layer, Grouped) else 1

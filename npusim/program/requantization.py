@@ -204,6 +204,10 @@ class Requantization(ABC):
         rank = accumulator.ndim
         return np.asarray((accumulator + along(self.real_bias, rank, axis)) * along(self.gain, rank, axis))
 
+    def rounded(self, real: FloatArray) -> FloatArray:
+        """The last rounding, of values of :meth:`real`."""
+        return np.asarray(np.rint(real))
+
     def real_codes(self, accumulator: FloatArray, axis: int = 0) -> FloatArray:
         """The codes of accumulators that may have fractions, float64; exactly the codes for integers."""
         whole = accumulator == np.rint(accumulator)
@@ -237,6 +241,35 @@ class Requantization(ABC):
             behind = (self.unclipped(middle) >= code) ^ falls
             reached, below = np.where(behind, middle, reached), np.where(behind, below, middle)
         return reached
+
+    def beyond(self, lower: int, upper: int) -> tuple[IntegerArray, IntegerArray]:
+        """Where the widest integer on the way (:meth:`scaled`) leaves a range.
+
+        Parameters
+        ----------
+        lower, upper
+            The range, which holds 0.
+
+        Returns
+        -------
+        (below, above)
+            int64 [channels]: for accumulators from `above` on and down from `below` it lies outside of the range; beyond the
+            domain where it never does.
+        """
+        low, high = np.full(self.channels, self.domain.lower), np.full(self.channels, self.domain.upper)
+        inside = np.clip(self.first(np.zeros(self.channels, np.int64)), low, high)
+        return self._last_within(inside, low, lower, upper), self._last_within(inside, high, lower, upper)
+
+    def _last_within(self, inside: IntegerArray, end: IntegerArray, lower: int, upper: int) -> IntegerArray:
+        """The first accumulator on the way from `inside` to `end` whose widest integer is out of range, by bisection."""
+        known, excluded = np.zeros_like(inside), np.abs(end - inside) + 1
+        direction = np.sign(end - inside)
+        while (excluded - known > 1).any():
+            middle = (known + excluded) // 2
+            scaled = self.scaled(inside + direction * np.minimum(middle, np.abs(end - inside)))
+            within = (scaled >= lower) & (scaled <= upper)
+            known, excluded = np.where(within, middle, known), np.where(within, excluded, middle)
+        return np.asarray(inside + direction * excluded)
 
     def run_steps(self, lower: IntegerArray, upper: IntegerArray) -> IntegerArray:
         """The steps of all channels between the smallest and the largest code on intervals, int64 [channels, steps].

@@ -149,6 +149,10 @@ class ShiftFloor(Requantization):
         )
         return np.asarray(((accumulator + bias) * scale + addend) * np.ldexp(1.0, -shift))
 
+    def rounded(self, real: FloatArray) -> FloatArray:
+        """Down, or toward zero."""
+        return np.asarray(np.trunc(real) if self.toward_zero else np.floor(real))
+
     def real_codes(self, accumulator: FloatArray, axis: int = 0) -> FloatArray:
         """The codes of accumulators that may have fractions.
 
@@ -174,6 +178,15 @@ class ShiftFloor(Requantization):
         goal, size = goal - addend, np.maximum(np.abs(scale), 1)
         found = np.where(scale > 0, -(-goal // size), -goal // size + 1) - bias
         return np.where(scale == 0, np.where(goal <= 0, -NEVER, NEVER), found)
+
+    def beyond(self, lower: int, upper: int) -> tuple[IntegerArray, IntegerArray]:
+        """Where ``(accumulator + bias) * scale + addend`` leaves a range, in closed form."""
+        size, rises = np.maximum(np.abs(self.scale), 1), self.scale > 0
+        low, high = lower - self.addend, upper - self.addend
+        above = np.where(rises, high // size, -low // size) + 1 - self.bias
+        below = np.where(rises, -(-low // size), -(high // size)) - 1 - self.bias
+        dead = self.scale == 0
+        return np.where(dead, -NEVER, below), np.where(dead, NEVER, above)
 
     def text(self, accumulator: int, channel: int) -> tuple[TextRow, ...]:
         """Bias, scale, addend and shift, each with its result."""
@@ -225,7 +238,7 @@ class ShiftFloor(Requantization):
         follows is exact wherever the result is inside of the clip, when ``(largest code + 1) << shift`` is at most 2**24, and
         beyond the clip rounding cannot bring it back. float64: everything.
         """
-        scale, shift = self._reduced()
+        scale, shift = self.reduced()
         biased = sums + np.abs(self.bias)
         folded = int((biased * np.abs(scale).clip(1) + np.abs(self.addend)).max(initial=0))
         found = [CarrierChoice(Carrier.FLOAT32_FOLDED, folded, FLOAT32_LIMIT)]
@@ -237,7 +250,7 @@ class ShiftFloor(Requantization):
 
     def form(self, carrier: Carrier) -> FloatForm:
         """Integers times a power of two: one product, or none where it goes into the weights."""
-        scale, shift = self._reduced()
+        scale, shift = self.reduced()
         multiplier, addend = np.ldexp(scale.astype(np.float64), -shift), np.ldexp(self.addend.astype(np.float64), -shift)
         rounding = FloatOperation(Operator.TRUNCATE if self.toward_zero else Operator.FLOOR, np.zeros(self.channels))
         last = (rounding,) if shift.any() else ()
@@ -259,7 +272,7 @@ class ShiftFloor(Requantization):
         """``scale * 2**(smallest shift - shift)``."""
         return np.asarray(np.ldexp(self.scale.astype(np.float64), (self.shift.min() - self.shift).astype(np.int32)))
 
-    def _reduced(self) -> tuple[IntegerArray, IntegerArray]:
+    def reduced(self) -> tuple[IntegerArray, IntegerArray]:
         """Scale and shift of each channel without common factors of two: the same multiplier in the fewest bits."""
         scale, shift = self.scale.copy(), self.shift.copy()
         if self.addend.any() or self.toward_zero:

@@ -10,7 +10,18 @@ from typing import Final
 from npusim.bounds.widths import widths_of
 from npusim.graph.traits import Trait, is_a
 from npusim.graph.weights import multiplications
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
+from npusim.program import (
+    Accumulating,
+    Add,
+    Convolution,
+    HostOperation,
+    IntegerLayer,
+    LayerKind,
+    Program,
+    QuantizeStage,
+    Step,
+    Weighted,
+)
 from npusim.rules.properties import codes_of
 from npusim.schemas.derivation import Count
 
@@ -138,19 +149,17 @@ def _last_use(program: Program) -> dict[str, int]:
 
 
 def _in_place(step: Step, dying: Sequence[str], live: Mapping[str, int], size: int) -> str | None:
-    elementwise = (
-        isinstance(step, QuantizeStage)
-        or (isinstance(step, IntegerLayer) and step.kind is LayerKind.ADD)
-        or (isinstance(step, HostOperation) and is_a(step.operator, Trait.ELEMENTWISE))
+    elementwise = isinstance(step, QuantizeStage | Add) or (
+        isinstance(step, HostOperation) and is_a(step.operator, Trait.ELEMENTWISE)
     )
     return next((name for name in dying if live[name] == size), None) if elementwise else None
 
 
 def _weight_bytes(layer: IntegerLayer) -> int:
-    if layer.weights is None or layer.weight_bits is None:
+    if not isinstance(layer, Weighted):
         return 0
     bits = next((width for width in (2, 4, 8) if layer.weight_bits <= width), 16)
-    if layer.kind is LayerKind.GCONV and layer.group == 1:
+    if isinstance(layer, Convolution) and layer.kind is LayerKind.GCONV and layer.group == 1:
         outputs, inputs = layer.weights.shape[:2]
         positions = math.prod(layer.weights.shape[2:])
         return int(outputs * positions * -(-inputs // CHANNELS_IN_BYTE) * bits // 2)
@@ -158,11 +167,11 @@ def _weight_bytes(layer: IntegerLayer) -> int:
 
 
 def _channel_bytes(layer: IntegerLayer) -> int:
-    part, widths = layer.requantization, widths_of(layer)
-    if part is None:
+    if not isinstance(layer, Accumulating):
         return 0
+    widths = widths_of(layer)
     wide = widths is None or widths.scale == 1
-    return int(part.bias.size) * ((4 + 1) if wide else (2 + 1 + 1))
+    return layer.requantization.channels * ((4 + 1) if wide else (2 + 1 + 1))
 
 
 def _host_multiplications(step: HostOperation, program: Program) -> int:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 
-from npusim.program import IntegerLayer, LayerKind
+from npusim.program import IntegerLayer, LayerKind, Weighted
 from npusim.rules.judgement import Placement
 from npusim.rules.report import LintReport
 from npusim.schemas.derivation import Count, Finite
@@ -170,7 +170,7 @@ def _macs(layers: Sequence[Sequence[Any]], height: int) -> Iterator[tuple[str, i
 
 
 def _weighted_macs(layers: Sequence[IntegerLayer]) -> int:
-    return sum(layer.multiply_accumulates for layer in layers if layer.weights is not None)
+    return sum(layer.multiply_accumulates for layer in layers if isinstance(layer, Weighted))
 
 
 def _unsupported(report: LintReport, points: Sequence[PublishedPoint], device: str) -> str | None:

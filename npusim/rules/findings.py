@@ -9,7 +9,7 @@ import numpy as np
 
 from npusim.bounds.widths import signed_bits
 from npusim.findings import SourcedFinding
-from npusim.program import IntegerArray, IntegerLayer
+from npusim.program import Accumulating, IntegerArray, IntegerLayer, Weighted
 from npusim.rules.conditions import Check
 from npusim.rules.judgement import Broken, LayerVerdict, Placement
 from npusim.rules.layer_line import reason_line
@@ -60,7 +60,7 @@ def _seen(layer: IntegerLayer, broken: Broken, judgement: LayerVerdict) -> list[
     """What was seen against what was wanted; of a rule with alternatives the configuration instead."""
     if len(broken.rule.require) > 1:
         return [f"this one has {_configuration(judgement)}"]
-    if layer.weights is not None and any(check.condition.property == "weight_excess" for check in broken.checks):
+    if isinstance(layer, Weighted) and any(check.condition.property == "weight_excess" for check in broken.checks):
         return [
             f"these reach from {layer.weights.min()} to {layer.weights.max()}, the layer seems to have {layer.weight_bits} bits"
         ]
@@ -102,28 +102,28 @@ def _configuration(judgement: LayerVerdict) -> str:
 
 def _place(layer: IntegerLayer, broken: Broken) -> tuple[str, str, dict[str, Any]]:
     """The node and the tensor that a rule is about, and the worst channel where it is about a channel's parameter."""
-    part = layer.requantization
+    part = layer.requantization.parameters if isinstance(layer, Accumulating) else None
     names = {check.condition.property for check in broken.checks}
     if any(name.startswith("input_") for name in names):
         return layer.nodes[0], layer.inputs[0], {}
-    if part is None or not broken.rule.width:
+    if not isinstance(layer, Accumulating) or part is None or not broken.rule.width:
         return layer.nodes[0], layer.output, {}
     if "bias_bits" in names:
-        return *_tap_of(layer, "bias"), _channel("bias", part.bias, np.abs(part.bias))
+        return *_tap_of(layer, "bias"), _channel("bias", part["bias"], np.abs(part["bias"]))
     if "scale" in names:
-        return *_tap_of(layer, "scale"), _channel("scale", part.scale, np.abs(part.scale - 1))
+        return *_tap_of(layer, "scale"), _channel("scale", part["scale"], np.abs(part["scale"] - 1))
     if "shift" in names:
-        return *_tap_of(layer, "shift"), _channel("shift", part.shift, np.abs(part.shift))
+        return *_tap_of(layer, "shift"), _channel("shift", part["shift"], np.abs(part["shift"]))
     if names & {"clip", "clip_bits"}:
         return layer.nodes[-1], layer.output, {}
     return layer.nodes[0], layer.output, {}
 
 
-def _tap_of(layer: IntegerLayer, what: str) -> tuple[str, str]:
+def _tap_of(layer: Accumulating, what: str) -> tuple[str, str]:
     """Node and tensor at which a parameter enters: the first inner tensor whose value has it."""
-    values = getattr(layer.requantization, what)
+    values = layer.requantization.parameters[what]
     for index, tap in enumerate(layer.taps):
-        if np.array_equal(getattr(tap, what), values):
+        if np.array_equal(tap.parameters.get(what, ()), values):
             return layer.nodes[min(index, len(layer.nodes) - 1)], tap.tensor
     return layer.nodes[-1], layer.output
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from npusim.program import IntegerLayer, Program
+from npusim.program import IntegerLayer, Program, Weighted, geometry_of
 from npusim.rules.conditions import Properties
 from npusim.rules.properties import codes_of
 
@@ -25,7 +25,7 @@ def layer_line(layer: IntegerLayer, program: Program) -> str:
     >>> layer_line(layer, program)  # doctest: +SKIP
     'GCONV layer config: 8-bit input [93, 1, 14], ... 8-bit kernel [4, 1], strides [2, 1], padding [(0, 0), (0, 0)]'
     """
-    window = layer.window
+    window, _ = geometry_of(layer)
     axes = 0 if window is None else len(window.kernel_shape)
     kernel = (1, 1) if window is None else (*window.kernel_shape, *(1,) * (2 - axes))
     strides = (1, 1) if window is None else (*window.strides, *(1,) * (2 - axes))
@@ -33,7 +33,7 @@ def layer_line(layer: IntegerLayer, program: Program) -> str:
     if window is not None:
         pads[:axes] = [(window.pads[axis], window.pads[axis + axes]) for axis in range(axes)]
     # pools have no weights; the compiler's word for their window is a kernel, of the width of the data
-    bits = layer.weight_bits if layer.weight_bits is not None else _bits(program, layer.inputs[0])
+    bits = layer.weight_bits if isinstance(layer, Weighted) else _bits(program, layer.inputs[0])
     return (
         f"{layer.kind} layer config: {_bits(program, layer.inputs[0])}-bit input {_channels_last(layer.input_shape)}, "
         f"{_bits(program, layer.output)}-bit output {_channels_last(layer.output_shape)}, "

@@ -9,7 +9,17 @@ import numpy as np
 from npusim.bounds.channels import digits_of
 from npusim.bounds.widths import signed_bits, widths_of
 from npusim.inspection import Codes
-from npusim.program import IntegerLayer, LayerKind, Program, ShiftFloor, Tensor, Window
+from npusim.program import (
+    Accumulating,
+    AveragePool,
+    FullyConnected,
+    IntegerLayer,
+    Program,
+    Tensor,
+    Weighted,
+    Window,
+    geometry_of,
+)
 from npusim.rules.conditions import Value
 
 __all__ = ["codes_of", "layer_properties"]
@@ -26,18 +36,19 @@ def layer_properties(layer: IntegerLayer, program: Program) -> dict[str, Value]:
     >>> layer_properties(layer, program)["kernel"]  # doctest: +SKIP
     (5, 1)
     """
+    window, group = geometry_of(layer)
     found: dict[str, Value] = {
         "kind": str(layer.kind),
         "batch": layer.input_shape[0],
         "input_axes": len(layer.input_shape),
         "input_channels": layer.input_shape[1],
-        "output_channels": layer.accumulator_shape[layer.channel_axis],
-        "group": layer.group,
+        "output_channels": _output_channels(layer),
+        "group": group,
     }
-    if layer.kind is LayerKind.FC:
+    if isinstance(layer, FullyConnected):
         found["input_features"] = layer.input_shape[-1]
-    if layer.window is not None:
-        found.update(_geometry(layer, layer.window))
+    if window is not None:
+        found.update(_geometry(layer, window))
     found.update(_widths(layer, program))
     return found
 
@@ -74,7 +85,7 @@ def _geometry(layer: IntegerLayer, window: Window) -> dict[str, Value]:
 
 
 def _is_global(layer: IntegerLayer, window: Window) -> bool:
-    return layer.kind is LayerKind.AVGPOOL and window.kernel_shape == layer.input_shape[2:] and not any(window.pads)
+    return isinstance(layer, AveragePool) and window.kernel_shape == layer.input_shape[2:] and not any(window.pads)
 
 
 def _widths(layer: IntegerLayer, program: Program) -> dict[str, Value]:
@@ -83,36 +94,42 @@ def _widths(layer: IntegerLayer, program: Program) -> dict[str, Value]:
     known = [codes.bits for codes in read if codes is not None]
     if known:
         found |= {"input_bits": max(known), "narrow_activations": max(known) <= 4}
-    if layer.weights is not None and layer.weight_bits is not None:
+    if isinstance(layer, Weighted):
         found |= {"weight_bits": layer.weight_bits, "weight_excess": _weight_excess(layer)}
-    if layer.requantization is not None:
-        found |= _requantization(layer, layer.requantization)
+    if isinstance(layer, Accumulating):
+        found |= _requantization(layer)
     return found
 
 
-def _weight_excess(layer: IntegerLayer) -> int:
+def _weight_excess(layer: Weighted) -> int:
     """0: the weights fit their inferred bits; 1: not, but they would be valid 8-bit weights; 2: they fit nowhere."""
     if digits_of(layer) is not None:
         return 0
-    weights, part = layer.weights, layer.requantization
-    if weights is None or part is None or weights.min() < -128 or weights.max() > 127:
+    scale = layer.requantization.parameters.get("scale")
+    if scale is None or layer.weights.min() < -128 or layer.weights.max() > 127:
         return 2
-    return 1 if bool((part.scale == 1).all()) else 2
+    return 1 if bool((scale == 1).all()) else 2
 
 
-def _requantization(layer: IntegerLayer, part: ShiftFloor) -> dict[str, Value]:
-    widths = widths_of(layer)
+def _output_channels(layer: IntegerLayer) -> int:
+    if isinstance(layer, Accumulating):
+        return layer.accumulator_shape[layer.channel_axis]
+    return layer.output_shape[1]
+
+
+def _requantization(layer: Accumulating) -> dict[str, Value]:
+    widths, part, clip = widths_of(layer), layer.requantization.parameters, layer.output_clip
     found: dict[str, Value] = {
-        "bias_bits": signed_bits(part.bias),
-        "scale": _ends(part.scale),
-        "shift": _ends(part.shift),
-        "clip": (part.clip.lower, part.clip.upper),
-        "clip_bits": Codes(part.clip.lower, part.clip.upper).bits,
+        **({"bias_bits": signed_bits(part["bias"])} if "bias" in part else {}),
+        **{name: _ends(part[name]) for name in ("scale", "shift") if name in part},
+        "clip": (clip.lower, clip.upper),
+        "clip_bits": Codes(clip.lower, clip.upper).bits,
     }
     if widths is not None:
         found["narrow_weights"] = widths.scale > 1
-    if layer.inner_clip is not None:
-        found["inner_clip"] = (layer.inner_clip.lower, layer.inner_clip.upper)
+    if layer.residual is not None:
+        inner = layer.requantization.clip
+        found["inner_clip"] = (inner.lower, inner.upper)
     return found
 
 

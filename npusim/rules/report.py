@@ -12,7 +12,7 @@ from npusim.graph import Graph
 from npusim.model_file import ModelFile
 from npusim.onnx_reader import read_graph
 from npusim.planning import plan
-from npusim.program import HostOperation, IntegerLayer, Program, Step
+from npusim.program import HostOperation, IntegerLayer, Program, Step, weight_bits_of
 from npusim.rules.conditions import failed_checks
 from npusim.rules.cost import Memory, StepCost, peak_memory, step_cost
 from npusim.rules.findings import layer_findings
@@ -110,7 +110,7 @@ class LintedLayer:
     @property
     def weight_bits(self) -> Count | None:
         """Inferred from the weights."""
-        return self.step.weight_bits if isinstance(self.step, IntegerLayer) else None
+        return weight_bits_of(self.step)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,17 @@ import numpy as np
 from npusim.errors import UnknownTensorError, UsageError
 from npusim.folding import evaluate_node
 from npusim.graph import Array
-from npusim.program import Batching, Clip, HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
+from npusim.program import (
+    Accumulating,
+    Batching,
+    Clip,
+    HostOperation,
+    IntegerLayer,
+    Program,
+    QuantizeStage,
+    Step,
+    TextRow,
+)
 from npusim.session import InferenceSession
 from npusim.trace import step_kind, unknown_tensor
 from npusim.verification.contributions import Contribution, contributions_of, padded_count
@@ -60,6 +70,8 @@ class ElementArithmetic:
         Weights that meet padding, which contributes nothing.
     accumulator, bias, scale, shift, biased, scaled, unclipped
         Integers of the requantization.
+    rows
+        The arithmetic of the requantization as text.
     residual, inner_clip, inner_code
         For PWCONVRES.
     clip
@@ -91,6 +103,7 @@ class ElementArithmetic:
     residual: int | None = None
     inner_clip: Clip | None = None
     inner_code: int | None = None
+    rows: tuple[TextRow, ...] = ()
     clip: Clip | None = None
     operations: tuple[FloatOperation, ...] = ()
     value: float | None = None
@@ -218,43 +231,40 @@ def _explain_layer(layer: IntegerLayer, inputs: Sequence[Array], sample: int, in
     contributions = contributions_of(layer, inputs, inner)
     largest = max((one.code for one in contributions), default=0)
     element = ElementArithmetic(layer.name, step_kind(layer), layer.output, layer.inputs, sample, index, largest, contributions)
-    part = layer.requantization
-    if part is None:
+    if not isinstance(layer, Accumulating):
         return element
     channel = inner[layer.channel_axis - 1]
-    bias, scale, shift = (int(values[channel]) for values in (part.bias, part.scale, part.shift))
+    part = layer.requantization.for_channels([channel])
+    parameters = {name: int(values[0]) for name, values in part.parameters.items()}
     accumulator = sum(one.product for one in contributions)
-    unclipped = ((accumulator + bias) * scale) >> shift
-    element = replace(
+    sums = np.array([accumulator], np.int64)
+    unclipped = part.unclipped(sums)
+    added = layer.residual_of(inputs)
+    residual = None if added is None else int(added[index])
+    return replace(
         element,
-        code=_within(unclipped, part.clip),
+        code=int(layer.finish(unclipped, None if residual is None else np.array([residual], np.int64))[0]),
         padded=padded_count(layer, contributions),
         accumulator=accumulator,
-        bias=bias,
-        scale=scale,
-        shift=shift,
-        biased=accumulator + bias,
-        scaled=(accumulator + bias) * scale,
-        unclipped=unclipped,
-        clip=part.clip,
+        bias=parameters.get("bias"),
+        scale=parameters.get("scale"),
+        shift=parameters.get("shift"),
+        biased=int(part.biased(sums)[0]),
+        scaled=int(part.scaled(sums)[0]),
+        unclipped=int(unclipped[0]),
+        clip=layer.output_clip,
+        rows=part.text(accumulator, 0),
+        residual=residual,
+        inner_clip=None if residual is None else part.clip,
+        inner_code=None if residual is None else int(part.clip.apply(unclipped)[0]),
     )
-    if layer.kind is not LayerKind.PWCONVRES:
-        return element
-    inner_clip, residual = layer.inner_clip or part.clip, int(inputs[1][index])
-    inner_code = _within(unclipped, inner_clip)
-    code = _within(inner_code + residual, part.clip)
-    return replace(element, code=code, residual=residual, inner_clip=inner_clip, inner_code=inner_code)
 
 
 def _accumulator_index(layer: IntegerLayer, index: tuple[int, ...]) -> tuple[int, ...]:
-    if layer.accumulator_shape == layer.output_shape:
+    if not isinstance(layer, Accumulating) or layer.accumulator_shape == layer.output_shape:
         return index
     flat = int(np.ravel_multi_index(index, layer.output_shape[1:]))
     return tuple(int(item) for item in np.unravel_index(flat, layer.accumulator_shape[1:]))
-
-
-def _within(value: int, clip: Clip) -> int:
-    return min(max(value, clip.lower), clip.upper)
 
 
 def _explain_stage(

@@ -125,9 +125,7 @@ def _rows(element: ElementArithmetic) -> list[tuple[str, str, str]]:
         return [("maximum", f"of {len(element.contributions)}", str(element.code)), ("code", "", str(element.code))]
     rows = [
         ("accumulator", _sum_text(element), str(element.accumulator)),
-        ("bias", f"{element.accumulator} + {_signed(element.bias)}", str(element.biased)),
-        ("scale", f"{element.biased} * {_signed(element.scale)}", str(element.scaled)),
-        ("shift", f"floor({element.scaled} / 2^{element.shift})", str(element.unclipped)),
+        *((row.label, row.formula, str(row.value)) for row in element.rows),
     ]
     if element.inner_clip is not None:
         rows.append(("clip", f"to {element.inner_clip.lower}..{element.inner_clip.upper}", str(element.inner_code)))

@@ -8,9 +8,19 @@ from itertools import product
 
 import numpy as np
 
-from npusim.errors import InternalMismatchError
+from npusim.engine.reference import unknown_kind
 from npusim.graph import Array
-from npusim.program import IntegerArray, IntegerLayer, LayerKind, Window
+from npusim.program import (
+    Add,
+    AveragePool,
+    Convolution,
+    FullyConnected,
+    IntegerArray,
+    IntegerLayer,
+    MaxPool,
+    TransposedConvolution,
+    Window,
+)
 
 __all__ = ["Contribution", "contributions_of", "padded_count"]
 
@@ -63,28 +73,29 @@ def contributions_of(layer: IntegerLayer, inputs: Sequence[Array], index: tuple[
     --------
     A kernel of 3 with stride 2 and one padded code in front: element 1 reads the codes 1, 2 and 3.
     """
-    if layer.kind is LayerKind.ADD:
-        return tuple(Contribution(index, _code(values, index), 1, operand) for operand, values in enumerate(inputs[:2]))
-    if layer.kind is LayerKind.FC and layer.weights is not None:
-        return tuple(_dense(layer.weights, inputs[0], index))
-    if layer.window is None:
-        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no window; please report this")
-    if layer.kind in (LayerKind.AVGPOOL, LayerKind.MAXPOOL):
-        return tuple(_pooled(layer, layer.window, inputs[0], index))
-    if layer.weights is None:
-        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no weights; please report this")
-    if layer.kind is LayerKind.TCONV:
-        return tuple(_transposed(layer.weights, layer.window, layer.group, inputs[0], index))
-    return tuple(_convolved(layer.weights, layer.window, layer.group, inputs[0], index))
+    match layer:
+        case Add():
+            return tuple(Contribution(index, _code(values, index), 1, operand) for operand, values in enumerate(inputs[:2]))
+        case FullyConnected():
+            return tuple(_dense(layer.weights, inputs[0], index))
+        case AveragePool():
+            return tuple(_pooled(_place_of(layer, inputs[0].shape, index), layer.window, inputs[0], 1))
+        case MaxPool():
+            return tuple(_pooled(index, layer.window, inputs[0], None))
+        case TransposedConvolution():
+            return tuple(_transposed(layer.weights, layer.window, layer.group, inputs[0], index))
+        case Convolution():
+            return tuple(_convolved(layer.weights, layer.window, layer.group, inputs[0], index))
+        case _:
+            raise unknown_kind(layer)
 
 
 def padded_count(layer: IntegerLayer, contributions: Sequence[Contribution]) -> int:
     """Weights of a convolution or pool that meet padding at an element, given the contributions that do not."""
-    if layer.window is None or layer.kind in (LayerKind.TCONV, LayerKind.MAXPOOL):
+    if not isinstance(layer, Convolution | AveragePool):
         return 0
-    size = int(np.prod(layer.window.kernel_shape))
-    channels = 1 if layer.weights is None else int(layer.weights.shape[1])
-    return size * channels - len(contributions)
+    channels = int(layer.weights.shape[1]) if isinstance(layer, Convolution) else 1
+    return int(np.prod(layer.window.kernel_shape)) * channels - len(contributions)
 
 
 def _code(values: Array, position: tuple[int, ...]) -> int:
@@ -97,18 +108,18 @@ def _dense(weights: IntegerArray, codes: Array, index: tuple[int, ...]) -> Itera
         yield Contribution(position, _code(codes, position), int(weights[feature, index[-1]]))
 
 
-def _pooled(layer: IntegerLayer, window: Window, codes: Array, index: tuple[int, ...]) -> Iterator[Contribution]:
-    channel, *place = _place_of(layer, window, codes.shape, index)
+def _pooled(index: tuple[int, ...], window: Window, codes: Array, weight: int | None) -> Iterator[Contribution]:
+    channel, *place = index
     for _, position in _seen(window, codes.shape[1:], place):
         where = (channel, *position)
-        yield Contribution(where, _code(codes, where), None if layer.kind is LayerKind.MAXPOOL else 1)
+        yield Contribution(where, _code(codes, where), weight)
 
 
-def _place_of(layer: IntegerLayer, window: Window, shape: tuple[int, ...], index: tuple[int, ...]) -> tuple[int, ...]:
+def _place_of(layer: AveragePool, shape: tuple[int, ...], index: tuple[int, ...]) -> tuple[int, ...]:
     """Channel and window of an element; a graph may have dropped the axes it averaged over."""
     if len(index) == len(shape):
         return index
-    rank = len(shape) - 1
+    rank, window = len(shape) - 1, layer.window
     sizes = [
         (shape[1 + axis] + window.pads[axis] + window.pads[rank + axis] - window.kernel_shape[axis]) // window.strides[axis] + 1
         for axis in range(rank)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage, Step
+from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage, Step, Weighted, geometry_of
 
 __all__ = ["Pairing", "pair_steps"]
 
@@ -69,8 +69,8 @@ def pair_steps(first: Program, second: Program) -> Pairing:
 def _form(step: Step, program: Program) -> Hashable:
     shape = program.tensors[step.tensors[-1]].shape
     if isinstance(step, IntegerLayer):
-        weights = None if step.weights is None else step.weights.shape
-        return str(step.kind), shape, weights, step.window, step.group
+        weights = step.weights.shape if isinstance(step, Weighted) else None
+        return str(step.kind), shape, weights, *geometry_of(step)
     return "QUANTIZE" if isinstance(step, QuantizeStage) else "HOST", shape, None, None, 1
 
 
@@ -94,9 +94,7 @@ def _ancestors(program: Program, step: Step, known: set[str]) -> set[str]:
 
 def _likeness(step: Step, other: Step) -> float:
     """Cosine of the weights; 0 without weights."""
-    if not isinstance(step, IntegerLayer) or not isinstance(other, IntegerLayer):
-        return 0.0
-    if step.weights is None or other.weights is None:
+    if not isinstance(step, Weighted) or not isinstance(other, Weighted):
         return 0.0
     left, right = step.weights.astype(np.float64).ravel(), other.weights.astype(np.float64).ravel()
     size = float(np.linalg.norm(left) * np.linalg.norm(right))

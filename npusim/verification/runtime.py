@@ -18,7 +18,7 @@ from npusim.engine.reference import run_step
 from npusim.errors import InputError, InternalMismatchError
 from npusim.graph import Array
 from npusim.graph.ranges import EXACT_FLOAT32
-from npusim.program import Batching, HostOperation, IntegerLayer, Program, Step, TapSource
+from npusim.program import Accumulating, Batching, HostOperation, IntegerLayer, Program, Step
 from npusim.rounding import is_free, rounding_limit
 from npusim.second_opinion import SecondOpinion, runtime_version
 from npusim.session import InferenceSession
@@ -401,11 +401,7 @@ def _declared(program: Program, name: str) -> np.dtype[Any]:
 
 def _beyond_float32(step: Step, tensor: str, values: Array) -> npt.NDArray[np.bool_] | None:
     """Where an inner tensor of a layer stands for an integer past 2**24, so that a float32 runtime has rounded on the way."""
-    tap = next((tap for tap in step.taps if tap.tensor == tensor), None) if isinstance(step, IntegerLayer) else None
-    if tap is None or tap.clip is not None or tap.source is not TapSource.ACCUMULATOR or not isinstance(step, IntegerLayer):
+    if not isinstance(step, Accumulating):
         return None
-    trailing = len(step.accumulator_shape) - 1 - step.channel_axis
-    shift = tap.shift.reshape(-1, *(1,) * trailing)
-    margin = 1 if tap.floored else 0
-    found: npt.NDArray[np.bool_] = (np.abs(values.astype(np.float64)) + margin) * np.ldexp(1.0, shift) > EXACT_FLOAT32
-    return found
+    tap = next((tap for tap in step.taps if tap.tensor == tensor), None)
+    return None if tap is None else tap.is_beyond(values, EXACT_FLOAT32, step.channel_axis)

@@ -14,7 +14,7 @@ from npusim.bounds.channels import channel_bounds, digits_of
 from npusim.bounds.interval import Interval
 from npusim.bounds.intervals import layer_bounds
 from npusim.engine.reference import accumulate, maximum_of_windows, run_layer
-from npusim.program import IntegerLayer, LayerKind, Program
+from npusim.program import Accumulating, IntegerLayer, LayerKind, Program, Weighted, weight_bits_of
 from npusim.sampling import generate_inputs
 from npusim.trace import Trace
 from support import Export
@@ -128,14 +128,16 @@ def test_intervals_equal_brute_force(kind: str, seed: int) -> None:
     program, layer = one_layer(kind, generator)
     boxes = random_boxes(layer, program, generator)
     codes = all_codes(boxes)
-    assert layer.requantization is not None
-    bounds = layer_bounds(layer, layer.requantization, boxes)
+    assert isinstance(layer, Accumulating)
+    bounds = layer_bounds(layer, boxes)
     for name, values in inner_values(layer, program, codes).items():
         assert_equal_to(getattr(bounds, name), values, name)
     found = channel_bounds(bounds)
     assert found.digits is not None
     digits = digit_values(layer, codes)
-    assert len(found.digits) == len(digits) == {"AVGPOOL": 1, "GLOBAL": 1, "ADD": 0}.get(kind, (layer.weight_bits or 0) // 2)
+    assert (
+        len(found.digits) == len(digits) == {"AVGPOOL": 1, "GLOBAL": 1, "ADD": 0}.get(kind, (weight_bits_of(layer) or 0) // 2)
+    )
     others = tuple(axis for axis in range(len(layer.accumulator_shape)) if axis != layer.channel_axis)
     for interval, values in zip(found.digits, digits, strict=True):
         np.testing.assert_array_equal(interval.lower, values.min(axis=others))
@@ -176,9 +178,9 @@ def test_partial_sums_equal_every_subset_of_products(seed: int) -> None:
     (box,) = random_boxes(layer, program, generator)
     if seed >= 5:
         box = Interval(box.lower + 10, box.upper + 10)  # 0 is in no interval: leaving products out goes further
-    assert layer.weights is not None
-    assert layer.requantization is not None
-    bounds = layer_bounds(layer, layer.requantization, (box,))
+    assert isinstance(layer, Weighted)
+    assert isinstance(layer, Accumulating)
+    bounds = layer_bounds(layer, (box,))
     (codes,) = all_codes((box,))
     products = codes[:, :, None] * layer.weights
     subsets = [list(some) for some in chain.from_iterable(combinations(range(5), size) for size in range(6))]
@@ -227,7 +229,7 @@ def test_no_value_of_an_export_leaves_its_interval(export: Export) -> None:
     session = InferenceSession(str(export.model))
     found = analyse(session.program)
     trace = session.trace({session.get_inputs()[0].name: export.inputs()})
-    assert set(found.layers) == {layer.name for layer in session.program.layers if layer.requantization is not None}
+    assert set(found.layers) == {layer.name for layer in session.program.layers if isinstance(layer, Accumulating)}
     assert_sound(session.program, trace, found)
 
 
@@ -237,7 +239,7 @@ def test_attained_ends_are_reached_by_running_the_model(network: Network) -> Non
     session = InferenceSession(network.model)
     program, first = session.program, session.program.layers[0]
     exact = [bounds for bounds in analyse(program).layers.values() if bounds.attained]
-    requantizes_codes = first.requantization is not None and len(first.inputs) == 1
+    requantizes_codes = isinstance(first, Accumulating) and len(first.inputs) == 1
     assert [bounds.layer for bounds in exact] == ([first] if requantizes_codes else [])
     for bounds in exact:
         multiplier = np.broadcast_to(program.quantize_stages[0].multiplier, bounds.inputs[0].lower.shape)

@@ -15,13 +15,12 @@ from npusim.bounds.requantization import (
     MAXIMUM_EVALUATIONS,
     FloatOperation,
     FloatPath,
-    Operator,
     decide,
     decide_exhaustively,
     float_path,
 )
 from npusim.engine.reference import accumulate
-from npusim.program import Clip, LayerKind, Program, ShiftFloor
+from npusim.program import Clip, LayerKind, Operator, Program, ShiftFloor
 from support.builders import DIALECTS, GraphBuilder
 from support.runtime_check import runtime_tensors
 
@@ -177,14 +176,6 @@ def test_channels_without_scale_give_one_code() -> None:
     accumulator = np.array([[-256, 0, 254], [-256, 0, 254]])
     np.testing.assert_array_equal(path.float_codes(accumulator), path.integer_codes(accumulator))
     assert (path.integer_codes(accumulator)[0] == 0).all()
-
-
-def test_layer_without_requantization_has_no_path() -> None:
-    graph = GraphBuilder((1, 1, 4, 1))
-    pooled = graph.node("MaxPool", graph.input_stage([0], [1], [0]), kernel_shape=[2, 1])
-    layer = InferenceSession(graph.model(pooled)).program.layers[0]
-    with pytest.raises(ValueError, match="does not requantize"):
-        float_path(layer, FLOAT32)
 
 
 def test_wrong_operation_is_noticed() -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from npusim import InferenceSession
 from npusim.bounds import analyse
-from npusim.engine.carriers import FLOAT32_LIMIT, FLOAT64_LIMIT, Carrier, choose_carrier, reduced_scale
+from npusim.engine.carriers import FLOAT32_LIMIT, FLOAT64_LIMIT, Carrier, choose_carrier
 from npusim.engine.fast import make_plan
-from npusim.program import Clip, IntegerLayer, ShiftFloor
+from npusim.program import Accumulating, Clip, IntegerLayer, ShiftFloor, Weighted
 from support.carrier_programs import ORDER, choice_of, codes_of, dense, exact, forced
 from support.engine_cases import CASES
 from support.engine_check import assert_same, every_tensor, reference_tensors, samples_for
@@ -221,12 +221,10 @@ def test_every_carrier_that_is_proven_gives_the_same(name: str) -> None:
 
 
 def fits_plain_float32(layer: IntegerLayer) -> bool:
-    if layer.requantization is None:
+    if not isinstance(layer, Accumulating):
         return True
-    largest = max(
-        abs(end) for clip in (layer.inner_clip, layer.requantization.clip) if clip for end in (clip.lower, clip.upper)
-    )
-    return (largest + 1) << int(reduced_scale(layer.requantization)[1].max()) <= FLOAT32_LIMIT
+    largest = max(abs(end) for clip in (layer.requantization.clip, layer.output_clip) for end in (clip.lower, clip.upper))
+    return (largest + 1) << int(layer.requantization.reduced()[1].max()) <= FLOAT32_LIMIT
 
 
 def test_layers_without_weights_have_nothing_to_fold_into() -> None:
@@ -234,7 +232,7 @@ def test_layers_without_weights_have_nothing_to_fold_into() -> None:
         program = InferenceSession(CASES[name]()).program
         carriers = make_plan(program).carriers
         for layer in program.layers:
-            if layer.weights is None:
+            if not isinstance(layer, Weighted):
                 assert carriers[layer.name].carrier is Carrier.FLOAT32
 
 
@@ -256,9 +254,9 @@ def test_the_bound_is_the_largest_integer_on_the_way(
     program = dense(weights, codes, bias=bias, scale=scale, shift=shift)
     choice = choose_carrier(analyse(program).layers["layer"])
     (layer,) = program.layers
-    assert layer.requantization is not None
+    assert isinstance(layer, Accumulating)
     plain = largest_partial_sum(weights, codes) + abs(bias)
-    reduced = max(1, abs(int(reduced_scale(layer.requantization)[0][0])))
+    reduced = max(1, abs(int(layer.requantization.reduced()[0][0])))
     assert choice.bound == (plain if choice.carrier is Carrier.FLOAT32 else plain * reduced)
     assert choice.bound < choice.limit
     if choice.carrier is not Carrier.FLOAT32_FOLDED:
@@ -298,7 +296,7 @@ def test_whatever_is_chosen_is_exact_on_the_inputs_that_reach_the_bound(
 def test_reduced_scales_are_the_same_multipliers_in_the_fewest_bits(pairs: list[tuple[int, int]]) -> None:
     scale, shift = (np.array(values, np.int64) for values in zip(*pairs, strict=True))
     before = ShiftFloor(np.zeros(len(pairs), np.int64), scale.copy(), shift.copy(), clip=Clip(0, 1))
-    small, less = reduced_scale(before)
+    small, less = before.reduced()
     np.testing.assert_array_equal(np.ldexp(small, -less), np.ldexp(scale, -shift))
     assert all(value % 2 or value == 0 or left == 0 for value, left in zip(small.tolist(), less.tolist(), strict=True))
     np.testing.assert_array_equal(before.scale, scale)
@@ -307,4 +305,4 @@ def test_reduced_scales_are_the_same_multipliers_in_the_fewest_bits(pairs: list[
 
 def test_max_pooling_has_no_carrier() -> None:
     program = InferenceSession(CASES["maximum_plane"]()).program
-    assert set(make_plan(program).carriers) == {layer.name for layer in program.layers if layer.requantization is not None}
+    assert set(make_plan(program).carriers) == {layer.name for layer in program.layers if isinstance(layer, Accumulating)}

@@ -13,7 +13,7 @@ from npusim.golden.fault_runs import FaultRunner, run_with_fault
 from npusim.golden.faults import Fault, FaultKind, faults_of_layer, faulty_codes, wrapped
 from npusim.golden.input_stage import InputStage, stage_codes
 from npusim.kernels.requantize import weight_digits
-from npusim.program import IntegerLayer, LayerKind
+from npusim.program import Accumulating, IntegerLayer, LayerKind, Weighted
 from npusim.replay import run_with
 from support.golden_check_models import MODELS, feeds_for, session_for
 
@@ -49,18 +49,18 @@ def one_code(layer: IntegerLayer, kind: FaultKind | None, channel: int, acc: int
     else:
         value = int(exact) if kind is FaultKind.TOWARD_ZERO else floor(exact)
     if layer.kind is LayerKind.PWCONVRES:
-        inner = (layer.inner_clip.lower, layer.inner_clip.upper)
+        inner = (r.clip.lower, r.clip.upper)
         if kind is not FaultKind.NO_INNER:
             value = clipped(value, *((-512, 511) if kind is FaultKind.INNER_512 else inner))
         value += residual
-    return value if kind is FaultKind.NO_CLIP else clipped(value, r.clip.lower, r.clip.upper)
+    return value if kind is FaultKind.NO_CLIP else clipped(value, layer.output_clip.lower, layer.output_clip.upper)
 
 
 def oracle(layer: IntegerLayer, inputs: list[np.ndarray], kind: FaultKind | None, stored: np.dtype) -> np.ndarray:
     codes = [values.astype(np.int64) for values in inputs]
     acc = accumulate(layer, codes)
     parts = []
-    if layer.weights is not None and FaultKind.DIGITS_WRAP in faults_of_layer(layer):
+    if isinstance(layer, Weighted) and FaultKind.DIGITS_WRAP in faults_of_layer(layer):
         parts = [accumulate(layer, codes, digit) for digit in weight_digits(layer.weights, bits=layer.weight_bits)]
     result = np.empty(acc.shape, np.int64)
     for index in np.ndindex(acc.shape):
@@ -80,7 +80,7 @@ def test_codes_under_every_fault_are_those_of_python_integers(name: str) -> None
         kinds = faults_of_layer(layer)
         inputs = [trace[key] for key in layer.inputs]
         stored = session.program.tensors[layer.output].stored
-        assert (layer.requantization is None) == (kinds == ())
+        assert (not isinstance(layer, Accumulating)) == (kinds == ())
         found = faulty_codes(layer, inputs, kinds, stored)
         for kind in kinds:
             assert found[kind].dtype == stored

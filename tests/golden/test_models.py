@@ -15,7 +15,7 @@ from npusim.array_files import read_npz
 from npusim.bounds import certify
 from npusim.bounds.report import findings_of
 from npusim.golden.folder import verify_folder
-from npusim.program import HostOperation, LayerKind
+from npusim.program import Accumulating, HostOperation, LayerKind, Weighted
 from npusim.sampling import generate_inputs
 from npusim.verification import verify
 from support import ROOT
@@ -71,8 +71,8 @@ def test_networks_have_every_layer_type_and_width() -> None:
     programs = {name: InferenceSession(GOLDEN / f"{name}.onnx").program for name in NETWORKS}
     layers = [layer for program in programs.values() for layer in program.layers]
     assert {layer.kind for layer in layers} == set(LayerKind) - {LayerKind.ADD}
-    assert {layer.weight_bits for layer in layers if layer.weights is not None} == {8, 4, 2}
-    clips = [layer.requantization.clip for layer in layers if layer.requantization is not None]
+    assert {layer.weight_bits for layer in layers if isinstance(layer, Weighted)} == {8, 4, 2}
+    clips = [layer.output_clip for layer in layers if isinstance(layer, Accumulating)]
     assert {(clip.lower, clip.upper) for clip in clips} == {(0, 255), (-128, 127), (-8, 7)}
     ends = {name: program.tensors[program.outputs[0]].is_integer for name, program in programs.items()}
     assert set(ends.values()) == {True, False}
@@ -111,7 +111,7 @@ def test_model_is_of_the_documented_form(bits: int) -> None:
     assert program.host_operations == ()
     assert (program.quantize_stages[0].multiplier < 0).sum() == 1
     for layer in program.layers:
-        if layer.weights is not None and layer.requantization is not None:
+        if isinstance(layer, Weighted):
             assert layer.weight_bits == bits
             scale = layer.requantization.scale
             assert (scale == 1).all() if bits == 8 else ((scale >= 128) & (scale <= 255)).all()

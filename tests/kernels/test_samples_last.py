@@ -435,11 +435,12 @@ def test_requantization_in_place(case: Case, dtype: type, folded: bool) -> None:
     offset = bias * (multiplier if folded else 1)
     y = y.astype(dtype)
     assume(dtype is np.float64 or np.isfinite(y).all())
+    operations = [(np.add, np.asarray(offset, dtype))] if bias.any() else []
+    if not folded:
+        operations.append((np.multiply, multiplier.astype(dtype)))
     calls = requantize_calls(
         y,
-        bias=np.asarray(offset, dtype) if bias.any() else None,
-        multiplier=None if folded or (multiplier == 1).all() else multiplier.astype(dtype),
-        floor=bool(shift.any()),
+        operations=[*operations, *([(np.floor, None)] if shift.any() else [])],
         lower=np.array(lower, dtype),
         upper=np.array(upper, dtype),
     )

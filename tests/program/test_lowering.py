@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 
 from npusim import InferenceSession
-from npusim.program import Batching, Clip, LayerKind
+from npusim.program import Accumulating, Batching, Clip, LayerKind, ResidualConvolution, Weighted, geometry_of, weight_bits_of
 from npusim.verification import verify
 from support.builders import DIALECTS, GraphBuilder
 from support.runtime_check import compare_with_runtime
@@ -44,12 +44,12 @@ def test_every_dialect_gives_the_same_program() -> None:
             assert [layer.kind for layer in program.layers] == [layer.kind for layer in first.layers], dialect
             assert not program.host_operations, dialect
             for ours, wanted in zip(program.layers, first.layers, strict=True):
-                assert ours.weight_bits == wanted.weight_bits
-                assert ours.window == wanted.window
-                assert (ours.weights is None) == (wanted.weights is None)
-                if ours.weights is not None and wanted.weights is not None:
+                assert weight_bits_of(ours) == weight_bits_of(wanted)
+                assert geometry_of(ours) == geometry_of(wanted)
+                assert type(ours) is type(wanted)
+                if isinstance(ours, Weighted) and isinstance(wanted, Weighted):
                     np.testing.assert_array_equal(ours.weights, wanted.weights)
-                if ours.requantization is not None and wanted.requantization is not None:
+                if isinstance(ours, Accumulating) and isinstance(wanted, Accumulating):
                     for part in ("bias", "scale", "shift"):
                         np.testing.assert_array_equal(
                             getattr(ours.requantization, part),
@@ -157,7 +157,7 @@ def test_relu6_on_codes_is_part_of_the_clip() -> None:
     graph, codes = convolution_graph()
     model = graph.model(graph.clip(codes, 0, 6))
     (layer,) = InferenceSession(model).program.layers
-    assert layer.requantization is not None
+    assert isinstance(layer, Accumulating)
     assert layer.requantization.clip == Clip(0, 6)
     compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (5, 4, 16, 1)).astype(np.float32)})
 
@@ -181,9 +181,9 @@ def test_a_pointwise_convolution_with_a_plain_residual_is_one_layer() -> None:
         first, second = InferenceSession(model).program.layers
         assert (first.kind, second.kind) == (LayerKind.GCONV, LayerKind.PWCONVRES)
         assert second.inputs[1] == first.output
-        assert second.inner_clip == Clip(-255, 255)
-        assert second.requantization is not None
-        assert second.requantization.clip == Clip(0, 255)
+        assert isinstance(second, ResidualConvolution)
+        assert second.requantization.clip == Clip(-255, 255)
+        assert second.output_clip == second.saturation == Clip(0, 255)
         compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (5, 4, 16, 1)).astype(np.float32)})
 
 

@@ -216,7 +216,7 @@ def test_kinds_of_layers_are_told_apart_only_where_layers_are_run_and_judged() -
 
 
 def test_the_walk_over_the_source_sees_what_it_should() -> None:
-    assert list(compared_kinds("npusim.engine.reference"))
+    assert list(compared_kinds("npusim.rules.cost"))
     assert "npusim.kernels.integer" in MODULES
     assert "npusim.errors" in imported_modules("npusim.cli.application")
     assert "onnx" in outside_imports(next(name for name in MODULES if name.endswith(".onnx_reader")))

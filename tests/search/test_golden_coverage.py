@@ -21,7 +21,7 @@ from npusim.golden.goals import Coverage, Goal, GoalTable
 from npusim.golden.goals.coverage import BOTH, Share
 from npusim.golden.goals.effects import EffectMeter
 from npusim.golden.input_stage import InputStage, stage_codes
-from npusim.program import IntegerLayer
+from npusim.program import Accumulating, IntegerLayer
 from npusim.sampling import generate_inputs
 from support import Export, engine_cases
 from support.builders import GraphBuilder
@@ -109,33 +109,33 @@ def test_the_proof_says_exactly_which_goals_exist(
 
 
 def residual_definitions(layer: IntegerLayer, total: int, channel: int, residual: int) -> dict[Goal, bool]:
-    part, inner = layer.requantization, layer.inner_clip
+    part, inner, outer = layer.requantization, layer.requantization.clip, layer.output_clip
     scale, shift = int(part.scale[channel]), int(part.shift[channel])
 
     def final(code: int) -> int:
-        return clamp(clamp(code, inner.lower, inner.upper) + residual, part.clip.lower, part.clip.upper)
+        return clamp(clamp(code, inner.lower, inner.upper) + residual, outer.lower, outer.upper)
 
     code = total * scale >> shift
-    unclipped = clamp(code + residual, part.clip.lower, part.clip.upper)
+    unclipped = clamp(code + residual, outer.lower, outer.upper)
     return {
-        Goal.LOWER_RAIL: clamp(code, inner.lower, inner.upper) + residual < part.clip.lower,
-        Goal.UPPER_RAIL: clamp(code, inner.lower, inner.upper) + residual > part.clip.upper,
+        Goal.LOWER_RAIL: clamp(code, inner.lower, inner.upper) + residual < outer.lower,
+        Goal.UPPER_RAIL: clamp(code, inner.lower, inner.upper) + residual > outer.upper,
         Goal.INNER_LOWER: code < inner.lower and unclipped != final(code),
         Goal.INNER_UPPER: code > inner.upper and unclipped != final(code),
         Goal.FIRST_OF_CODE: final(total * scale - abs(scale) >> shift) != final(code),
         Goal.LAST_OF_CODE: final(total * scale + abs(scale) >> shift) != final(code),
-        Goal.SIGN: final(code) < 0 if part.clip.lower < 0 else final(code) > 127,
+        Goal.SIGN: final(code) < 0 if outer.lower < 0 else final(code) > 127,
     }
 
 
 def test_goals_of_a_layer_with_a_residual() -> None:
     session = InferenceSession(engine_cases.residual((4, 6, 5), plain=True))
-    layer = next(item for item in session.program.layers if item.inner_clip is not None)
+    layer = next(item for item in session.program.layers if item.kind == "PWCONVRES")
     feeds = generate_inputs(session.program, 8)
     table, reached = reached_of(session, feeds)
     tensors = run_steps(session.program, feeds, [*layer.tensors, *layer.inputs])
-    biased = next(tap for tap in layer.taps if not tap.floored and not tap.shift.any() and (tap.scale == 1).all())
-    totals = tensors[biased.tensor] - (biased.bias - layer.requantization.bias).reshape(-1, 1, 1)
+    biased = next(tap for tap in layer.taps if tap.addend is not None)
+    totals = tensors[biased.tensor] - (biased.addend - layer.requantization.bias).reshape(-1, 1, 1)
     for sample in range(8):
         wanted: dict[Goal, list[bool]] = {}
         for channel in range(totals.shape[1]):
@@ -238,7 +238,7 @@ def test_input_stage_goals_are_what_the_nearest_floats_become() -> None:
 
 def test_a_pool_over_equal_values_shows_nothing() -> None:
     session = InferenceSession(engine_cases.maximum((3, 8, 6), (2, 2), strides=(2, 2)))
-    layer = next(item for item in session.program.layers if item.requantization is None)
+    layer = next(item for item in session.program.layers if not isinstance(item, Accumulating))
     constant = np.zeros((1, 3, 8, 6), np.float32)
     table, reached = reached_of(session, {"input": constant})
     columns = group_of(table, layer.name, Goal.WINDOW)

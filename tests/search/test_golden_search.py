@@ -19,7 +19,7 @@ from npusim.golden.choice.signals import signal_levels
 from npusim.golden.choice.stage_values import move_within_codes
 from npusim.golden.goals import Goal
 from npusim.golden.input_stage import InputStage, stage_codes
-from npusim.program import LayerKind
+from npusim.program import Accumulating, LayerKind
 from npusim.sampling import generate_inputs
 from support import engine_cases
 from support.builders import GraphBuilder
@@ -76,7 +76,7 @@ def test_more_may_become_known_of_a_sample() -> None:
 def test_directions_through_one_layer_are_its_weights(name: str, make: object) -> None:
     session = InferenceSession(make())
     program = session.program
-    layers = [layer for layer in program.layers if layer.requantization is not None]
+    layers = [layer for layer in program.layers if isinstance(layer, Accumulating)]
     layer = next((item for item in layers if item.kind is LayerKind.ADD), layers[0])
     source = layer.inputs[0]
     stage = program.quantize_stages[0]
@@ -120,7 +120,7 @@ def test_following_directions_raises_the_accumulator(depth: str) -> None:
     session = InferenceSession(graph.model(last))
     program, target = session.program, session.program.layers[-1]
     if depth == "maximum":
-        target = next(item for item in reversed(program.layers) if item.requantization is not None)
+        target = next(item for item in reversed(program.layers) if isinstance(item, Accumulating))
     inputs = InputCodes(program)
     levels = np.repeat(inputs.limits[None] // 2, 6, axis=0)
     wanted = np.zeros((6, *target.accumulator_shape[1:]))

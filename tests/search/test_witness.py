@@ -38,7 +38,6 @@ def check_in_model(content: bytes, witness: Witness) -> None:
     assert theirs[witness.index] == witness.other_code
     assert witness.code != witness.other_code
     part = layer.requantization
-    assert part is not None
     if layer.kind is not LayerKind.PWCONVRES:
         assert witness.code == min(max(witness.product >> witness.shift, part.clip.lower), part.clip.upper)
     assert witness.rounding is not None

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from npusim import InferenceSession
 from npusim.bounds import Interval, Property, analyse
 from npusim.bounds.channels import channel_bounds
-from npusim.bounds.requantization import Disagreement, FloatOperation, FloatPath, Operator, decide_exhaustively
+from npusim.bounds.requantization import Disagreement, FloatPath, decide_exhaustively
 from npusim.bounds.witness import failing_values
 from npusim.bounds.witness.budget import Budget
 from npusim.bounds.witness.changes import Changes
@@ -31,7 +31,7 @@ from npusim.errors import ModelError
 from npusim.graph import TensorType
 from npusim.model_file import ModelFile
 from npusim.onnx_reader import extract
-from npusim.program import Clip, ShiftFloor
+from npusim.program import Accumulating, Clip, FloatOperation, Operator, ShiftFloor
 from npusim.sampling import generate_inputs
 from support import ROOT
 from support.builders import GraphBuilder
@@ -76,7 +76,7 @@ def test_linear_forms_equal_the_accumulator(network: Network) -> None:
     generator = np.random.default_rng(network.seed)
     program = InferenceSession(network.model).program
     for layer in program.layers:
-        if layer.requantization is None:
+        if not isinstance(layer, Accumulating):
             continue
         codes = {name: generator.integers(-100, 100, program.tensors[name].shape) for name in layer.inputs}
         inputs = [codes[name] for name in layer.inputs]
@@ -97,7 +97,7 @@ def test_every_value_that_occurs_is_solved_for(network: Network) -> None:
     found = analyse(program)
     trace = session.trace(generate_inputs(program, 3, seed=network.seed))
     for layer in program.layers:
-        if layer.requantization is None:
+        if not isinstance(layer, Accumulating):
             continue
         for statement in (Property.ONNXRUNTIME_EXACT, Property.DIGIT_18BIT):
             watched = observation(layer, statement)
@@ -184,7 +184,7 @@ def test_failing_values_of_a_known_channel() -> None:
 def test_int32_limits_are_exact(scale: int) -> None:
     part = ShiftFloor(np.array([-7]), np.array([scale]), np.array([20]), clip=Clip(0, 255))
     reach = Interval(np.array([-(2**34)]), np.array([2**34]))
-    found = failing_in_int32(SimpleNamespace(accumulator=reach), part)
+    found = failing_in_int32(SimpleNamespace(accumulator=reach, layer=SimpleNamespace(requantization=part)))
     ends = sorted((*found.lower.tolist(), *found.upper.tolist()))
     if scale == 0:
         assert ends == []

@@ -10,7 +10,17 @@ import pytest
 from npusim import Program
 from npusim.engine.carriers import Carrier, CarrierChoice, choose_carrier
 from npusim.engine.fast import FastPlan, make_plan
-from npusim.program import Batching, Clip, IntegerLayer, LayerKind, ShiftFloor, Tap, TapSource, Tensor
+from npusim.program import (
+    INT32,
+    Accumulating,
+    ArithmeticTap,
+    Batching,
+    Clip,
+    FullyConnected,
+    ShiftFloor,
+    Tensor,
+    Weighted,
+)
 
 __all__ = ["ORDER", "choice_of", "codes_of", "dense", "exact", "forced"]
 
@@ -31,9 +41,8 @@ def dense(
     count = len(weights)
     parameters = [np.array([value], np.int64) for value in (bias, scale, shift)]
     nothing, one = np.zeros(1, np.int64), np.ones(1, np.int64)
-    layer = IntegerLayer(
+    layer = FullyConnected(
         name="layer",
-        kind=LayerKind.FC,
         inputs=("x",),
         output="y",
         input_shape=(1, count),
@@ -42,11 +51,8 @@ def dense(
         channel_axis=1,
         weights=np.array(weights, np.int64).reshape(count, 1),
         weight_bits=8,
-        window=None,
-        group=1,
         requantization=ShiftFloor(*parameters, clip=Clip(*clip)),
-        inner_clip=None,
-        taps=(Tap("sum", TapSource.ACCUMULATOR, nothing, one, nothing, floored=False),),
+        taps=(ArithmeticTap("sum", ShiftFloor(nothing, one, nothing, clip=INT32), floored=False),),
         nodes=("layer",),
     )
     tensors = {
@@ -80,8 +86,8 @@ def codes_of(plan: FastPlan, *rows: list[int]) -> list[int]:
 def exact(program: Program, row: list[int]) -> int:
     """The layer in Python's integers."""
     (layer,) = program.layers
-    assert layer.weights is not None
-    assert layer.requantization is not None
+    assert isinstance(layer, Weighted)
+    assert isinstance(layer, Accumulating)
     accumulator = sum(code * int(weight) for code, weight in zip(row, layer.weights[:, 0], strict=True))
     scaled = (accumulator + int(layer.requantization.bias[0])) * int(layer.requantization.scale[0])
     clip = layer.requantization.clip

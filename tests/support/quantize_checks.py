@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from npusim.program import LayerKind, Program
+from npusim.program import Accumulating, LayerKind, Program, Weighted
 from npusim.quantization.parameters import width_rules
 
 __all__ = ["check_widths", "signal_to_noise"]
@@ -22,16 +22,15 @@ def check_widths(program: Program, weight_bits: int, activation_bits: int = 8) -
     rules = width_rules(weight_bits)
     for layer in program.layers:
         assert layer.kind is not LayerKind.ADD
-        found = layer.requantization
-        if layer.weights is not None:
+        if isinstance(layer, Weighted):
             assert np.abs(layer.weights).max() <= rules.largest_weight
-        if found is None:
+        if not isinstance(layer, Accumulating):
             continue
+        found = layer.requantization
         assert np.abs(found.bias).max() <= rules.largest_bias
         assert found.scale.min() >= 1
         assert found.scale.max() <= rules.largest_scale
         assert found.shift.min() >= 0
         assert found.shift.max() <= 31
-        assert (found.clip.lower, found.clip.upper) in CLIPS[activation_bits]
-        if layer.inner_clip is not None:
-            assert (layer.inner_clip.lower, layer.inner_clip.upper) in CLIPS[activation_bits]
+        for clip in (found.clip, layer.output_clip):
+            assert (clip.lower, clip.upper) in CLIPS[activation_bits]

@@ -14,7 +14,7 @@ from npusim.engine.reference import accumulate
 from npusim.engine.runner import run_chunked
 from npusim.engine.selection import make_runner
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes
-from npusim.program import IntegerLayer, LayerKind, Program, ShiftFloor
+from npusim.program import Accumulating, IntegerLayer, LayerKind, Program, ShiftFloor, Weighted
 from npusim.replay import program_from
 
 __all__ = ["WrongDevice", "caught", "wrong_devices"]
@@ -53,7 +53,7 @@ def wrong_devices(program: Program, *, seed: int, channels: int = 4) -> list[Wro
         if stage.clip.lower < 0:
             found.append(WrongDevice("mspm0", stage.name, stage.output, _stage_codes(program, stage)))
     for layer in program.layers:
-        if layer.requantization is None:
+        if not isinstance(layer, Accumulating):
             continue
         interval = bounds.layers[layer.name].accumulator
         reach = max(-int(interval.lower.min()), int(interval.upper.max()))
@@ -117,8 +117,8 @@ def _column(values: npt.NDArray[np.int64], layer: IntegerLayer) -> npt.NDArray[n
 
 def _finish(layer: IntegerLayer, part: ShiftFloor, code: npt.NDArray[np.int64], inputs: list) -> npt.NDArray[np.int64]:
     if layer.kind is LayerKind.PWCONVRES:
-        code = np.clip(code, layer.inner_clip.lower, layer.inner_clip.upper) + inputs[1]
-    return np.clip(code, part.clip.lower, part.clip.upper).reshape(-1, *layer.output_shape[1:])
+        code = np.clip(code, part.clip.lower, part.clip.upper) + inputs[1]
+    return np.clip(code, layer.output_clip.lower, layer.output_clip.upper).reshape(-1, *layer.output_shape[1:])
 
 
 def _product(layer: IntegerLayer, part: ShiftFloor, acc: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -143,7 +143,7 @@ def _arithmetic(layer: IntegerLayer, part: ShiftFloor, reach: int) -> Iterator[t
 
     yield "round half up", with_shift(lambda product: (product + half) >> shift)
     yield "round half even", with_shift(half_even)
-    if part.clip.lower < 0:
+    if layer.output_clip.lower < 0:
         yield "toward zero", with_shift(lambda product: np.sign(product) * (np.abs(product) >> shift))
     yield "sum one less", with_shift(lambda product: (product - np.abs(_column(part.scale, layer))) >> shift)
 
@@ -151,9 +151,9 @@ def _arithmetic(layer: IntegerLayer, part: ShiftFloor, reach: int) -> Iterator[t
         inputs = _inputs(layer, trace)
         code = _product(layer, part, accumulate(layer, inputs)) >> shift
         if layer.kind is LayerKind.PWCONVRES:
-            code = np.clip(code, layer.inner_clip.lower, layer.inner_clip.upper) + inputs[1]
-        code = code & 0xFF if part.clip.lower >= 0 else ((code + 128) & 0xFF) - 128
-        return np.clip(code, part.clip.lower, part.clip.upper).reshape(-1, *layer.output_shape[1:])
+            code = np.clip(code, part.clip.lower, part.clip.upper) + inputs[1]
+        code = code & 0xFF if layer.output_clip.lower >= 0 else ((code + 128) & 0xFF) - 128
+        return np.clip(code, layer.output_clip.lower, layer.output_clip.upper).reshape(-1, *layer.output_shape[1:])
 
     yield "saturation wraps", wrapped
 
@@ -164,12 +164,12 @@ def _arithmetic(layer: IntegerLayer, part: ShiftFloor, reach: int) -> Iterator[t
         return _finish(layer, part, _product(layer, part, accumulate(layer, inputs)) >> shift, inputs)
 
     yield "signedness of the input", misread
-    if layer.inner_clip is not None:
+    if layer.residual is not None:
 
         def unclipped(trace: Mapping[str, Array]) -> Array:
             inputs = _inputs(layer, trace)
             code = (_product(layer, part, accumulate(layer, inputs)) >> shift) + inputs[1]
-            return np.clip(code, part.clip.lower, part.clip.upper).reshape(-1, *layer.output_shape[1:])
+            return np.clip(code, layer.output_clip.lower, layer.output_clip.upper).reshape(-1, *layer.output_shape[1:])
 
         yield "inner clip missing", unclipped
     for bits in (16, 18):
@@ -186,7 +186,7 @@ def _arithmetic(layer: IntegerLayer, part: ShiftFloor, reach: int) -> Iterator[t
 
 
 def _parameters(layer: IntegerLayer, generator: np.random.Generator, channels: int) -> Iterator[tuple[str, Codes]]:
-    part, weights = layer.requantization, layer.weights
+    part, weights = layer.requantization, layer.weights if isinstance(layer, Weighted) else None
     count = part.bias.size
     chosen = generator.permutation(count)[:channels]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import npusim
-from npusim.program import LayerKind
+from npusim.program import Accumulating, Clip, LayerKind, Weighted
 from npusim.second_opinion import make_runtime_session
 from support import HAS_TORCH
 
@@ -93,9 +93,9 @@ def test_every_layer_is_one_of_the_npu_and_within_its_widths(name: str, weight_b
     assert LayerKind.ADD not in {layer.kind for layer in program.layers}
     wide = weight_bits == 8
     for layer in program.layers:
-        if layer.weights is not None:
+        if isinstance(layer, Weighted):
             assert np.abs(layer.weights).max() <= 2 ** (weight_bits - 1) - 1
-        if layer.requantization is None:
+        if not isinstance(layer, Accumulating):
             continue
         numbers = layer.requantization
         assert np.abs(numbers.bias).max() < 2 ** (23 if wide else 15)
@@ -103,9 +103,9 @@ def test_every_layer_is_one_of_the_npu_and_within_its_widths(name: str, weight_b
         assert numbers.scale.max() <= (1 if wide else 255)
         assert numbers.shift.min() >= 0
         assert numbers.shift.max() <= 31
-        bounds = (numbers.clip.lower, numbers.clip.upper)
+        bounds = (layer.output_clip.lower, layer.output_clip.upper)
         assert bounds in {(-128, 127), (0, 255), (-8, 7), (0, 15)}
-        assert layer.inner_clip is None or (layer.inner_clip.lower, layer.inner_clip.upper) == (-512, 511)
+        assert layer.residual is None or numbers.clip == Clip(-512, 511)
 
 
 def test_all_layer_types_come_out() -> None:

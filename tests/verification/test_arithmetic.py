@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 from npusim import InferenceSession
 from npusim.errors import UnknownTensorError, UsageError
-from npusim.program import Clip, HostOperation, IntegerLayer, Tap, TapSource
+from npusim.program import Accumulating, Clip, HostOperation, IntegerLayer, MeanTap, ResidualTap, Tap
 from npusim.trace import Trace
 from npusim.verification import ElementArithmetic, explain_element
 from npusim.verification.pairing import pair_steps
@@ -222,6 +222,8 @@ def _check_elements(session: InferenceSession, feeds: dict[str, np.ndarray], see
 
 
 def _check_inner_tensors(layer: IntegerLayer, found: ElementArithmetic, trace: Trace, flat: int) -> None:
+    if not isinstance(layer, Accumulating):
+        return
     place = np.unravel_index(flat, layer.accumulator_shape[1:])
     for tap in layer.taps:
         assert _inner_value(tap, found, int(place[layer.channel_axis - 1])) == trace[tap.tensor][1].reshape(-1)[flat], (
@@ -231,13 +233,13 @@ def _check_inner_tensors(layer: IntegerLayer, found: ElementArithmetic, trace: T
 
 def _inner_value(tap: Tap, found: ElementArithmetic, channel: int) -> float:
     assert found.accumulator is not None
-    if tap.source is TapSource.MEAN:
+    if isinstance(tap, MeanTap):
         return float(np.float32(np.float32(found.accumulator) / np.float32(tap.divisor)) * np.float32(tap.factor))
-    if tap.source is TapSource.RESIDUAL:
+    if isinstance(tap, ResidualTap):
         value = (found.inner_code or 0) + (found.residual or 0)
     else:
-        value = (found.accumulator + int(tap.bias[channel])) * int(tap.scale[channel])
-        shift = int(tap.shift[channel])
+        value = (found.accumulator + int(tap.part.bias[channel])) * int(tap.part.scale[channel])
+        shift = int(tap.part.shift[channel])
         if shift and not tap.floored:
             return float(np.float32(value / 2**shift))
         value >>= shift

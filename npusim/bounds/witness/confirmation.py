@@ -17,7 +17,7 @@ from npusim.engine.reference import run_step, run_steps
 from npusim.graph import Array, TensorType
 from npusim.model_file import ModelFile
 from npusim.onnx_reader import extract
-from npusim.program import IntegerArray, IntegerLayer, Program, ShiftFloor, TapSource
+from npusim.program import Accumulating, IntegerArray, Program
 from npusim.second_opinion import SecondOpinion
 
 __all__ = ["Confirmation"]
@@ -33,8 +33,8 @@ class Confirmation:
         The model.
     program
         Its program, which takes samples on the first axis.
-    layer, requantization
-        The layer and its requantization.
+    layer
+        The layer.
     watched
         Which accumulator is meant.
     statement
@@ -43,8 +43,7 @@ class Confirmation:
 
     model: ModelFile
     program: Program
-    layer: IntegerLayer
-    requantization: ShiftFloor
+    layer: Accumulating
     watched: Observation
     statement: Property
 
@@ -86,7 +85,7 @@ class Confirmation:
         return SecondOpinion(self.model, [*inner, *self.layer.tensors])
 
     def _witness(self, ours: Mapping[str, Array], theirs: Mapping[str, Array] | None, place: Place) -> Witness | None:
-        layer, part = self.layer, self.requantization
+        layer = self.layer
         output = ours[layer.output]
         index = np.unravel_index(np.ravel_multi_index(place.index, layer.accumulator_shape[1:]), output.shape[1:])
         if theirs is not None:
@@ -98,7 +97,7 @@ class Confirmation:
                 place = self._place(int(np.ravel_multi_index(index, output.shape[1:])))
         accumulator = self._accumulator(ours, place)
         channel = place.channel
-        bias, scale, shift = (int(values[channel]) for values in (part.bias, part.scale, part.shift))
+        parameters = {name: int(values[channel]) for name, values in layer.requantization.parameters.items()}
         other: float | None = None if theirs is None else float(theirs[layer.output][(0, *index)])
         if self.statement is Property.SOFT_INT32:
             other = self._wrapped_code(ours, place, accumulator)
@@ -110,9 +109,9 @@ class Confirmation:
             channel=channel,
             digit=place.digit,
             accumulator=accumulator,
-            bias=bias,
-            scale=scale,
-            shift=shift,
+            bias=parameters.get("bias", 0),
+            scale=parameters.get("scale", 1),
+            shift=parameters.get("shift", 0),
             code=int(output[(0, *index)]),
             other_code=other,
             rounding=None if theirs is None else self._rounding(theirs, place, accumulator),
@@ -135,23 +134,21 @@ class Confirmation:
 
     def _wrapped_code(self, ours: Mapping[str, Array], place: Place, accumulator: int) -> int:
         """The code after the product has wrapped around to int32."""
-        part, layer = self.requantization, self.layer
-        product = (accumulator + int(part.bias[place.channel])) * int(part.scale[place.channel])
-        value = ((product + 2**31) % 2**32 - 2**31) >> int(part.shift[place.channel])
-        if layer.inner_clip is not None:
+        layer = self.layer
+        part = layer.requantization.for_channels([place.channel])
+        product = part.scaled(np.array([accumulator], np.int64))
+        residual = None
+        if layer.residual is not None:
             flat = np.ravel_multi_index(place.index, layer.accumulator_shape[1:])
-            value = min(max(value, layer.inner_clip.lower), layer.inner_clip.upper) + int(
-                ours[layer.inputs[1]].reshape(-1)[flat]
-            )
-        return min(max(value, part.clip.lower), part.clip.upper)
+            residual = ours[layer.residual].reshape(-1)[flat : flat + 1].astype(np.int64)
+        return int(layer.finish(part.codes_of_scaled((product + 2**31) % 2**32 - 2**31), residual)[0])
 
     def _rounding(self, theirs: Mapping[str, Array], place: Place, accumulator: int) -> Rounding | None:
         flat = np.ravel_multi_index(place.index, self.layer.accumulator_shape[1:])
         for tap in self.layer.taps:
-            if tap.source is not TapSource.ACCUMULATOR or tap.floored or tap.clip is not None:
+            exact = tap.exact(accumulator, place.channel)
+            if exact is None:
                 continue
-            bias, scale, shift = (int(values[place.channel]) for values in (tap.bias, tap.scale, tap.shift))
-            exact = Fraction((accumulator + bias) * scale, 2**shift)
             held = float(theirs[tap.tensor].reshape(-1)[flat])
             if not np.isfinite(held) or Fraction(held) != exact:
                 return Rounding(tap.tensor, exact, held)

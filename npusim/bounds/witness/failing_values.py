@@ -12,15 +12,12 @@ from npusim.bounds.channels import ChannelBounds
 from npusim.bounds.interval import Interval
 from npusim.bounds.properties import DIGIT_LIMITS, INT32_LIMITS
 from npusim.bounds.requantization import FloatPath, float_path
-from npusim.program import IntegerArray, ShiftFloor
+from npusim.program import IntegerArray
 
 __all__ = ["FailingValues", "failing_digits", "failing_in_floats", "failing_in_int32"]
 
 MAXIMUM_RUNS: Final = 2**22
 """Runs of one code that are examined at once; more have only layers of thousands of channels with wide codes."""
-
-BEYOND: Final = 2**61
-"""Stands for a limit that is never passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +106,11 @@ def failing_in_floats(
     return _joined([(rows[run], lower[run], upper[run]) for lower, upper in pieces])
 
 
-def failing_in_int32(bounds: ChannelBounds, requantization: ShiftFloor) -> FailingValues:
-    """Accumulators whose ``(accumulator + bias) * scale`` leaves int32."""
+def failing_in_int32(bounds: ChannelBounds) -> FailingValues:
+    """Accumulators whose widest integer, ``(accumulator + bias) * scale``, leaves int32."""
     lower, upper = INT32_LIMITS
-    size = np.maximum(np.abs(requantization.scale), 1)
-    rises = requantization.scale > 0
-    above = np.where(rises, upper // size, -lower // size) + 1 - requantization.bias
-    below = np.where(rises, -(-lower // size), -(upper // size)) - 1 - requantization.bias
-    dead = requantization.scale == 0
-    return _beyond(bounds.accumulator, np.where(dead, -BEYOND, below), np.where(dead, BEYOND, above), 0)
+    beyond = bounds.layer.requantization.beyond(lower, upper)
+    return _beyond(bounds.accumulator, *beyond, 0)
 
 
 def failing_digits(bounds: ChannelBounds) -> FailingValues:
@@ -158,14 +151,9 @@ def _runs(path: FloatPath, interval: Interval) -> tuple[IntegerArray, IntegerArr
     part = path.requantization
     lower, upper = interval.lower[:, None], interval.upper[:, None]
     codes = path.integer_codes(np.concatenate([lower, upper], axis=1))
-    lowest, highest = int(codes.min()), int(codes.max())
-    if (highest - lowest + 1) * part.bias.size > MAXIMUM_RUNS:
+    if (int(codes.max()) - int(codes.min()) + 1) * part.channels > MAXIMUM_RUNS:
         return None
-    bias, scale, shift = part.bias[:, None], part.scale[:, None], part.shift[:, None]
-    goals = np.arange(lowest + 1, highest + 1)[None, :] << shift
-    size = np.maximum(np.abs(scale), 1)
-    breaks = np.where(scale >= 0, -(-goals // size), -goals // size + 1) - bias
-    inside = np.sort(np.clip(breaks, lower, upper + 1), axis=1)
+    inside = np.sort(np.clip(part.run_steps(interval.lower, interval.upper), lower, upper + 1), axis=1)
     return np.concatenate([lower, inside], axis=1), np.concatenate([inside - 1, upper], axis=1)
 
 

@@ -13,7 +13,7 @@ from npusim.bounds.witness.results import NoWitness, Witness
 from npusim.bounds.witness.task import prepare
 from npusim.errors import UsageError
 from npusim.graph import Array
-from npusim.program import IntegerLayer, Program
+from npusim.program import Accumulating, IntegerLayer, Program
 from npusim.session import InferenceSession
 
 __all__ = ["STATEMENTS", "find_model_witnesses", "find_witness"]
@@ -112,7 +112,7 @@ def _find(
     layer = _layer(session.program, name, statement)
     task = prepare(session, layer, statement)
     if isinstance(task, str):
-        return NoWitness(statement, name, task, proven=layer.requantization is None)
+        return NoWitness(statement, name, task, proven=not isinstance(layer, Accumulating))
     if not len(task.failing):
         return NoWitness(statement, name, "no value that its accumulator can take fails", proven=task.complete)
     found, possible = task.solve(budget)

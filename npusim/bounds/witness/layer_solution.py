@@ -123,14 +123,13 @@ class LayerSolver:
 
     def _leave_visible(self, value: int, place: Place, lower: IntegerArray, upper: IntegerArray) -> None:
         """Narrow the ends of the residual so that the saturation behind it does not hide the code."""
-        layer, part = self.bounds.layer, self.bounds.layer.requantization
-        if part is None or layer.inner_clip is None:
+        layer = self.bounds.layer
+        if layer.residual is None:
             return
-        bias, scale, shift = (int(values[place.channel]) for values in (part.bias, part.scale, part.shift))
-        inner = min(max((value + bias) * scale >> shift, layer.inner_clip.lower), layer.inner_clip.upper)
+        inner = int(layer.requantization.for_channels([place.channel]).codes(np.array([value]))[0])
         slot = int(self._starts[1] + np.ravel_multi_index(place.index, layer.accumulator_shape[1:]))
-        lower[slot] = max(lower[slot], part.clip.lower - inner)
-        upper[slot] = min(upper[slot], part.clip.upper - inner)
+        lower[slot] = max(lower[slot], layer.output_clip.lower - inner)
+        upper[slot] = min(upper[slot], layer.output_clip.upper - inner)
 
     def _box(self, row: int, position: int, place: Place) -> _Box | None:
         """What an element reads; None when too many elements were asked for."""

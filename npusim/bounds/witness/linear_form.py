@@ -8,7 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npusim.program import IntegerArray, IntegerLayer, LayerKind, Window
+from npusim.engine.reference import unknown_kind
+from npusim.program import (
+    Accumulating,
+    Add,
+    AveragePool,
+    Convolution,
+    FullyConnected,
+    IntegerArray,
+    IntegerLayer,
+    TransposedConvolution,
+    Window,
+)
 
 __all__ = ["LinearForm", "linear_form"]
 
@@ -32,7 +43,7 @@ class LinearForm:
     weights: IntegerArray
 
 
-def linear_form(layer: IntegerLayer, index: Sequence[int], weights: IntegerArray | None = None) -> LinearForm:
+def linear_form(layer: Accumulating, index: Sequence[int], weights: IntegerArray | None = None) -> LinearForm:
     """The linear form of one accumulator element.
 
     Parameters
@@ -44,18 +55,23 @@ def linear_form(layer: IntegerLayer, index: Sequence[int], weights: IntegerArray
     weights
         Used instead of the layer's own (one digit of them, for example).
     """
-    weights = layer.weights if weights is None else weights
-    if layer.kind is LayerKind.ADD:
-        place = int(np.ravel_multi_index(tuple(index), layer.accumulator_shape[1:]))
-        return LinearForm(np.array([0, 1]), np.array([place, place]), np.array([1, 1]))
-    if layer.window is not None and (weights is None or layer.kind is LayerKind.AVGPOOL):
-        return _pooled(layer, layer.window, index)
-    if weights is None:
-        raise ValueError(f"layer '{layer.name}' has neither weights nor a window")
-    if layer.window is None:
-        return _fully_connected(layer, index, weights)
-    if layer.kind is LayerKind.TCONV:
-        return _transposed(layer, layer.window, index, weights)
+    match layer:
+        case Add():
+            place = int(np.ravel_multi_index(tuple(index), layer.accumulator_shape[1:]))
+            return LinearForm(np.array([0, 1]), np.array([place, place]), np.array([1, 1]))
+        case AveragePool():
+            return _pooled(layer, index)
+        case FullyConnected():
+            return _fully_connected(layer, index, layer.weights if weights is None else weights)
+        case TransposedConvolution():
+            return _transposed(layer, index, layer.weights if weights is None else weights)
+        case Convolution():
+            return _convolved(layer, index, layer.weights if weights is None else weights)
+        case _:
+            raise unknown_kind(layer)
+
+
+def _convolved(layer: Convolution, index: Sequence[int], weights: IntegerArray) -> LinearForm:
     group_channels = weights.shape[1]
     first = index[0] // (weights.shape[0] // layer.group) * group_channels
     positions, taps = _window(layer.window, index[1:], layer.input_shape[2:])
@@ -73,14 +89,15 @@ def _places(layer: IntegerLayer, channels: range, positions: IntegerArray) -> In
     return np.asarray(channels)[:, None] * area + positions[None, :]
 
 
-def _fully_connected(layer: IntegerLayer, index: Sequence[int], weights: IntegerArray) -> LinearForm:
+def _fully_connected(layer: FullyConnected, index: Sequence[int], weights: IntegerArray) -> LinearForm:
     features = weights.shape[0]
     row = int(np.ravel_multi_index(tuple(index[:-1]), layer.accumulator_shape[1:-1])) if len(index) > 1 else 0
     return _from_parts(row * features + np.arange(features), weights[:, index[-1]])
 
 
-def _pooled(layer: IntegerLayer, window: Window, index: Sequence[int]) -> LinearForm:
+def _pooled(layer: AveragePool, index: Sequence[int]) -> LinearForm:
     """The graph may have dropped the axes that were summed up, so that only the flat position tells the window."""
+    window = layer.window
     rank = len(window.kernel_shape)
     sizes = layer.input_shape[2:]
     extents = [size + begin + end for size, begin, end in zip(sizes, window.pads[:rank], window.pads[rank:], strict=True)]
@@ -105,8 +122,9 @@ def _window(window: Window, position: Sequence[int], sizes: Sequence[int]) -> tu
     return np.ravel_multi_index(tuple(places[:, inside]), tuple(sizes)), np.flatnonzero(inside)
 
 
-def _transposed(layer: IntegerLayer, window: Window, index: Sequence[int], weights: IntegerArray) -> LinearForm:
+def _transposed(layer: TransposedConvolution, index: Sequence[int], weights: IntegerArray) -> LinearForm:
     """An input at i meets the output at o through tap k where ``i * stride + k * dilation - begin == o``."""
+    window = layer.window
     rank, sizes = len(window.kernel_shape), layer.input_shape[2:]
     taps = np.indices(window.kernel_shape).reshape(rank, -1)
     strides, begins, dilations = (np.asarray(part)[:, None] for part in (window.strides, window.pads[:rank], window.dilations))

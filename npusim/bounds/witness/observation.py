@@ -11,7 +11,7 @@ from npusim.bounds.channels import digits_of
 from npusim.bounds.verdicts import Property
 from npusim.engine.reference import accumulate
 from npusim.graph import Array
-from npusim.program import IntegerArray, IntegerLayer, LayerKind, Tap, TapSource
+from npusim.program import Accumulating, AveragePool, IntegerArray, Weighted
 
 __all__ = ["Observation", "Place", "observation"]
 
@@ -46,25 +46,26 @@ class Observation:
     tensors
         Names of the tensors that a trace has to keep.
     tap
-        Inner tensor that holds the accumulator plus its bias; None where it is computed from the layer's inputs.
+        Inner tensor that holds the accumulator plus a bias per channel, and that; None where it is computed from the layer's
+        inputs.
     digits
         The weight digits ``[digits, *weights.shape]`` whose accumulators are watched; None for the whole accumulator.
     residual
         Tensor that is added behind the requantization and may hide what happened before; None where there is none.
     """
 
-    layer: IntegerLayer
+    layer: Accumulating
     tensors: tuple[str, ...]
-    tap: Tap | None
+    tap: tuple[str, IntegerArray] | None
     digits: IntegerArray | None
     residual: str | None = None
 
     def values(self, tensors: Mapping[str, Array]) -> IntegerArray:
         """The watched values, int64 [samples, rows, positions]."""
         if self.tap is not None:
-            trailing = len(self.layer.accumulator_shape) - 1 - self.layer.channel_axis
+            name, bias = self.tap
             shape = (-1, *self.layer.accumulator_shape[1:])
-            whole = tensors[self.tap.tensor].astype(np.int64).reshape(shape) - self.tap.bias.reshape(-1, *(1,) * trailing)
+            whole = tensors[name].astype(np.int64).reshape(shape) - self.layer.by_channel(bias)
             return self.by_row(whole)
         codes = [tensors[name].astype(np.int64) for name in self.layer.inputs]
         if self.digits is None:
@@ -86,13 +87,12 @@ class Observation:
         int64, in the shape of `values` or broadcastable to it on the last axis; 0 where nothing is hidden.
         """
         layer = self.layer
-        if self.residual is None or layer.requantization is None or layer.inner_clip is None:
+        if self.residual is None:
             return np.zeros((*values.shape[:2], 1), np.int64)
-        part = layer.requantization
-        bias, scale, shift = (item[:, None] for item in (part.bias, part.scale, part.shift))
-        inner = np.clip((values + bias) * scale >> shift, layer.inner_clip.lower, layer.inner_clip.upper)
-        total = inner + self.by_row(tensors[self.residual].astype(np.int64))
-        return np.asarray(np.maximum(np.maximum(total - part.clip.upper, part.clip.lower - total), 0))
+        residual = self.by_row(tensors[self.residual].astype(np.int64))
+        total = layer.before_clip(layer.requantization.unclipped(values, axis=1), residual)
+        clip = layer.output_clip
+        return np.asarray(np.maximum(np.maximum(total - clip.upper, clip.lower - total), 0))
 
     def place(self, row: int, position: int) -> Place:
         """The element that a row and a position stand for."""
@@ -105,7 +105,8 @@ class Observation:
 
     def weights(self, digit: int | None) -> IntegerArray | None:
         """The weights that make an accumulator: the layer's own, or one digit of them."""
-        return self.layer.weights if digit is None or self.digits is None else self.digits[digit]
+        own = self.layer.weights if isinstance(self.layer, Weighted) else None
+        return own if digit is None or self.digits is None else self.digits[digit]
 
     def by_row(self, values: IntegerArray) -> IntegerArray:
         """An accumulator as int64 [samples, channels, positions]."""
@@ -113,25 +114,15 @@ class Observation:
         return moved.reshape(*moved.shape[:2], -1)
 
 
-def observation(layer: IntegerLayer, statement: Property) -> Observation:
+def observation(layer: Accumulating, statement: Property) -> Observation:
     """What to watch of a layer to see a statement fail."""
     if statement is Property.DIGIT_18BIT:
         # a sum without weights has one digit, 1
-        digits = np.ones((1, 1), np.int64) if layer.kind is LayerKind.AVGPOOL else digits_of(layer)
+        digits = np.ones((1, 1), np.int64) if isinstance(layer, AveragePool) else digits_of(layer)
         return Observation(layer, layer.inputs, None, digits)
-    tap = next((tap for tap in layer.taps if _is_plain(tap)), None)
-    tensors = layer.inputs if tap is None else (tap.tensor,)
-    if statement is Property.ONNXRUNTIME_EXACT and layer.kind is LayerKind.PWCONVRES:
-        residual = layer.inputs[1]
-        return Observation(layer, (*dict.fromkeys((*tensors, residual)),), tap, None, residual)
-    return Observation(layer, tensors, tap, None)
-
-
-def _is_plain(tap: Tap) -> bool:
-    return (
-        tap.source is TapSource.ACCUMULATOR
-        and tap.clip is None
-        and not tap.floored
-        and not tap.shift.any()
-        and bool((tap.scale == 1).all())
-    )
+    plain = ((tap.tensor, tap.addend) for tap in layer.taps)
+    found = next(((name, added) for name, added in plain if added is not None), None)
+    tensors = layer.inputs if found is None else (found[0],)
+    if statement is Property.ONNXRUNTIME_EXACT and layer.residual is not None:
+        return Observation(layer, (*dict.fromkeys((*tensors, layer.residual)),), found, None, layer.residual)
+    return Observation(layer, tensors, found, None)

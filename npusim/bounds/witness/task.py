@@ -26,7 +26,7 @@ from npusim.bounds.witness.results import Witness
 from npusim.bounds.witness.search import Search
 from npusim.graph import Array, TensorType
 from npusim.onnx_reader import extract
-from npusim.program import Batching, IntegerArray, IntegerLayer, Program
+from npusim.program import Accumulating, Batching, IntegerArray, IntegerLayer, Program
 from npusim.session import InferenceSession
 
 __all__ = ["Task", "prepare"]
@@ -172,7 +172,7 @@ class Task:
 def prepare(session: InferenceSession, layer: IntegerLayer, statement: Property) -> Task | str:
     """What is needed to look for a witness, or why none can be looked for."""
     program = session.program
-    if layer.requantization is None:
+    if not isinstance(layer, Accumulating):
         return "it has no accumulator"
     if program.batching is Batching.FIXED:
         return "the model has no batch axis of one sample, so that its inputs cannot be searched"
@@ -180,7 +180,7 @@ def prepare(session: InferenceSession, layer: IntegerLayer, statement: Property)
     channels = channel_bounds(bounds)
     match statement:
         case Property.SOFT_INT32:
-            failing, complete = failing_in_int32(channels, layer.requantization), True
+            failing, complete = failing_in_int32(channels), True
         case Property.DIGIT_18BIT:
             if channels.digits is None:
                 return "its weights leave their declared bits: how a device splits them into digits is not known"
@@ -195,7 +195,7 @@ def prepare(session: InferenceSession, layer: IntegerLayer, statement: Property)
                 return "its codes are too many to examine each"
             failing, complete = found, not inexact.any()
     watched = observation(layer, statement)
-    confirmation = Confirmation(session.model, program, layer, layer.requantization, watched, statement)
+    confirmation = Confirmation(session.model, program, layer, watched, statement)
     return Task(session, program, bounds, watched, failing, complete, confirmation)
 
 
@@ -219,10 +219,10 @@ def _only_sums_matter(bounds: ChannelBounds) -> bool:
 def _inexact_sums(bounds: ChannelBounds, dtype: np.dtype[Any]) -> npt.NDArray[np.bool_]:
     """For each channel whether floats may have to round a sum on the way to the accumulator, or the one with a residual."""
     limit = 2 ** (int(np.finfo(dtype.str).nmant) + 1)
-    inner = np.abs(bounds.layer.taps[0].bias)
+    inner = np.abs(bounds.layer.inner_bias)
     partial = np.maximum(np.abs(bounds.partial.lower), np.abs(bounds.partial.upper)) + inner
     added = 0
-    if bounds.residual is not None and bounds.layer.inner_clip is not None:
-        clip, residual = bounds.layer.inner_clip, bounds.residual
+    if bounds.residual is not None:
+        clip, residual = bounds.layer.requantization.clip, bounds.residual
         added = max(-clip.lower, clip.upper) + int(max(-residual.lower.min(), residual.upper.max()))
     return np.asarray((partial > limit) | (added > limit))

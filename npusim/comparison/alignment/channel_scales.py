@@ -24,7 +24,17 @@ from npusim.floats import FloatGraph, LinearOperation
 from npusim.folding import evaluate_node
 from npusim.graph import Array
 from npusim.graph.traits import Trait, is_a
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
+from npusim.program import (
+    Accumulating,
+    AveragePool,
+    HostOperation,
+    IntegerLayer,
+    Program,
+    QuantizeStage,
+    Step,
+    geometry_of,
+    weight_bits_of,
+)
 
 __all__ = [
     "ChannelScales",
@@ -139,11 +149,10 @@ def channels_behind(
         return _behind_weights(step, linear, inputs[0], quantized)
     if isinstance(step, HostOperation):
         return _behind_host(step, inputs, quantized)
-    part = step.requantization
-    if part is None:
+    if not isinstance(step, Accumulating):
         return inputs[0]
-    factor = np.ldexp(1.0, part.shift) / part.scale
-    if step.kind is LayerKind.AVGPOOL and step.window is not None:
+    factor = 1 / step.requantization.gain
+    if isinstance(step, AveragePool):
         factor = factor / float(np.prod(step.window.kernel_shape))
     sizes = {one.size for one in (*inputs, factor)} - {1}
     return known_scales(np.mean(np.broadcast_arrays(*inputs), axis=0) * factor) if len(sizes) <= 1 else None
@@ -219,7 +228,7 @@ def _confirmed_columns(step: Step, linear: LinearOperation, channels: FloatArray
     if columns is None:
         return None
     plain, scaled = overall_cosine(weights, linear.weights), overall_cosine(weights, linear.weights * columns)
-    bits = step.weight_bits if isinstance(step, IntegerLayer) else None
+    bits = weight_bits_of(step)
     known = bits if bits in GOOD_FIT else 8
     better = 1 - plain**2 >= IMPROVEMENT[known] * (1 - scaled**2)
     return columns if better and scaled >= GOOD_FIT[known] else None
@@ -228,10 +237,9 @@ def _confirmed_columns(step: Step, linear: LinearOperation, channels: FloatArray
 def _behind_weights(step: Step, linear: LinearOperation, channels: FloatArray, quantized: Program) -> FloatArray | None:
     weights = weights_of(step, quantized)
     columns = input_columns(step, linear.weights.shape, channels)
-    if weights is None or columns is None or not isinstance(step, IntegerLayer) or step.requantization is None:
+    if weights is None or columns is None or not isinstance(step, Accumulating):
         return None
-    part = step.requantization
-    return known_scales(channel_scale(weights, linear.weights * columns) * np.ldexp(1.0, part.shift) / part.scale)
+    return known_scales(channel_scale(weights, linear.weights * columns) / step.requantization.gain)
 
 
 def _behind_host(step: HostOperation, inputs: Sequence[FloatArray], quantized: Program) -> FloatArray | None:
@@ -265,7 +273,7 @@ def _along_one_axis(moved: FloatArray) -> FloatArray | None:
 
 def _group(step: Step) -> int:
     if isinstance(step, IntegerLayer):
-        return step.group
+        return geometry_of(step)[1]
     return step.node.integer("group", 1) if isinstance(step, HostOperation) else 1
 
 

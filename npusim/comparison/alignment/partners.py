@@ -14,7 +14,7 @@ from npusim.floats import FloatGraph, LinearOperation
 from npusim.graph import Array
 from npusim.graph.traits import Trait, is_a
 from npusim.lowering.floats import Role, role_of_operator
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
+from npusim.program import Accumulating, Add, HostOperation, MaxPool, Program, QuantizeStage, Step, weight_bits_of
 
 __all__ = ["Partner", "confidence_of", "find_partner"]
 
@@ -70,17 +70,17 @@ def find_partner(
     if isinstance(step, HostOperation):
         return _host(step, sources, program, graph)
     shape = program.tensors[step.output].shape
-    lower = 0 if step.requantization is None else step.requantization.clip.lower
-    if step.kind is LayerKind.ADD:
+    lower = step.output_clip.lower if isinstance(step, Accumulating) else 0
+    if isinstance(step, Add):
         return _of_role(sources, (Role.ADDITION,), shape, graph, bent=lower == 0)
-    if step.kind is LayerKind.MAXPOOL:
+    if isinstance(step, MaxPool):
         return _of_role(sources, (Role.MAXIMUM,), shape, graph)
     return _of_role(sources, _AVERAGES, shape, graph)
 
 
 def confidence_of(step: Step, cosine: float) -> Confidence:
     """How sure a pair is whose weights have this cosine."""
-    bits = step.weight_bits if isinstance(step, IntegerLayer) else None
+    bits = weight_bits_of(step)
     limit = FITTING.get(bits or 8, FITTING[8])
     return Confidence.CERTAIN if cosine >= limit else Confidence.LIKELY if cosine >= ROUGHLY_FITTING else Confidence.UNSURE
 
@@ -112,14 +112,13 @@ def _with_weights(
     sure = confidence_of(step, cosine)
     reason = f"weights fit with a cosine of {cosine:.4f}, the best of {count} with this shape"
     output = linear.output
-    if isinstance(step, IntegerLayer):
-        if step.kind is LayerKind.PWCONVRES:
+    if isinstance(step, Accumulating):
+        if step.residual is not None:
             summed = _of_role((output, *sources[1:]), (Role.ADDITION,), step.output_shape, graph)
             if isinstance(summed, str):
                 return summed
             output = summed.tensor
-        clip = None if step.requantization is None else step.requantization.clip
-        output = graph.saturated(output) if clip is not None and clip.lower >= 0 else output
+        output = graph.saturated(output) if step.output_clip.lower >= 0 else output
     shape = program.tensors[step.tensors[-1]].shape
     return Partner(_moved_to(output, shape, graph), sure, reason, linear)
 

@@ -33,9 +33,16 @@ from npusim.comparison.layer_result import LayerPair, LayerScales
 from npusim.comparison.sums import FloatArray
 from npusim.floats import FloatGraph, LinearOperation
 from npusim.graph.traits import Trait, is_a, operators_with
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, ShiftFloor, Step
+from npusim.program import (
+    Accumulating,
+    AveragePool,
+    HostOperation,
+    Program,
+    QuantizeStage,
+    Step,
+)
 
-__all__ = ["half_lsb", "recover_scales"]
+__all__ = ["recover_scales"]
 
 CONTRADICTION: Final = 5.0
 """Ratio between the drifts of two layers that follow each other that no training explains."""
@@ -106,18 +113,6 @@ def _with_channels(
     return replace(scales, output=middle_scale(channels), channels=channels, gain=1.0)
 
 
-def half_lsb(shift: FloatArray) -> FloatArray:
-    """What a floor behind a shift takes away on average, in LSB: ``(1 - 2**-shift) / 2``.
-
-    Examples
-    --------
-    >>> half_lsb(np.array([0.0, 1.0, 8.0]))
-    array([0.        , 0.25      , 0.49804688])
-    """
-    result: FloatArray = (1 - np.ldexp(1.0, -shift.astype(np.int64))) / 2
-    return result
-
-
 def _scales(
     step: Step,
     pair: LayerPair,
@@ -137,11 +132,10 @@ def _scales(
         return _host_scales(step, inputs, quantized)
     agreed = max(one.output for one in inputs) <= (1 + EQUAL_SCALES) * min(one.output for one in inputs)
     kept = LayerScales(first.output, zero_point=first.zero_point, input=first.output, agreed=agreed)
-    requantization = step.requantization
-    if requantization is None:
+    if not isinstance(step, Accumulating):
         return kept
-    factor = float(np.ldexp(1.0, int(requantization.shift[0])) / requantization.scale[0])
-    if step.kind is LayerKind.AVGPOOL and step.window is not None:
+    factor = float(1 / step.requantization.gain[0])
+    if isinstance(step, AveragePool):
         return replace(kept, gain=float(np.prod(step.window.kernel_shape)) / factor)
     return replace(kept, output=first.output * factor)
 
@@ -172,14 +166,14 @@ def _drift_behind(scales: LayerScales, drift: float) -> float:
 def _linear_scales(step: Step, linear: LinearOperation, first: LayerScales, drift: float, quantized: Program) -> LayerScales:
     weights = weights_of(step, quantized)
     factors = np.ones(len(linear.bias)) if weights is None else channel_scale(weights, _as_read(step, linear, first))
-    requantization = step.requantization if isinstance(step, IntegerLayer) else None
+    requantization = step.requantization if isinstance(step, Accumulating) else None
     if requantization is None:
         parameters = parameters_of(step, quantized.constants) if isinstance(step, HostOperation) else None
         bias = np.zeros(len(factors)) if parameters is None else parameters.bias
         steps, least = np.ones(len(factors)), 0.0
     else:
-        bias = _bias_without_rounding(requantization)
-        steps, least = np.ldexp(1.0, requantization.shift) / requantization.scale, LEAST_BIAS
+        bias = requantization.real_bias
+        steps, least = 1 / requantization.gain, LEAST_BIAS
     seen = _bias_input(bias, factors, linear.bias, least)
     contradicted = seen is not None and not 1 / CONTRADICTION <= seen / first.output / drift <= CONTRADICTION
     if contradicted and requantization is None:
@@ -203,13 +197,6 @@ def _as_read(step: Step, linear: LinearOperation, first: LayerScales) -> FloatAr
     """Float weights times the scale of the input channel that each is for, over the middle scale."""
     columns = None if first.channels is None else input_columns(step, linear.weights.shape, first.channels / first.output)
     return linear.weights if columns is None else linear.weights * columns
-
-
-def _bias_without_rounding(requantization: ShiftFloor) -> FloatArray:
-    """Biases without the half LSB that makes the floor round."""
-    half = np.ldexp(0.5, requantization.shift) / requantization.scale
-    result: FloatArray = requantization.bias - half
-    return result
 
 
 def _bias_input(bias: FloatArray, factors: FloatArray, reference: FloatArray, least: float) -> float | None:

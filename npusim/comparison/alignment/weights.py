@@ -9,7 +9,7 @@ import numpy as np
 from npusim.comparison.sums import FloatArray
 from npusim.graph import Array
 from npusim.lowering.floats import Parameters, Refusal, is_weighted, read_parameters
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, Step
+from npusim.program import FullyConnected, HostOperation, Program, Step, TransposedConvolution, Weighted
 
 __all__ = ["channel_cosine", "channel_scale", "overall_cosine", "parameters_of", "weights_of"]
 
@@ -22,12 +22,12 @@ def weights_of(step: Step, program: Program) -> FloatArray | None:
     if isinstance(step, HostOperation):
         parameters = parameters_of(step, program.constants)
         return None if parameters is None else parameters.matrix
-    if not isinstance(step, IntegerLayer) or step.weights is None:
+    if not isinstance(step, Weighted):
         return None
     weights = step.weights.astype(np.float64)
-    if step.kind is LayerKind.FC:
+    if isinstance(step, FullyConnected):
         return weights.T
-    if step.kind is LayerKind.TCONV:
+    if isinstance(step, TransposedConvolution):
         split = weights.reshape(step.group, weights.shape[0] // step.group, *weights.shape[1:])
         return np.moveaxis(split, 2, 1).reshape(step.group * weights.shape[1], -1)
     return weights.reshape(len(weights), -1)

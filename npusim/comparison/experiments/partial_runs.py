@@ -7,22 +7,34 @@ exactly what the engines give, and a layer can be handed codes with a fractional
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from npusim.comparison.sums import FloatArray
-from npusim.errors import InternalMismatchError
+from npusim.engine.reference import unknown_kind
 from npusim.floats import FloatGraph
 from npusim.folding import evaluate_node
 from npusim.graph import Array
 from npusim.kernels.convolution import convolve, convolve_transpose
 from npusim.kernels.pooling import max_pool
 from npusim.lowering.floats import Role
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step, Window
+from npusim.program import (
+    Accumulating,
+    Add,
+    AveragePool,
+    Convolution,
+    FullyConnected,
+    HostOperation,
+    IntegerLayer,
+    MaxPool,
+    Program,
+    QuantizeStage,
+    Step,
+    TransposedConvolution,
+    Window,
+)
 
-__all__ = ["accumulate", "bend", "by_channel", "evaluate_float", "evaluate_real", "finish", "run_real_from", "stage_values"]
+__all__ = ["accumulate", "bend", "evaluate_float", "evaluate_real", "finish", "run_real_from", "stage_values"]
 
 
 def evaluate_float(program: Program, values: Mapping[str, Array], target: str) -> Array:
@@ -116,9 +128,11 @@ def run_real_from(
 def evaluate_real(program: Program, step: Step, inputs: list[FloatArray]) -> FloatArray:
     """A step of a quantized program on real-valued codes, float64; on integers exactly the engines' result."""
     if isinstance(step, IntegerLayer):
-        if step.requantization is None:
+        if isinstance(step, MaxPool):
             return _maximum(step, inputs[0])
-        residual = inputs[1] if step.kind is LayerKind.PWCONVRES else None
+        if not isinstance(step, Accumulating):
+            raise unknown_kind(step)
+        residual = step.residual_of(inputs)
         return finish(step, accumulate(step, inputs), residual)
     names = program.inputs_of(step)
     values: dict[str, Array] = {
@@ -138,7 +152,7 @@ def stage_values(program: Program, stage: QuantizeStage, values: Mapping[str, Ar
     return known
 
 
-def accumulate(layer: IntegerLayer, inputs: list[FloatArray], weights: FloatArray | None = None) -> FloatArray:
+def accumulate(layer: Accumulating, inputs: list[FloatArray], weights: FloatArray | None = None) -> FloatArray:
     """The accumulator of a layer on real-valued codes, float64 ``[samples, *accumulator_shape[1:]]``.
 
     Parameters
@@ -150,65 +164,52 @@ def accumulate(layer: IntegerLayer, inputs: list[FloatArray], weights: FloatArra
     weights
         Used instead of the layer's own, in the same shape.
     """
-    x, window = inputs[0], layer.window
-    own = layer.weights if weights is None else weights
-    if layer.kind is LayerKind.ADD:
-        return x + inputs[1]
-    if layer.kind is LayerKind.FC and own is not None:
-        return _float64(x @ own.astype(np.float64))
-    if window is None:
-        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no window; please report this")
-    if layer.kind is LayerKind.AVGPOOL or own is None:
-        channels = layer.input_shape[1]
-        return _convolve(layer, x, np.ones((channels, 1, *window.kernel_shape)), window, channels)
-    if layer.kind is LayerKind.TCONV:
-        return _float64(
-            convolve_transpose(
-                x,
-                own.astype(np.float64),
-                None,
-                strides=window.strides,
-                dilations=window.dilations,
-                pads=window.pads,
-                output_shape=layer.accumulator_shape[2:],
-                group=layer.group,
+    x = inputs[0]
+    match layer:
+        case Add():
+            return x + inputs[1]
+        case FullyConnected():
+            own = layer.weights if weights is None else weights
+            return _float64(x @ own.astype(np.float64))
+        case AveragePool(window=window):
+            channels = layer.input_shape[1]
+            return _convolve(layer, x, np.ones((channels, 1, *window.kernel_shape)), window, channels)
+        case TransposedConvolution(window=window):
+            own = layer.weights if weights is None else weights
+            return _float64(
+                convolve_transpose(
+                    x,
+                    own.astype(np.float64),
+                    None,
+                    strides=window.strides,
+                    dilations=window.dilations,
+                    pads=window.pads,
+                    output_shape=layer.accumulator_shape[2:],
+                    group=layer.group,
+                )
             )
-        )
-    return _convolve(layer, x, own.astype(np.float64), window, layer.group)
+        case Convolution(window=window):
+            own = layer.weights if weights is None else weights
+            return _convolve(layer, x, own.astype(np.float64), window, layer.group)
+        case _:
+            raise unknown_kind(layer)
 
 
-def finish(layer: IntegerLayer, accumulator: FloatArray, residual: FloatArray | None = None) -> FloatArray:
-    """Requantize a real-valued accumulator, float64.
-
-    Half an accumulator unit is added before the shift: it changes nothing for integers, and keeps the floor from taking away
-    half an LSB more from codes with a fractional part.
-    """
-    requantization = layer.requantization
-    if requantization is None:
-        raise InternalMismatchError(f"layer '{layer.name}' does not requantize; please report this")
-    scaled = (accumulator + by_channel(requantization.bias, layer)) * by_channel(requantization.scale, layer)
-    codes = np.floor((scaled + 0.5) * np.ldexp(1.0, -by_channel(requantization.shift, layer)))
-    if residual is not None and layer.inner_clip is not None:
-        codes = np.clip(codes, layer.inner_clip.lower, layer.inner_clip.upper) + residual
-    clip = requantization.clip
-    return _float64(np.clip(codes, clip.lower, clip.upper)).reshape(-1, *layer.output_shape[1:])
+def finish(layer: Accumulating, accumulator: FloatArray, residual: FloatArray | None = None) -> FloatArray:
+    """Requantize a real-valued accumulator, float64; on integers exactly the layer's codes."""
+    codes, clip = layer.requantization.real_codes(accumulator, layer.channel_axis), layer.output_clip
+    if residual is not None:
+        codes = np.clip(codes + residual, clip.lower, clip.upper)
+    return _float64(codes).reshape(-1, *layer.output_shape[1:])
 
 
-def by_channel(values: npt.NDArray[Any], layer: IntegerLayer) -> npt.NDArray[Any]:
-    """Shape per-channel values so that they broadcast along the accumulator's channel axis."""
-    trailing = len(layer.accumulator_shape) - 1 - layer.channel_axis
-    return values.reshape(-1, *(1,) * trailing)
-
-
-def _convolve(layer: IntegerLayer, x: FloatArray, weights: FloatArray, window: Window, group: int) -> FloatArray:
+def _convolve(layer: Accumulating, x: FloatArray, weights: FloatArray, window: Window, group: int) -> FloatArray:
     result = convolve(x, weights, None, strides=window.strides, dilations=window.dilations, pads=window.pads, group=group)
     return _float64(result).reshape(-1, *layer.accumulator_shape[1:])
 
 
-def _maximum(layer: IntegerLayer, x: FloatArray) -> FloatArray:
+def _maximum(layer: MaxPool, x: FloatArray) -> FloatArray:
     window = layer.window
-    if window is None:
-        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no window; please report this")
     return _float64(
         max_pool(
             x,

@@ -36,11 +36,9 @@ from itertools import pairwise
 import numpy as np
 
 from npusim.comparison.alignment.layer_pairs import Alignment
-from npusim.comparison.alignment.scales import half_lsb
 from npusim.comparison.experiments.partial_runs import (
     accumulate,
     bend,
-    by_channel,
     evaluate_float,
     evaluate_real,
     finish,
@@ -52,7 +50,7 @@ from npusim.floats import FloatGraph, LinearOperation
 from npusim.graph import Array
 from npusim.graph.traits import Trait, is_a
 from npusim.lowering.floats import along_outputs
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, Step
+from npusim.program import Accumulating, HostOperation, IntegerLayer, Program, QuantizeStage, Step
 
 __all__ = ["LayerStages", "Stages"]
 
@@ -208,27 +206,26 @@ class LayerStages:
         reference: FloatArray,
     ) -> Stages:
         inputs = self._shaped(codes)
-        requantization = layer.requantization
-        if requantization is None:
+        if not isinstance(layer, Accumulating):
             final = self._to_real(evaluate_real(self.quantized, layer, inputs))
             return Stages(final, final, final, final, final)
+        part = layer.requantization
         accumulator = accumulate(layer, inputs)
-        residual = inputs[1] if layer.kind is LayerKind.PWCONVRES else None
+        residual = layer.residual_of(inputs)
         final = self._to_real(finish(layer, accumulator, residual))
-        scaled = (accumulator + by_channel(requantization.bias, layer)) * by_channel(requantization.scale, layer)
-        exact = scaled * np.ldexp(1.0, -by_channel(requantization.shift, layer))
-        centred = exact - by_channel(half_lsb(requantization.shift.astype(np.float64)), layer)
+        exact = part.real(accumulator, layer.channel_axis)
+        centred = exact - layer.by_channel(part.floor_loss)
         weights = reference
         if self.linear is not None:
             # the integer weights at their scale; the float bias is for the float activation function behind it
-            product = accumulator * by_channel(self.inputs[0].output * self._weight_scales(), layer)
-            weights = self._activated(product + by_channel(self.linear.bias, layer), fed)
+            product = accumulator * layer.by_channel(self.inputs[0].output * self._weight_scales())
+            weights = self._activated(product + layer.by_channel(self.linear.bias), fed)
         scale = self.scales.over(accumulator.shape)
         return Stages(
             reference,
             weights,
             self._activated((centred - self.scales.zero_point) * scale, fed),
-            self._activated((np.floor(exact) - self.scales.zero_point) * scale, fed),
+            self._activated((part.rounded(exact) - self.scales.zero_point) * scale, fed),
             final,
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from npusim.comparison.findings.observation import clip_of
 from npusim.comparison.findings.scene import Scene, Sign
-from npusim.program import IntegerLayer
+from npusim.program import Accumulating
 
 __all__ = ["channel_range", "input_range", "saturation"]
 
@@ -96,9 +96,9 @@ def channel_range(scene: Scene) -> Iterator[Sign]:
     """Layers in which one channel reaches several times as far as all others, which share its scale."""
     for layer in scene.program.layers:
         seen = scene.observations.get(layer.name)
-        if seen is None or len(seen.largest) < 3 or not isinstance(layer, IntegerLayer) or layer.requantization is None:
+        if seen is None or len(seen.largest) < 3 or not isinstance(layer, Accumulating):
             continue
-        clip = layer.requantization.clip
+        clip = layer.output_clip
         reach = np.maximum(np.abs(seen.smallest), np.abs(seen.largest))
         order = np.argsort(-reach, kind="stable")
         largest, following = int(reach[order[0]]), int(reach[order[1]])

@@ -10,7 +10,7 @@ import numpy as np
 from npusim.comparison.code_sums import IntegerArray
 from npusim.comparison.sums import FloatArray
 from npusim.graph import Array
-from npusim.program import Clip, IntegerLayer, Program, QuantizeStage, Step
+from npusim.program import Accumulating, Clip, Program, QuantizeStage, Step
 from npusim.session import InferenceSession
 from npusim.verification.comparison import Progress, need_samples, sample_chunks
 
@@ -130,8 +130,8 @@ def clip_of(step: Step) -> Clip | None:
     """The final saturation of an integer layer or a quantize stage; None for what has none."""
     if isinstance(step, QuantizeStage):
         return step.clip
-    if isinstance(step, IntegerLayer) and step.requantization is not None:
-        return step.requantization.clip
+    if isinstance(step, Accumulating):
+        return step.output_clip
     return None
 
 
@@ -139,9 +139,9 @@ def _before_clip(program: Program, step: Step) -> str | None:
     """The tensor that a step's clip is applied to: of a layer where the graph has it in integers, of a stage its floor."""
     if isinstance(step, QuantizeStage):
         return step.floor.outputs[0]
-    if not isinstance(step, IntegerLayer) or step.requantization is None:
+    if not isinstance(step, Accumulating):
         return None
-    open_taps = [tap.tensor for tap in step.taps if tap.clip is None]
+    open_taps = [tap.tensor for tap in step.taps if tap.saturation is None]
     return open_taps[-1] if open_taps and program.tensors[open_taps[-1]].is_integer else None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from npusim.comparison.findings.observation import CodeObservation
 from npusim.graph.traits import Trait, is_a
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, Step
+from npusim.program import AveragePool, HostOperation, IntegerLayer, MaxPool, Program, Step
 
 if TYPE_CHECKING:
     from npusim.comparison.result import FloatComparison, LayerComparison
@@ -54,9 +54,9 @@ class Scene:
     comparison: FloatComparison | None = None
 
     @property
-    def pools(self) -> Iterator[IntegerLayer]:
+    def pools(self) -> Iterator[AveragePool]:
         """The average pools."""
-        return (layer for layer in self.program.layers if layer.kind is LayerKind.AVGPOOL)
+        return (layer for layer in self.program.layers if isinstance(layer, AveragePool))
 
     def compared(self, name: str) -> LayerComparison | None:
         """A step's comparison with the float model, where there is one."""
@@ -75,5 +75,5 @@ class Scene:
 def moves_codes(step: Step) -> bool:
     """Whether a step only moves codes or brings them into another range: a maximum pool, a reshape, a concatenation."""
     if isinstance(step, IntegerLayer):
-        return step.kind is LayerKind.MAXPOOL
+        return isinstance(step, MaxPool)
     return isinstance(step, HostOperation) and is_a(step.operator, Trait.MOVES, Trait.LIMITS)

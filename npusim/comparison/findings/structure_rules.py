@@ -12,7 +12,7 @@ from npusim.bounds.widths import widths_of
 from npusim.comparison.findings.scene import Scene, Sign, moves_codes
 from npusim.graph.traits import Trait, is_a, operators_with
 from npusim.inspection import Codes
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Step
+from npusim.program import Accumulating, AveragePool, Clip, HostOperation, MaxPool, Step, Weighted
 
 __all__ = [
     "average_gain",
@@ -46,9 +46,9 @@ def average_gain(scene: Scene) -> Iterator[Sign]:
     for layer in scene.pools:
         area, gain = _area(layer), _gain(layer)
         worst = float(gain[np.abs(gain - 1).argmax()])
-        if layer.requantization is None or abs(worst - 1) <= GAIN_TOLERANCE or _gain_is_taken_in(scene, layer):
+        if abs(worst - 1) <= GAIN_TOLERANCE or _gain_is_taken_in(scene, layer):
             continue
-        upper = layer.requantization.clip.upper
+        upper = layer.output_clip.upper
         evidence: dict[str, Any] = {
             "area": area,
             "divisor": area / worst,
@@ -81,16 +81,16 @@ def pool_offset(scene: Scene) -> Iterator[Sign]:
 def signed_to_unsigned(scene: Scene) -> Iterator[Sign]:
     """Average pools that read negative codes and can give none."""
     for layer in scene.pools:
-        tensor, part = scene.program.tensors[layer.inputs[0]], layer.requantization
+        tensor, clip = scene.program.tensors[layer.inputs[0]], layer.output_clip
         compared, seen = scene.compared(layer.name), scene.observations.get(layer.name)
         meant = compared is not None and compared.codes.lower_is_relu
-        if part is None or tensor.lower >= 0 or part.clip.lower < 0 or meant:
+        if tensor.lower >= 0 or clip.lower < 0 or meant:
             continue
         evidence: dict[str, Any] = {
             "input_lower": int(tensor.lower),
             "input_upper": int(tensor.upper),
-            "lower": part.clip.lower,
-            "upper": part.clip.upper,
+            "lower": clip.lower,
+            "upper": clip.upper,
         }
         if seen is not None and seen.values:
             evidence["clipped_share"] = seen.below / seen.values
@@ -100,16 +100,14 @@ def signed_to_unsigned(scene: Scene) -> Iterator[Sign]:
 def clip_in_real_units(scene: Scene) -> Iterator[Sign]:
     """Layers whose codes are clipped to 0..6."""
     for layer in scene.program.layers:
-        part = layer.requantization
-        if part is not None and (part.clip.lower, part.clip.upper) == (0, RELU6):
+        if isinstance(layer, Accumulating) and layer.output_clip == Clip(0, RELU6):
             yield Sign(layer.name, {"lower": 0, "upper": RELU6, "levels": RELU6 + 1})
 
 
 def lost_bit(scene: Scene) -> Iterator[Sign]:
     """Layers with a ReLU behind a clip to a signed range of 8 bits."""
     for layer in scene.program.layers:
-        part = layer.requantization
-        if part is not None and (part.clip.lower, part.clip.upper) == (0, 127):
+        if isinstance(layer, Accumulating) and layer.output_clip == Clip(0, 127):
             yield Sign(layer.name, {"lower": 0, "upper": 127, "levels": 128})
 
 
@@ -117,7 +115,7 @@ def wide_codes(scene: Scene) -> Iterator[Sign]:
     """Steps whose codes do not fit 8 bits, signed or unsigned, and are read by a layer of the NPU."""
     found: dict[str, Sign] = {}
     for layer in scene.program.layers:
-        if layer.kind is LayerKind.MAXPOOL:
+        if isinstance(layer, MaxPool):
             continue
         for name in layer.inputs:
             tensor, source = scene.program.tensors[name], scene.source_of(name)
@@ -160,21 +158,22 @@ def fractional_codes(scene: Scene) -> Iterator[Sign]:
 def bias_width(scene: Scene) -> Iterator[Sign]:
     """Layers whose bias does not fit the bits in which the NPU keeps it."""
     for layer in scene.program.layers:
-        widths, part = widths_of(layer), layer.requantization
-        if widths is None or part is None:
+        widths = widths_of(layer)
+        if widths is None or not isinstance(layer, Accumulating):
             continue
+        bias = layer.requantization.parameters["bias"]
         limit = 1 << (widths.bias - 1)
-        outside = np.flatnonzero((part.bias >= limit) | (part.bias < -limit))
+        outside = np.flatnonzero((bias >= limit) | (bias < -limit))
         if outside.size:
-            channel = int(outside[np.abs(part.bias[outside]).argmax()])
-            evidence = {"bits": widths.bias, "bias": int(part.bias[channel]), "channel": channel, "channels": int(outside.size)}
+            channel = int(outside[np.abs(bias[outside]).argmax()])
+            evidence = {"bits": widths.bias, "bias": int(bias[channel]), "channel": channel, "channels": int(outside.size)}
             yield Sign(layer.name, evidence)
 
 
 def weight_width(scene: Scene) -> Iterator[Sign]:
     """Layers with weights beyond the bits that they were quantized to."""
     for layer in scene.program.layers:
-        if layer.weights is None or layer.weight_bits is None:
+        if not isinstance(layer, Weighted):
             continue
         # Wider weights than the NPU has are counted against its widest.
         bits = min(layer.weight_bits, 8)
@@ -192,35 +191,35 @@ def weight_width(scene: Scene) -> Iterator[Sign]:
             yield Sign(layer.name, evidence)
 
 
-def _area(layer: IntegerLayer) -> int:
-    return 1 if layer.window is None else math.prod(layer.window.kernel_shape)
+def _area(layer: AveragePool) -> int:
+    return math.prod(layer.window.kernel_shape)
 
 
-def _gain(layer: IntegerLayer) -> Any:  # noqa: ANN401 - a float64 array
+def _gain(layer: AveragePool) -> Any:  # noqa: ANN401 - a float64 array
     """By what each channel's codes are larger than the average: area * scale / 2**shift."""
-    part = layer.requantization
-    return np.ones(1) if part is None else _area(layer) * part.scale / np.exp2(part.shift)
+    return _area(layer) * layer.requantization.gain
 
 
-def _gain_is_taken_in(scene: Scene, layer: IntegerLayer) -> bool:
+def _gain_is_taken_in(scene: Scene, layer: AveragePool) -> bool:
     """Whether what reads a pool's codes is made for them as they are, which its weights tell."""
     compared = scene.compared(layer.name)
     return compared is not None and compared.scales.channels is not None
 
 
-def _pool_offsets(scene: Scene) -> Iterator[tuple[IntegerLayer, float, int]]:
+def _pool_offsets(scene: Scene) -> Iterator[tuple[AveragePool, float, int]]:
     """Average pools whose bias is more or less than half an output LSB, by how many LSB, and the bias."""
     for layer in scene.pools:
         part = layer.requantization
-        if part is None:
+        bias = part.parameters.get("bias")
+        if bias is None:
             continue
-        offsets = part.bias * part.scale / np.exp2(part.shift) - 0.5
+        offsets = bias * part.gain - 0.5
         worst = int(np.abs(offsets).argmax())
         if abs(offsets[worst]) > OFFSET_TOLERANCE:
-            yield layer, float(offsets[worst]), int(part.bias[worst])
+            yield layer, float(offsets[worst]), int(bias[worst])
 
 
-def _is_second_rounding(layer: IntegerLayer, offset: float) -> bool:
+def _is_second_rounding(layer: AveragePool, offset: float) -> bool:
     """Whether an offset is what a second half LSB of the average becomes: the bias is then the pool's area."""
     expected = float(np.max(_gain(layer))) - 0.5
     return abs(offset - expected) <= OFFSET_TOLERANCE / 2

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.engine.fast.workspace import Buffer
-from npusim.errors import InternalMismatchError
 from npusim.kernels.samples_last import (
     Call,
     PerAxis,
@@ -28,7 +27,7 @@ from npusim.kernels.samples_last import (
 )
 from npusim.kernels.samples_last_depthwise import band_views, best_rows, is_evenly_spaced, tap_calls
 from npusim.kernels.samples_last_taps import transposed_views
-from npusim.program import IntegerArray, IntegerLayer, Window
+from npusim.program import Convolution, TransposedConvolution, Window
 
 __all__ = ["Form", "convolution_calls", "form_of", "transposed_products"]
 
@@ -58,7 +57,7 @@ class Form(StrEnum):
     GROUPS = "groups"
 
 
-def form_of(layer: IntegerLayer, *, single: bool) -> Form:
+def form_of(layer: Convolution, *, single: bool) -> Form:
     """The form that is fastest for a convolution's geometry.
 
     Parameters
@@ -68,7 +67,7 @@ def form_of(layer: IntegerLayer, *, single: bool) -> Form:
     single
         For one sample at a time.
     """
-    window, weights = _parts(layer)
+    window, weights = layer.window, layer.weights
     channels = layer.input_shape[1]
     if layer.group == channels and channels > 1:
         if single:
@@ -92,7 +91,7 @@ def form_of(layer: IntegerLayer, *, single: bool) -> Form:
 
 
 def convolution_calls(
-    layer: IntegerLayer, weights: FloatArray, source: Buffer, out: FloatArray, bias: FloatArray | None
+    layer: Convolution, weights: FloatArray, source: Buffer, out: FloatArray, bias: FloatArray | None
 ) -> tuple[list[Call], FloatArray | None]:
     """The calls that compute a convolution.
 
@@ -114,7 +113,7 @@ def convolution_calls(
     (calls, bias)
         The calls, and the bias if they do not add it.
     """
-    window, _ = _parts(layer)
+    window = layer.window
     single = out.shape[-1] == 1
     form = form_of(layer, single=single)
     if form is Form.BANDS:
@@ -143,12 +142,6 @@ def convolution_calls(
     return product_calls(dense_views(x, rows, out, scratch, **geometry)), bias
 
 
-def _parts(layer: IntegerLayer) -> tuple[Window, IntegerArray]:
-    if layer.window is None or layer.weights is None:
-        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} is no convolution; please report this")
-    return layer.window, layer.weights
-
-
 def _each_multiple(
     channels: int, weights: FloatArray, out: FloatArray, calls: Callable[[FloatArray, FloatArray], list[Call]]
 ) -> list[Call]:
@@ -165,9 +158,9 @@ def _tap_calls(x: FloatArray, weights: FloatArray, out: FloatArray, *, strides: 
     return tap_calls(x, weights, out, np.empty(out.shape, out.dtype), strides=strides, dilations=dilations)
 
 
-def _band_calls(layer: IntegerLayer, weights: FloatArray, source: Buffer, out: FloatArray) -> list[Call]:
+def _band_calls(layer: Convolution, weights: FloatArray, source: Buffer, out: FloatArray) -> list[Call]:
     """Rows of outputs at a time; padding that lies in the buffer for other readers is read as data."""
-    window, _ = _parts(layer)
+    window = layer.window
     rank, channels = len(window.kernel_shape), layer.input_shape[1]
     pads = [pad - begin for pad, begin in zip(window.pads, source.layout.begins, strict=False)]
     geometry = {"strides": window.strides, "dilations": window.dilations, "pads": pads}
@@ -223,10 +216,9 @@ def _without_unit_axes(
     )
 
 
-def transposed_products(
-    layer: IntegerLayer, weights: FloatArray, window: Window, x: FloatArray, out: FloatArray
-) -> list[Product]:
+def transposed_products(layer: TransposedConvolution, weights: FloatArray, x: FloatArray, out: FloatArray) -> list[Product]:
     """The products of a transposed convolution, to be run on an `out` of zeros; `x` is not padded."""
+    window = layer.window
     rank = len(window.kernel_shape)
     taps = np.moveaxis(weights, [1, 0], [-2, -1])
     inputs, outputs = weights.shape[0] // layer.group, weights.shape[1]

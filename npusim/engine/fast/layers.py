@@ -10,18 +10,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from npusim.engine.carriers import Carrier, CarrierChoice, reduced_scale
+from npusim.engine.carriers import Carrier, CarrierChoice
 from npusim.engine.fast.convolution import convolution_calls, transposed_products
 from npusim.engine.fast.workspace import Buffer, Workspace
-from npusim.errors import InternalMismatchError
+from npusim.engine.reference import unknown_kind
 from npusim.kernels.samples_last import Call, channel_rows, is_one_block, product_calls, requantize_calls
 from npusim.kernels.samples_last_taps import meets_data, window_maximum_calls, window_sum_calls
-from npusim.program import IntegerLayer, LayerKind, ShiftFloor, Window
+from npusim.program import (
+    Accumulating,
+    Add,
+    AveragePool,
+    Convolution,
+    FloatOperation,
+    FullyConnected,
+    IntegerLayer,
+    MaxPool,
+    TransposedConvolution,
+    Weighted,
+    Window,
+)
 
 __all__ = [
     "LayerArithmetic",
     "accumulator_calls",
     "arrange",
+    "arrange_sums",
     "empty_accumulator",
     "layer_calls",
     "maximum_calls",
@@ -39,53 +52,49 @@ class LayerArithmetic:
     Attributes
     ----------
     weights
-        In ONNX layout; folded: times ``scale * 2**-shift``. None without weights.
+        In ONNX layout; folded: times the multiplier. None without weights.
     bias
         ``[channels]``; folded likewise. None when all zero.
-    multiplier
-        ``[channels]``, ``scale * 2**-shift``; None when folded or all one.
-    floor
-        False when no shift is left.
+    operations
+        What follows before the clip.
     """
 
-    layer: IntegerLayer
-    requantization: ShiftFloor
+    layer: Accumulating
     dtype: type[np.float32] | type[np.float64]
     weights: FloatArray | None
     bias: FloatArray | None
-    multiplier: FloatArray | None
-    floor: bool
+    operations: tuple[FloatOperation, ...]
 
 
-def arrange(layer: IntegerLayer, choice: CarrierChoice) -> LayerArithmetic:
+def arrange(layer: Accumulating, choice: CarrierChoice) -> LayerArithmetic:
     """Convert a layer's parameters for a carrier.
 
     Every number is exact: an integer below the carrier's limit times a power of two.
     """
-    requantization = layer.requantization
-    if requantization is None:
-        raise InternalMismatchError(f"layer '{layer.name}' does not requantize; please report this")
-    dtype = np.float64 if choice.carrier is Carrier.FLOAT64 else np.float32
-    scale, shift = reduced_scale(requantization)
-    multiplier = np.ldexp(scale.astype(np.float64), -shift)
-    bias = requantization.bias.astype(np.float64)
-    weights = None if layer.weights is None else layer.weights.astype(np.float64)
-    folded = choice.carrier is Carrier.FLOAT32_FOLDED
-    if folded and weights is not None:
-        weights, bias = weights * _along_outputs(multiplier, layer), bias * multiplier
-    after = None if folded or bool((multiplier == 1).all()) else multiplier.astype(dtype)
+    dtype, form = _dtype_of(choice), layer.requantization.form(choice.carrier)
+    weights = layer.weights.astype(np.float64) if isinstance(layer, Weighted) else None
+    if form.factor is not None and isinstance(layer, Weighted) and weights is not None:
+        weights = weights * _along_outputs(form.factor, layer)
     return LayerArithmetic(
         layer,
-        requantization,
         dtype,
         None if weights is None else weights.astype(dtype),
-        bias.astype(dtype) if bias.any() else None,
-        after,
-        bool(shift.any()),
+        form.bias.astype(dtype) if form.bias.any() else None,
+        form.operations,
     )
 
 
-def layer_calls(arithmetic: LayerArithmetic, workspace: Workspace, pool: IntegerLayer | None = None) -> list[Call]:
+def arrange_sums(layer: Accumulating, choice: CarrierChoice) -> LayerArithmetic:
+    """A layer that stops at its accumulator, in the element type of a carrier."""
+    dtype = _dtype_of(choice)
+    return LayerArithmetic(layer, dtype, layer.weights.astype(dtype) if isinstance(layer, Weighted) else None, None, ())
+
+
+def _dtype_of(choice: CarrierChoice) -> type[np.float32] | type[np.float64]:
+    return np.float64 if choice.carrier is Carrier.FLOAT64 else np.float32
+
+
+def layer_calls(arithmetic: LayerArithmetic, workspace: Workspace, pool: MaxPool | None = None) -> list[Call]:
     """The calls that compute a layer from its input buffers into its output buffer.
 
     Parameters
@@ -98,7 +107,7 @@ def layer_calls(arithmetic: LayerArithmetic, workspace: Workspace, pool: Integer
         A max pooling of the layer's output to be computed with it (see :func:`may_pool_first`): into the pool's buffer, past
         the layer's own.
     """
-    layer, requantization = arithmetic.layer, arithmetic.requantization
+    layer = arithmetic.layer
     output = workspace.buffers[layer.output if pool is None else pool.output].inner
     in_place = pool is None and arithmetic.dtype is np.float32 and layer.accumulator_shape == layer.output_shape
     accumulator = output if in_place else empty_accumulator(arithmetic, workspace.samples)
@@ -106,29 +115,29 @@ def layer_calls(arithmetic: LayerArithmetic, workspace: Workspace, pool: Integer
     if pool is not None:
         calls += _pool_calls(pool, accumulator, output)
     result = _in_fewest_axes(accumulator if pool is None else output)
-    clip = requantization.clip if layer.inner_clip is None else layer.inner_clip
+    clip = layer.requantization.clip
+    added = [] if bias is None else [(np.add, _along_channels(bias, result))]
     calls += requantize_calls(
         result,
-        bias=_along_channels(bias, result),
-        multiplier=_along_channels(arithmetic.multiplier, result),
-        floor=arithmetic.floor,
+        operations=[*added, *(_placed(operation, arithmetic.dtype, result) for operation in arithmetic.operations)],
         lower=np.array(clip.lower, arithmetic.dtype),
         upper=np.array(clip.upper, arithmetic.dtype),
     )
-    if layer.kind is LayerKind.PWCONVRES:
-        outer = [np.array(end, arithmetic.dtype) for end in (requantization.clip.lower, requantization.clip.upper)]
-        residual = workspace.buffers[layer.inputs[1]].inner
+    if layer.residual is not None:
+        outer = [np.array(end, arithmetic.dtype) for end in (layer.output_clip.lower, layer.output_clip.upper)]
+        residual = workspace.buffers[layer.residual].inner
         calls += [partial(np.add, accumulator, residual, accumulator), partial(accumulator.clip, *outer, accumulator)]
     if not in_place and pool is None:
         calls.append(partial(np.copyto, output, accumulator.reshape(output.shape), casting="same_kind"))
     return calls
 
 
-def may_pool_first(layer: IntegerLayer, choice: CarrierChoice, pool: IntegerLayer) -> bool:
+def may_pool_first(layer: Accumulating, choice: CarrierChoice, pool: MaxPool) -> bool:
     """Whether the maximum over windows may be taken of a layer's accumulators instead of its codes.
 
-    Both are the same where larger accumulators never give smaller codes: bias, floor and clip keep the order, and so does a
-    multiplier above zero. Every window has to meet data, and fewer accumulators are left to requantize.
+    Both are the same where larger accumulators never give smaller codes: a staircase that rises. Where the multiplier is in
+    the weights, what is left of it (bias, rounding and clip) always rises. Every window has to meet data, and fewer
+    accumulators are left to requantize.
 
     Parameters
     ----------
@@ -137,23 +146,22 @@ def may_pool_first(layer: IntegerLayer, choice: CarrierChoice, pool: IntegerLaye
     pool
         A max pooling that reads them.
     """
-    requantization = layer.requantization
-    if requantization is None or layer.inner_clip is not None or layer.accumulator_shape != layer.output_shape:
+    if layer.residual is not None or layer.accumulator_shape != layer.output_shape:
         return False
-    if choice.carrier is Carrier.FLOAT32 and not bool((requantization.scale > 0).all()):
+    if choice.carrier is Carrier.FLOAT32 and not bool((layer.requantization.direction > 0).all()):
         return False
     if choice.carrier not in (Carrier.FLOAT32, Carrier.FLOAT32_FOLDED):
         return False
-    return meets_data(pool.output_shape[2:], pool.input_shape[2:], **_pool_geometry(_window_of(pool)))
+    return meets_data(pool.output_shape[2:], pool.input_shape[2:], **_pool_geometry(pool.window))
 
 
-def maximum_calls(layer: IntegerLayer, workspace: Workspace) -> list[Call]:
+def maximum_calls(layer: MaxPool, workspace: Workspace) -> list[Call]:
     """The calls that compute a MAXPOOL layer."""
     return _pool_calls(layer, workspace.buffers[layer.inputs[0]].inner, workspace.buffers[layer.output].inner)
 
 
-def _pool_calls(layer: IntegerLayer, source: FloatArray, output: FloatArray) -> list[Call]:
-    return window_maximum_calls(source, output, **_pool_geometry(_window_of(layer)))
+def _pool_calls(layer: MaxPool, source: FloatArray, output: FloatArray) -> list[Call]:
+    return window_maximum_calls(source, output, **_pool_geometry(layer.window))
 
 
 def _pool_geometry(window: Window) -> dict[str, tuple[int, ...]]:
@@ -184,26 +192,28 @@ def accumulator_calls(
     """
     layer, bias = arithmetic.layer, arithmetic.bias
     sources = [workspace.buffers[name] for name in layer.inputs]
-    if layer.kind is LayerKind.ADD:
+    if isinstance(layer, Add):
         return [partial(np.add, sources[0].inner, sources[1].inner, out, dtype=out.dtype)], bias
     source, calls = sources[0], list[Call]()
     if arithmetic.dtype is not np.float32:
         source = Buffer.of(layer.input_shape, source.layout, workspace.samples, arithmetic.dtype)
         calls.append(partial(np.copyto, source.whole, sources[0].whole))
-    if layer.kind is LayerKind.FC:
-        matrix = np.ascontiguousarray(_weights_of(arithmetic).T)
-        return [*calls, *product_calls([(matrix, source.inner, out, None)])], bias
-    window = _window_of(layer)
-    if layer.kind is LayerKind.AVGPOOL:
-        sums = out.reshape(_pooled_shape(layer, window, workspace.samples))
-        begins = window.pads[: len(window.kernel_shape)]
-        geometry = {"kernel_shape": window.kernel_shape, "strides": window.strides, "pads": begins}
-        return [*calls, *window_sum_calls(source.inner, sums, **geometry)], bias
-    if layer.kind is LayerKind.TCONV:
-        products = transposed_products(layer, _weights_of(arithmetic), window, source.inner, out)
-        return [*calls, partial(out.fill, 0), *product_calls(products)], bias
-    found, left = convolution_calls(layer, _weights_of(arithmetic), source, out, bias if with_bias else None)
-    return [*calls, *found], left
+    match layer, arithmetic.weights:
+        case FullyConnected(), np.ndarray() as weights:
+            return [*calls, *product_calls([(np.ascontiguousarray(weights.T), source.inner, out, None)])], bias
+        case AveragePool(window=window), None:
+            sums = out.reshape(_pooled_shape(layer, window, workspace.samples))
+            begins = window.pads[: len(window.kernel_shape)]
+            geometry = {"kernel_shape": window.kernel_shape, "strides": window.strides, "pads": begins}
+            return [*calls, *window_sum_calls(source.inner, sums, **geometry)], bias
+        case TransposedConvolution(), np.ndarray() as weights:
+            products = transposed_products(layer, weights, source.inner, out)
+            return [*calls, partial(out.fill, 0), *product_calls(products)], bias
+        case Convolution(), np.ndarray() as weights:
+            found, left = convolution_calls(layer, weights, source, out, bias if with_bias else None)
+            return [*calls, *found], left
+        case _:
+            raise unknown_kind(layer)
 
 
 def empty_accumulator(arithmetic: LayerArithmetic, samples: int) -> FloatArray:
@@ -221,14 +231,12 @@ def _in_fewest_axes(y: FloatArray) -> FloatArray:
     return y
 
 
-def _along_channels(values: FloatArray | None, y: FloatArray) -> FloatArray | None:
+def _along_channels(values: FloatArray, y: FloatArray) -> FloatArray:
     """Per-channel values in the shape in which NumPy combines them with `y` fastest.
 
     Repeated for every sample where a position's channels lie together, so that it runs over both in one loop; repeated for
     every position, too, when there is one sample only.
     """
-    if values is None:
-        return None
     column = values[:, None]
     if y.ndim == 2:
         return column
@@ -236,11 +244,13 @@ def _along_channels(values: FloatArray | None, y: FloatArray) -> FloatArray | No
     return np.ascontiguousarray(np.broadcast_to(repeated, y.shape)) if y.shape[-1] == 1 else repeated
 
 
-def _weights_of(arithmetic: LayerArithmetic) -> FloatArray:
-    if arithmetic.weights is None:
-        layer = arithmetic.layer
-        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no weights; please report this")
-    return arithmetic.weights
+def _placed(
+    operation: FloatOperation, dtype: type[np.float32] | type[np.float64], y: FloatArray
+) -> tuple[np.ufunc, FloatArray | None]:
+    """An operation's function and its operand in the shape in which NumPy combines it with `y` fastest."""
+    if operation.ufunc.nin == 1:
+        return operation.ufunc, None
+    return operation.ufunc, _along_channels(operation.operand.astype(dtype), y)
 
 
 def _pooled_shape(layer: IntegerLayer, window: Window, samples: int) -> tuple[int, ...]:
@@ -253,24 +263,16 @@ def _pooled_shape(layer: IntegerLayer, window: Window, samples: int) -> tuple[in
     return (*sizes, layer.input_shape[1], samples)
 
 
-def _along_outputs(values: FloatArray, layer: IntegerLayer) -> FloatArray:
+def _along_outputs(values: FloatArray, layer: Weighted) -> FloatArray:
     """Shape per-channel values so that they broadcast against the weights' output channels."""
-    if layer.weights is None:
-        raise InternalMismatchError(f"layer '{layer.name}' has no weights; please report this")
-    if layer.kind is LayerKind.FC:
+    if isinstance(layer, FullyConnected):
         return values[None, :]
     rank = layer.weights.ndim - 2
-    if layer.kind is LayerKind.TCONV:
+    if isinstance(layer, TransposedConvolution):
         inputs = layer.weights.shape[0] // layer.group
         by_group = values.reshape(layer.group, 1, -1).repeat(inputs, axis=1)
         return by_group.reshape(layer.weights.shape[0], -1, *(1,) * rank)
     return values.reshape(-1, *(1,) * (rank + 1))
-
-
-def _window_of(layer: IntegerLayer) -> Window:
-    if layer.window is None:
-        raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} has no window; please report this")
-    return layer.window
 
 
 def working_set(layer: IntegerLayer) -> int:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
 
 from npusim.engine.fast.convolution import Form, form_of
 from npusim.engine.fast.workspace import Layout
-from npusim.program import IntegerLayer, LayerKind, Program, QuantizeStage
+from npusim.program import Convolution, Program, QuantizeStage, TransposedConvolution, Windowed
 
 __all__ = ["choose_layouts"]
-
-_POOLS: Final = (LayerKind.AVGPOOL, LayerKind.MAXPOOL)
-"""Read position by position, all channels at once; they take what falls into the padding as it is."""
 
 
 def choose_layouts(program: Program, native: Collection[int], *, single: bool) -> dict[str, Layout]:
@@ -39,10 +35,11 @@ def choose_layouts(program: Program, native: Collection[int], *, single: bool) -
         step = program.steps[index]
         read = () if isinstance(step, QuantizeStage) else program.inputs_of(step)
         names.update(dict.fromkeys((*read, step.tensors[-1])))
-        if not isinstance(step, IntegerLayer) or step.window is None or step.kind is LayerKind.TCONV:
+        if not isinstance(step, Windowed) or isinstance(step, TransposedConvolution):
             continue
         source = step.inputs[0]
-        form = None if step.kind in _POOLS else form_of(step, single=single)
+        # pools read position by position, all channels at once; they take what falls into the padding as it is
+        form = form_of(step, single=single) if isinstance(step, Convolution) else None
         if form in (Form.POINTWISE, Form.BANDS):
             for_channels.add(source)
             continue

@@ -16,6 +16,7 @@ from npusim.engine.fast.hosting import reference_calls, runs_samples_last, sampl
 from npusim.engine.fast.layers import (
     accumulator_calls,
     arrange,
+    arrange_sums,
     empty_accumulator,
     layer_calls,
     maximum_calls,
@@ -25,10 +26,20 @@ from npusim.engine.fast.layers import (
 from npusim.engine.fast.layouts import choose_layouts
 from npusim.engine.fast.quantizing import quantize_stage_calls
 from npusim.engine.fast.workspace import Tenant, Workspace, allocate
-from npusim.engine.reference import inner_tensors, run_step
+from npusim.engine.reference import inner_tensors, run_step, unknown_kind
 from npusim.graph import Array
 from npusim.kernels.samples_last import Call
-from npusim.program import HostOperation, IntegerArray, IntegerLayer, LayerKind, Program, QuantizeStage, Step
+from npusim.program import (
+    Accumulating,
+    FullyConnected,
+    HostOperation,
+    IntegerArray,
+    IntegerLayer,
+    MaxPool,
+    Program,
+    QuantizeStage,
+    Step,
+)
 
 __all__ = ["FastPlan", "make_plan"]
 
@@ -154,9 +165,8 @@ def _pooled(program: Program, native: frozenset[int], carriers: Mapping[str, Car
         read_by = readers.get(layer.tensors[-1], [])
         pool = program.steps[read_by[0]] if len(read_by) == 1 and read_by[0] in native else None
         if (
-            isinstance(layer, IntegerLayer)
-            and isinstance(pool, IntegerLayer)
-            and pool.kind is LayerKind.MAXPOOL
+            isinstance(layer, Accumulating)
+            and isinstance(pool, MaxPool)
             and layer.output not in kept
             and layer.name in carriers
             and may_pool_first(layer, carriers[layer.name], pool)
@@ -174,9 +184,9 @@ def _is_native(step: Step, program: Program, carriers: Mapping[str, CarrierChoic
         return len(shapes) == 1 and all(tensor.dtype == np.float32 and len(tensor.shape) > 1 for tensor in tensors)
     if any(program.tensors[name].dtype != np.float32 for name in (*step.inputs, step.output)):
         return False
-    if step.kind is LayerKind.FC and len(step.input_shape) != 2:
+    if isinstance(step, FullyConnected) and len(step.input_shape) != 2:
         return False
-    return step.kind is LayerKind.MAXPOOL or carriers[step.name].carrier is not Carrier.INTEGER
+    return isinstance(step, MaxPool) or carriers[step.name].carrier is not Carrier.INTEGER
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,21 +231,16 @@ class _Bound:
     def _inner(self, step: Step, native: bool, targets: set[str]) -> dict[str, Array]:
         """Inner tensors of a step, as the reference engine computes them."""
         program, workspace = self.plan.program, self.workspace
-        if native and isinstance(step, IntegerLayer):
-            of_residual = step.kind is LayerKind.PWCONVRES
-            residual = workspace.stored(step.inputs[1]).astype(np.int64) if of_residual else None
+        if native and isinstance(step, Accumulating):
+            residual = None if step.residual is None else workspace.stored(step.residual).astype(np.int64)
             return inner_tensors(step, self._accumulator(step), residual, targets, program)
         values = {name: workspace.stored(name) for name in program.inputs_of(step)}
         produced = run_step(program, step, values, targets)
         return {name: produced[name] for name in targets}
 
-    def _accumulator(self, layer: IntegerLayer) -> IntegerArray:
+    def _accumulator(self, layer: Accumulating) -> IntegerArray:
         if layer.name not in self.accumulators:
-            choice = self.plan.carriers[layer.name]
-            plain = CarrierChoice(
-                Carrier.FLOAT64 if choice.carrier is Carrier.FLOAT64 else Carrier.FLOAT32, choice.bound, choice.limit
-            )
-            arithmetic = arrange(layer, plain)
+            arithmetic = arrange_sums(layer, self.plan.carriers[layer.name])
             out = empty_accumulator(arithmetic, self.workspace.samples)
             calls, _ = accumulator_calls(arithmetic, out, self.workspace, with_bias=False)
             self.accumulators[layer.name] = out, calls
@@ -290,7 +295,9 @@ def _calls(plan: FastPlan, index: int, workspace: Workspace, pooled: Mapping[int
         return quantize_stage_calls(step, program, workspace)
     if isinstance(step, HostOperation):
         return samples_last_calls(step, program, workspace)
-    if step.kind is LayerKind.MAXPOOL:
+    if isinstance(step, MaxPool):
         return [] if index in pooled.values() else maximum_calls(step, workspace)
+    if not isinstance(step, Accumulating):
+        raise unknown_kind(step)
     pool = program.steps[pooled[index]] if index in pooled else None
-    return layer_calls(arrange(step, plan.carriers[step.name]), workspace, pool if isinstance(pool, IntegerLayer) else None)
+    return layer_calls(arrange(step, plan.carriers[step.name]), workspace, pool if isinstance(pool, MaxPool) else None)

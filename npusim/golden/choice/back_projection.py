@@ -15,10 +15,25 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from npusim.engine.reference import unknown_kind
 from npusim.graph import Array
 from npusim.graph.traits import SampleAxis, Trait, is_a, traits_of
 from npusim.kernels.geometry import tap_slices
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, ShiftFloor, Window
+from npusim.program import (
+    Accumulating,
+    Add,
+    AveragePool,
+    Clip,
+    Convolution,
+    FullyConnected,
+    HostOperation,
+    IntegerLayer,
+    MaxPool,
+    Program,
+    QuantizeStage,
+    TransposedConvolution,
+    Window,
+)
 
 __all__ = ["Directions", "back_project"]
 
@@ -80,15 +95,18 @@ def _moderate(directions: Directions) -> Directions:
 def _through_layer(
     layer: IntegerLayer, tensors: Mapping[str, Array], directions: Directions | None, wanted: Directions | None
 ) -> list[tuple[str, Directions]]:
-    if layer.requantization is None:
+    if isinstance(layer, MaxPool):
         return [] if directions is None else [(layer.inputs[0], _to_largest(layer, tensors, directions))]
+    if not isinstance(layer, Accumulating):
+        raise unknown_kind(layer)
     passed: list[tuple[str, Directions]] = []
     total = np.zeros((1, *layer.accumulator_shape[1:]))
     if directions is not None:
-        movable = _movable(directions, tensors[layer.output], layer.requantization)
-        if layer.kind is LayerKind.PWCONVRES:
-            passed.append((layer.inputs[1], movable))
-        total = total + _moderate(_scaled(layer, layer.requantization, movable.reshape(-1, *layer.accumulator_shape[1:])))
+        movable = _movable(directions, tensors[layer.output], layer.output_clip)
+        if layer.residual is not None:
+            passed.append((layer.residual, movable))
+        factor = layer.by_channel(layer.requantization.whole_gain)
+        total = total + _moderate(np.asarray(movable.reshape(-1, *layer.accumulator_shape[1:]) * factor))
     if wanted is not None:
         total = total + wanted * LARGEST
     if not total.any():
@@ -96,36 +114,33 @@ def _through_layer(
     return [*passed, *_to_inputs(layer, _moderate(total))]
 
 
-def _movable(directions: Directions, codes: Array, requantization: ShiftFloor) -> Directions:
+def _movable(directions: Directions, codes: Array, clip: Clip) -> Directions:
     values = codes.astype(np.int64)
-    held = (values <= requantization.clip.lower) | (values >= requantization.clip.upper)
+    held = (values <= clip.lower) | (values >= clip.upper)
     return directions * np.where(held, HELD, 1.0)
 
 
-def _scaled(layer: IntegerLayer, part: ShiftFloor, directions: Directions) -> Directions:
-    factor = np.ldexp(part.scale.astype(np.float64), (part.shift.min() - part.shift).astype(np.int32))
-    trailing = len(layer.accumulator_shape) - 1 - layer.channel_axis
-    return np.asarray(directions * factor.reshape(-1, *(1,) * trailing))
-
-
-def _to_inputs(layer: IntegerLayer, directions: Directions) -> list[tuple[str, Directions]]:
+def _to_inputs(layer: Accumulating, directions: Directions) -> list[tuple[str, Directions]]:
     """From the accumulator to the inputs: the transposed sum of products."""
-    if layer.kind is LayerKind.ADD:
-        return [(name, directions) for name in layer.inputs]
-    source, window = layer.inputs[0], layer.window
-    weights = None if layer.weights is None else layer.weights.astype(np.float64)
-    if window is None:
-        return [] if weights is None else [(source, directions @ weights.T)]
-    if layer.kind is LayerKind.AVGPOOL:
-        channels = layer.input_shape[1]
-        ones = np.ones((channels, 1, *window.kernel_shape))
-        counts = _window_counts(layer, window)
-        return [(source, _spread(directions.reshape(-1, channels, *counts), ones, window, channels, layer.input_shape))]
-    if weights is None:
-        return []
-    if layer.kind is LayerKind.TCONV:
-        return [(source, _gathered(directions, weights, window, layer.group, layer.input_shape))]
-    return [(source, _spread(directions, weights, window, layer.group, layer.input_shape))]
+    source = layer.inputs[0]
+    match layer:
+        case Add():
+            return [(name, directions) for name in layer.inputs]
+        case FullyConnected():
+            return [(source, directions @ layer.weights.astype(np.float64).T)]
+        case AveragePool(window=window):
+            channels = layer.input_shape[1]
+            ones = np.ones((channels, 1, *window.kernel_shape))
+            counts = _window_counts(layer, window)
+            return [(source, _spread(directions.reshape(-1, channels, *counts), ones, window, channels, layer.input_shape))]
+        case TransposedConvolution(window=window):
+            weights = layer.weights.astype(np.float64)
+            return [(source, _gathered(directions, weights, window, layer.group, layer.input_shape))]
+        case Convolution(window=window):
+            weights = layer.weights.astype(np.float64)
+            return [(source, _spread(directions, weights, window, layer.group, layer.input_shape))]
+        case _:
+            raise unknown_kind(layer)
 
 
 def _window_counts(layer: IntegerLayer, window: Window) -> list[int]:
@@ -182,11 +197,9 @@ def _gathered(
     return found.reshape(samples, *input_shape[1:])
 
 
-def _to_largest(layer: IntegerLayer, tensors: Mapping[str, Array], directions: Directions) -> Directions:
+def _to_largest(layer: MaxPool, tensors: Mapping[str, Array], directions: Directions) -> Directions:
     """Back through a maximum pool: to the elements that are the largest of their window."""
     window, sizes = layer.window, layer.input_shape[2:]
-    if window is None:
-        return directions
     counts, inside = directions.shape[2:], _inside(window, sizes)
     full = np.full((*directions.shape[:2], *_extents(window, counts, sizes)), -np.inf)
     full[inside] = tensors[layer.inputs[0]]

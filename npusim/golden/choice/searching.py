@@ -18,7 +18,7 @@ from npusim.golden.choice.signals import signal_levels
 from npusim.golden.goals.goal import Goal, GoalGroup
 from npusim.golden.goals.requantization import RequantizationMeter
 from npusim.graph import Array
-from npusim.program import IntegerArray, IntegerLayer
+from npusim.program import Accumulating, IntegerArray, MaxPool
 
 __all__ = ["Found", "Searcher"]
 
@@ -72,7 +72,7 @@ class Searcher:
         self._codes = InputCodes(evaluator.program)
         self._meters = [meter for meter in self._table.meters if isinstance(meter, RequantizationMeter)]
         self._classes = self._class_layer()
-        pools = [layer.inputs[0] for layer in evaluator.program.layers if layer.requantization is None]
+        pools = [layer.inputs[0] for layer in evaluator.program.layers if isinstance(layer, MaxPool)]
         outputs = [layer.output for layer in evaluator.program.layers]
         self._tensors = tuple(dict.fromkeys((*self._table.tensors, *pools, *outputs)))
 
@@ -183,14 +183,14 @@ class Searcher:
         still = np.flatnonzero((left[group.columns] >= self._evaluator.weights[group.columns]) & (left[group.columns] > 0))
         if not still.size:
             return None
-        rises = np.where(meter.requantization.scale < 0, -1.0, 1.0)
+        rises = np.where(meter.node.requantization.direction < 0, -1.0, 1.0)
         return meter.layer, (2.0 * np.eye(rises.size) - 1)[still] * rises
 
     def _signs(self, meter: RequantizationMeter, left: IntegerArray) -> IntegerArray:
         """For each channel the ways its accumulator may have to go, int64 [channels, 2]: -1 or 0, and 1 or 0."""
-        channels = meter.requantization.bias.size
+        channels = meter.node.requantization.channels
         found = np.zeros((channels, 2), np.int64)
-        turned = meter.requantization.scale < 0
+        turned = meter.node.requantization.direction < 0
         for group in self._table.groups:
             if group.meter is not meter or group.goal not in (*_FALL, *_RISE):
                 continue
@@ -203,7 +203,7 @@ class Searcher:
         return found
 
 
-def _placed(layer: IntegerLayer, signs: IntegerArray, generator: np.random.Generator) -> Directions:
+def _placed(layer: Accumulating, signs: IntegerArray, generator: np.random.Generator) -> Directions:
     """Directions in the shape of one accumulator: a channel and a sign for some of its positions."""
     axis = layer.channel_axis - 1
     shape = layer.accumulator_shape[1:]

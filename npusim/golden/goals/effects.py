@@ -13,7 +13,7 @@ from npusim.engine.selection import make_runner
 from npusim.golden.goals.goal import BoolArray, Goal, Meter, Reached
 from npusim.golden.goals.requantization import RequantizationMeter
 from npusim.graph import Array
-from npusim.program import Batching, IntegerArray, IntegerLayer, Program, QuantizeStage
+from npusim.program import Accumulating, Batching, IntegerArray, IntegerLayer, Program, QuantizeStage
 from npusim.replay import program_from
 from npusim.session import InferenceSession
 from npusim.trace import step_kind
@@ -67,7 +67,7 @@ class EffectMeter:
         """An error of the sum needs a sum next to a shift boundary; nothing else is proven unreachable."""
         found: dict[Goal, BoolArray] = {Goal.CODE_SHOWS: np.ones(2 * len(self.channels), np.bool_)}
         if self.sums is not None:
-            chosen, rises = list(self.channels), self.sums.requantization.scale > 0
+            chosen, rises = list(self.channels), self.sums.node.requantization.direction > 0
             first, last = (self.sums.possible[goal] for goal in (Goal.FIRST_OF_CODE, Goal.LAST_OF_CODE))
             up, down = np.where(rises, last, first), np.where(rises, first, last)
             found[Goal.SUM_SHOWS] = np.concatenate([up[chosen], down[chosen]])
@@ -180,7 +180,7 @@ class Effects:
 
 def _channel_axis(step: IntegerLayer | QuantizeStage, rank: int) -> int:
     """Where a step's result has its channels; where the graph dropped axes of the accumulator, they stay in front."""
-    if isinstance(step, IntegerLayer) and step.requantization is not None and rank == len(step.accumulator_shape):
+    if isinstance(step, Accumulating) and rank == len(step.accumulator_shape):
         return step.channel_axis
     return min(1, rank - 1)
 

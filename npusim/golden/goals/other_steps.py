@@ -17,7 +17,7 @@ from npusim.golden.goals.goal import BoolArray, Goal, Reached
 from npusim.golden.goals.reachability import LARGEST_SIGNED
 from npusim.golden.input_stage import SIGNED_BYTE, InputStage, input_stages, stage_codes, stage_parameters
 from npusim.graph import Array
-from npusim.program import IntegerLayer, Program, QuantizeStage
+from npusim.program import MaxPool, Program, QuantizeStage
 
 __all__ = ["ClassMeter", "StageMeter", "WindowMeter", "has_classes"]
 
@@ -134,7 +134,7 @@ class WindowMeter:
         The interval of its inputs.
     """
 
-    node: IntegerLayer
+    node: MaxPool
     codes: Interval
 
     @property

@@ -16,7 +16,7 @@ from npusim.bounds.witness.observation import Observation, observation
 from npusim.golden.goals.goal import BoolArray, Goal, Reached
 from npusim.golden.goals.reachability import LARGEST_SIGNED, possible_goals
 from npusim.graph import Array
-from npusim.program import Clip, IntegerArray, IntegerLayer, LayerKind, ShiftFloor
+from npusim.program import Accumulating, Alternative, AveragePool, Clip, IntegerArray, along
 
 __all__ = ["STEPS", "RequantizationMeter"]
 
@@ -28,27 +28,24 @@ STEPS: Final = (0.6, 0.75, 0.9, 1.0)
 class RequantizationMeter:
     """Measures the goals of one layer.
 
-    With ``p = (accumulator + bias) * scale``, ``k = p >> shift`` and the remainder ``m = p - (k << shift)``, the code is
-    ``clip(k)``, for a layer with a residual ``clip(inner_clip(k) + residual)``. A goal that tells two roundings apart counts
-    only where the other rounding gives another code after the clip.
+    With the unclipped code k of the layer's staircase, the code is ``clip(k)``, for a layer with a residual
+    ``clip(inner_clip(k) + residual)``. A goal that tells two roundings apart counts only where the other rounding gives
+    another code after the clip.
 
     Attributes
     ----------
     bounds
         The layer and its intervals.
-    requantization
-        What turns its accumulator into codes.
     """
 
     bounds: LayerBounds
-    requantization: ShiftFloor
     watched: Observation = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "watched", observation(self.bounds.layer, Property.SOFT_INT32))
 
     @property
-    def node(self) -> IntegerLayer:
+    def node(self) -> Accumulating:
         """The layer."""
         return self.bounds.layer
 
@@ -76,7 +73,7 @@ class RequantizationMeter:
     def possible(self) -> Mapping[Goal, BoolArray]:
         """For each goal and channel whether it is not proven unreachable."""
         output = self.bounds.output.by_channel(self._output_axis)
-        found = possible_goals(self.channels, self.requantization, output)
+        found = possible_goals(self.channels, output)
         ends = self.channels.accumulator
         moves = np.repeat(ends.lower < ends.upper, len(STEPS))
         return {**found, Goal.SMALLEST: moves, Goal.LARGEST: moves}
@@ -97,51 +94,41 @@ class RequantizationMeter:
 
     def codes(self, tensors: Mapping[str, Array], change: int = 0) -> IntegerArray:
         """The layer's codes with `change` added to every sum, int64 [samples, channels, positions]."""
-        part = self.requantization
-        bias, scale, shift = (item[:, None] for item in (part.bias, part.scale, part.shift))
-        return self._final((self.watched.values(tensors) + bias + change) * scale >> shift, self._residual_of(tensors))
+        values = self.watched.values(tensors) + change
+        return self.node.finish(self.node.requantization.unclipped(values, axis=1), self._residual_of(tensors))
 
     def _residual_of(self, tensors: Mapping[str, Array]) -> IntegerArray | None:
         return self.watched.by_row(tensors[self._residual[0]].astype(np.int64)) if self._residual else None
 
     @property
     def _residual(self) -> tuple[str, ...]:
-        return (self.node.inputs[1],) if self.node.kind is LayerKind.PWCONVRES else ()
+        return () if self.node.residual is None else (self.node.residual,)
 
     @property
     def _output_axis(self) -> int:
         """Where the channels are in the codes; only pools have another shape there, and they keep the channels in front."""
-        return 1 if self.node.kind is LayerKind.AVGPOOL else self.node.channel_axis
+        return 1 if isinstance(self.node, AveragePool) else self.node.channel_axis
 
     def _elements(self, values: IntegerArray, residual: IntegerArray | None) -> Iterator[tuple[Goal, BoolArray]]:
-        part = self.requantization
-        bias, scale, shift = (item[:, None] for item in (part.bias, part.scale, part.shift))
-        product, step, half = (values + bias) * scale, np.abs(scale), (1 << shift) >> 1
-        code = product >> shift
-        remainder = product - (code << shift)
-        cut = self._before_clip(code, residual)
-        final = np.clip(cut, part.clip.lower, part.clip.upper)
-        yield Goal.LOWER_RAIL, cut < part.clip.lower
-        yield Goal.UPPER_RAIL, cut > part.clip.upper
-        if residual is not None and self.node.inner_clip is not None:
-            yield from _inner(code, residual, final, self.node.inner_clip, part.clip)
+        part, clip = self.node.requantization, self.node.output_clip
+        code, product, step = part.unclipped(values, axis=1), part.scaled(values, axis=1), along(part.direction, 3, 1)
+        cut = self.node.before_clip(code, residual)
+        final = clip.apply(cut)
+        yield Goal.LOWER_RAIL, cut < clip.lower
+        yield Goal.UPPER_RAIL, cut > clip.upper
+        if residual is not None:
+            yield from _inner(code, residual, final, part.clip, clip)
         yield Goal.NEGATIVE, product < 0
         yield Goal.POSITIVE, product > 0
-        yield Goal.FIRST_OF_CODE, self._final((product - step) >> shift, residual) != final
-        yield Goal.LAST_OF_CODE, self._final((product + step) >> shift, residual) != final
-        shows = self._final(code + 1, residual) != final
-        yield Goal.TIE, shows & (remainder == half) & (half > 0)
-        yield Goal.ROUNDING, shows & (remainder >= half) & (half > 0)
-        yield Goal.TRUNCATION, shows & (product < 0) & (remainder > 0)
-        yield Goal.SIGN, final < 0 if part.clip.lower < 0 else final > LARGEST_SIGNED
-
-    def _before_clip(self, code: IntegerArray, residual: IntegerArray | None) -> IntegerArray:
-        inner = self.node.inner_clip
-        return code if residual is None or inner is None else np.clip(code, inner.lower, inner.upper) + residual
-
-    def _final(self, code: IntegerArray, residual: IntegerArray | None) -> IntegerArray:
-        clip = self.requantization.clip
-        return np.asarray(np.clip(self._before_clip(code, residual), clip.lower, clip.upper))
+        yield Goal.FIRST_OF_CODE, self.node.finish(part.unclipped(values - step, axis=1), residual) != final
+        yield Goal.LAST_OF_CODE, self.node.finish(part.unclipped(values + step, axis=1), residual) != final
+        shows = self.node.finish(code + 1, residual) != final
+        others = {name: one.unclipped(values, axis=1) for name, one in part.alternatives.items()}
+        half_up = others.get(Alternative.HALF_UP, code)
+        yield Goal.TIE, shows & (half_up != others.get(Alternative.HALF_DOWN, half_up))
+        yield Goal.ROUNDING, shows & (half_up != code)
+        yield Goal.TRUNCATION, shows & (others.get(Alternative.TOWARD_ZERO, code) != code)
+        yield Goal.SIGN, final < 0 if clip.lower < 0 else final > LARGEST_SIGNED
 
     def _extremes(self, values: IntegerArray) -> Reached:
         lowest, highest = values.min(axis=2)[:, :, None], values.max(axis=2)[:, :, None]

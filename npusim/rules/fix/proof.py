@@ -12,7 +12,18 @@ import numpy as np
 from npusim.bounds.intervals import RangeAnalysis
 from npusim.graph import Array, Node
 from npusim.graph.traits import SampleAxis, Trait, is_a, traits_of
-from npusim.program import Clip, HostOperation, IntegerLayer, LayerKind, Program, QuantizeStage, ShiftFloor, Step
+from npusim.program import (
+    Accumulating,
+    Clip,
+    HostOperation,
+    IntegerLayer,
+    LayerKind,
+    Program,
+    QuantizeStage,
+    Step,
+    Weighted,
+    geometry_of,
+)
 from npusim.rounding import is_free
 
 __all__ = ["clips_alike", "difference"]
@@ -83,36 +94,45 @@ def _step_difference(step: Step, other: Step, old: Program, new: Program, ranges
 
 
 def _layer_difference(layer: IntegerLayer, other: IntegerLayer, ranges: RangeAnalysis) -> str | None:
-    if layer.window != other.window or layer.inner_clip != other.inner_clip or layer.channel_axis != other.channel_axis:
+    if geometry_of(layer)[0] != geometry_of(other)[0] or isinstance(layer, Accumulating) is not isinstance(other, Accumulating):
         return "its geometry differs"
-    if layer.weights is not None and other.weights is not None:
+    if not isinstance(layer, Accumulating) or not isinstance(other, Accumulating):
+        return None
+    if _inner_clip(layer) != _inner_clip(other) or layer.channel_axis != other.channel_axis:
+        return "its geometry differs"
+    if isinstance(layer, Weighted) and isinstance(other, Weighted):
         reason = _weights_difference(layer, other)
         if reason is not None:
             return reason
-    elif layer.weights is not other.weights:
+    elif isinstance(layer, Weighted) is not isinstance(other, Weighted):
         return "one has weights"
     one, two = layer.requantization, other.requantization
-    if one is None or two is None:
-        return None if one is two else "one requantizes"
-    if not all(_starts_with(getattr(two, name), getattr(one, name)) for name in ("bias", "scale", "shift")):
+    if type(one) is not type(two) or not all(
+        _starts_with(two.parameters.get(name, values[:0]), values) for name, values in one.parameters.items()
+    ):
         return "its bias, scale or shift differ"
-    return None if _same_clip(layer, one, two, ranges) else "its saturation differs"
+    return None if _same_clip(layer, other, ranges) else "its saturation differs"
 
 
-def _weights_difference(layer: IntegerLayer, other: IntegerLayer) -> str | None:
+def _inner_clip(layer: Accumulating) -> Clip | None:
+    return None if layer.residual is None else layer.requantization.clip
+
+
+def _weights_difference(layer: Weighted, other: Weighted) -> str | None:
     """Old weights stand first; what old outputs read of new inputs is zero."""
     old, new = layer.weights, other.weights
-    if old is None or new is None or old.ndim != new.ndim or old.shape[2:] != new.shape[2:]:
+    if old.ndim != new.ndim or old.shape[2:] != new.shape[2:]:
         return "its weights have another shape"
-    if layer.group == other.group and np.array_equal(old, new):
+    group, others = geometry_of(layer)[1], geometry_of(other)[1]
+    if group == others and np.array_equal(old, new):
         return None
     outputs, inputs = (1, 0) if layer.kind in (LayerKind.TCONV, LayerKind.FC) else (0, 1)
     if any(mine > theirs for mine, theirs in zip(old.shape, new.shape, strict=True)):
         return "it has fewer channels"
     if layer.kind is LayerKind.DWCONV:
-        if other.kind is not LayerKind.DWCONV or other.group != new.shape[0] or old.shape[1] != new.shape[1]:
+        if other.kind is not LayerKind.DWCONV or others != new.shape[0] or old.shape[1] != new.shape[1]:
             return "it is not depthwise any more"
-    elif layer.group != other.group or (layer.group != 1 and old.shape != new.shape):
+    elif group != others or (group != 1 and old.shape != new.shape):
         return "its groups differ"
     kept = np.take(new, range(old.shape[outputs]), axis=outputs)
     if not np.array_equal(np.take(kept, range(old.shape[inputs]), axis=inputs), old):
@@ -121,14 +141,15 @@ def _weights_difference(layer: IntegerLayer, other: IntegerLayer) -> str | None:
     return "it weighs added channels" if added.any() else None
 
 
-def _same_clip(layer: IntegerLayer, one: ShiftFloor, two: ShiftFloor, ranges: RangeAnalysis) -> bool:
-    if one.clip == two.clip:
+def _same_clip(layer: Accumulating, other: Accumulating, ranges: RangeAnalysis) -> bool:
+    one, two = layer.output_clip, other.output_clip
+    if one == two:
         return True
-    if layer.kind is LayerKind.PWCONVRES or layer.name not in ranges.layers:
+    if layer.residual is not None or layer.name not in ranges.layers:
         return False
     reached = ranges.layers[layer.name].floored
     lower, upper = int(reached.lower.min()), int(reached.upper.max())
-    return clips_alike(one.clip, two.clip, lower, upper)
+    return clips_alike(one, two, lower, upper)
 
 
 def clips_alike(one: Clip, two: Clip, lower: int, upper: int) -> bool:

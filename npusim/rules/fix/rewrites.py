@@ -11,7 +11,7 @@ from npusim.graph import Array, Node
 from npusim.inspection import Codes
 from npusim.lowering.chain import merge_clips
 from npusim.lowering.view import View, read_clip
-from npusim.program import Clip, Program
+from npusim.program import Accumulating, Clip, Program
 from npusim.rules.fix.draft import Draft
 from npusim.rules.fix.proof import clips_alike
 
@@ -29,7 +29,7 @@ def merge_saturations(draft: Draft, program: Program) -> list[str]:
     changed = []
     for layer in program.layers:
         run = _run_of(draft, view, layer.output)
-        if layer.requantization is None or len(run) < 2:
+        if not isinstance(layer, Accumulating) or len(run) < 2:
             continue
         clip = _merged(view, run)
         if clip is None:
@@ -48,13 +48,14 @@ def narrow_saturations(draft: Draft, program: Program, ranges: RangeAnalysis) ->
     """Saturate to 8 bits where the proven range of the codes shows that no code is beyond; returns the layers."""
     changed = []
     for layer in program.layers:
-        part = layer.requantization
-        if part is None or layer.name not in ranges.layers or Codes(part.clip.lower, part.clip.upper).bits <= 8:
+        if not isinstance(layer, Accumulating) or layer.name not in ranges.layers:
+            continue
+        if Codes(layer.output_clip.lower, layer.output_clip.upper).bits <= 8:
             continue
         reached = ranges.layers[layer.name].floored
-        clip = _narrow(part.clip, int(reached.lower.min()), int(reached.upper.max()))
+        clip = _narrow(layer.output_clip, int(reached.lower.min()), int(reached.upper.max()))
         last = draft.producer(layer.output)
-        if clip is None or last is None or last.op_type != "Clip" or layer.inner_clip is not None:
+        if clip is None or last is None or last.op_type != "Clip" or layer.residual is not None:
             continue
         draft.change(last, inputs=(last.inputs[0], *_bounds(draft, layer.output, clip)), attributes={})
         changed.append(layer.name)
