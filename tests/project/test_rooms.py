@@ -81,30 +81,8 @@ CIRCLES: dict[tuple[str, ...], str] = {
 """Circles that are known: the entries of a folder that import each other, and why they do."""
 
 COMPARING = dict.fromkeys(
-    (
-        "npusim.bounds.channels",
-        "npusim.bounds.intervals",
-        "npusim.bounds.widths",
-        "npusim.bounds.witness.linear_form",
-        "npusim.bounds.witness.observation",
-        "npusim.comparison.alignment.channel_scales",
-        "npusim.comparison.alignment.partners",
-        "npusim.comparison.alignment.scales",
-        "npusim.comparison.alignment.weights",
-        "npusim.comparison.experiments.partial_runs",
-        "npusim.comparison.experiments.stages",
-        "npusim.comparison.findings.float_rules",
-        "npusim.comparison.findings.output_rules",
-        "npusim.comparison.findings.scene",
-        "npusim.comparison.findings.structure_rules",
-        "npusim.comparison.result",
-        "npusim.golden.choice.back_projection",
-        "npusim.golden.faults",
-        "npusim.golden.goals.requantization",
-        "npusim.verification.arithmetic",
-        "npusim.verification.contributions",
-    ),
-    "layers are one class with optional fields: what a kind knows of itself is to become a method of its own class",
+    ("npusim.comparison.findings.float_rules", "npusim.comparison.findings.output_rules", "npusim.comparison.result"),
+    "they look at the kinds of compared layers, which are results, not layers",
 )
 """Modules in other rooms that tell kinds of layers apart, and why."""
 
