@@ -117,6 +117,7 @@ class ElementArithmetic:
     def as_json(self) -> dict[str, Any]:
         """All fields as plain data, every contribution included."""
         value = asdict(self)
+        del value["rows"]
         value["contributions"] = [{**asdict(one), "product": one.product} for one in self.contributions]
         return value
 
