@@ -28,7 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.kernels.qlinear import Affine
-from npusim.program import Clip, IntegerArray, Window
+from npusim.program.layers import Window
+from npusim.program.requantization import Clip, IntegerArray
 
 __all__ = [
     "NO_ACTIVATION",
