@@ -6,15 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
-
 from npusim.bounds.channels import ChannelBounds, channel_bounds
+from npusim.bounds.host_properties import judge_host_operation, judge_quantize_stage
+from npusim.bounds.interval import Interval
 from npusim.bounds.intervals import analyse
 from npusim.bounds.properties import judge_digits, judge_onnxruntime, judge_optimized, judge_soft_library
 from npusim.bounds.verdicts import Judgement, Property, Refutation, Verdict, conjunction, proven, unknown
 from npusim.errors import InternalMismatchError
 from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage, Step
-from npusim.rounding import is_free
 from npusim.trace import step_kind
 
 __all__ = ["Certificate", "StepCertificate", "certify"]
@@ -89,14 +88,16 @@ def certify(program: Program, *, refutations: Iterable[Refutation] = ()) -> Cert
         bounds = channel_bounds(found.layers[step.name]) if step.name in found.layers else None
         judged = {
             statement: _refuted(step.name, judgement, refuted.get((step.name, statement)))
-            for statement, judgement in _judge(program, step, bounds).items()
+            for statement, judgement in _judge(program, step, bounds, found.tensors).items()
         }
         steps.append(StepCertificate(step.name, step_kind(step), step.tensors[-1], MappingProxyType(judged), bounds))
     model = {statement: _whole(steps, statement) for statement in Property}
     return Certificate(tuple(steps), MappingProxyType(model))
 
 
-def _judge(program: Program, step: Step, bounds: ChannelBounds | None) -> dict[Property, Judgement]:
+def _judge(
+    program: Program, step: Step, bounds: ChannelBounds | None, tensors: Mapping[str, Interval]
+) -> dict[Property, Judgement]:
     if bounds is not None:
         as_written = judge_onnxruntime(program, bounds)
         return {
@@ -105,7 +106,7 @@ def _judge(program: Program, step: Step, bounds: ChannelBounds | None) -> dict[P
             Property.DIGIT_18BIT: judge_digits(bounds),
             Property.ONNXRUNTIME_OPTIMIZED: judge_optimized(program, bounds, as_written),
         }
-    floats = _judge_floats(program, step)
+    floats = _judge_floats(program, step, tensors)
     device = proven("it has no accumulator") if isinstance(step, IntegerLayer) else proven("the host computes it")
     return {
         Property.ONNXRUNTIME_EXACT: floats,
@@ -115,23 +116,13 @@ def _judge(program: Program, step: Step, bounds: ChannelBounds | None) -> dict[P
     }
 
 
-def _judge_floats(program: Program, step: Step) -> Judgement:
+def _judge_floats(program: Program, step: Step, tensors: Mapping[str, Interval]) -> Judgement:
     """Whether a step without accumulator has one result only in floating point."""
-    if isinstance(step, IntegerLayer):
-        return proven("the largest of some codes is one of them")
     if isinstance(step, QuantizeStage):
-        return proven("each of its operations is rounded as IEEE 754 says, in the order of the graph")
-    if is_free(step.node) and _is_float(program, step):
-        return unknown(
-            f"{step.operator} is computed by the host in floats, and IEEE 754 does not say in which order or how exactly; what "
-            "is behind it is proven only given its results"
-        )
-    return proven("it moves data, or each of its operations is rounded as IEEE 754 says")
-
-
-def _is_float(program: Program, step: HostOperation) -> bool:
-    tensor = program.tensors[step.tensors[0]]
-    return np.issubdtype(tensor.dtype, np.floating) and not tensor.is_integer
+        return judge_quantize_stage(program, step, tensors)
+    if isinstance(step, HostOperation):
+        return judge_host_operation(program, step)
+    return proven("the largest of some codes is one of them")
 
 
 def _refuted(name: str, judgement: Judgement, refutation: Refutation | None) -> Judgement:

@@ -17,6 +17,8 @@ __all__ = ["host_intervals", "permutes_elements", "stage_interval"]
 
 def stage_interval(program: Program, stage: QuantizeStage, source: Interval) -> Interval | None:
     """The codes of a quantize stage, operation by operation; None where one of them may give no number."""
+    if program.tensors[stage.input].nan:
+        return None
     tensors = {stage.input: source}
     for node in stage.nodes:
         (ends,) = _results(program, node, tensors)

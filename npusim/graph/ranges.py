@@ -44,6 +44,9 @@ __all__ = [
 EXACT_FLOAT32: Final = 2**24
 """Every integer up to this magnitude is a float32."""
 
+MOST_TERMS: Final = 2**16
+"""Up to so many products the rounding of their sum is a small part of it."""
+
 Number: TypeAlias = int | float
 Ends: TypeAlias = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 """The smallest and the largest value of each element."""
@@ -765,19 +768,27 @@ def _dequantized(operation: _Operation) -> _Result:
 
 
 def _products(operation: _Operation) -> _Result:
-    """Sums of products of integers: integers as well, and exact in any order while they stay where floats hold them all."""
-    weights, node = operation.constant(1), operation.node
-    if weights is None or not all(part.is_codes for part in operation.given):
+    """Sums of products with constant weights: at most all products of the largest magnitude, rounded in any order.
+
+    Of integers they are integers as well, and exact, while they stay where floats hold them all.
+    """
+    weights, node, given = operation.constant(1), operation.node, operation.given
+    if weights is None or not all(part.is_finite and not part.nan for part in given):
         return _NOTHING
-    if node.real("alpha", 1.0) != 1.0 or node.real("beta", 1.0) != 1.0:
-        return _NOTHING
-    bias = max((part.magnitude for part in operation.given[2:]), default=0)
-    largest = float(operation.first.magnitude) * float(np.abs(weights.astype(np.float64)).max(initial=0))
+    alpha, beta = abs(node.real("alpha", 1.0)), abs(node.real("beta", 1.0))
+    bias = float(max((part.magnitude for part in given[2:]), default=0)) * beta
+    largest = float(operation.first.magnitude) * float(np.abs(weights.astype(np.float64)).max(initial=0)) * alpha
     terms = weights.size // (weights.shape[0] if node.op_type == "Conv" and weights.shape[0] else 1)
     bound = terms * largest + bias
-    if bound > min(EXACT_FLOAT32, _limit_of_integers(operation.dtype)):
+    integral = all(part.is_codes for part in given) and alpha == 1 and beta == 1
+    if integral and bound <= min(EXACT_FLOAT32, _limit_of_integers(operation.dtype)):
+        return _Result(ValueRange(-bound, bound, True, negative_zero=operation.is_float))
+    if operation.dtype not in (np.float32, np.float64) or terms > MOST_TERMS:
         return _NOTHING
-    return _Result(ValueRange(-bound, bound, True, negative_zero=operation.is_float))
+    # n roundings of relative size 2**-24 add less than a hundredth
+    bound *= 1.01
+    known = bound < float(np.finfo(operation.dtype.str).max)
+    return _Result(ValueRange(-bound, bound, False, negative_zero=True)) if known else _NOTHING
 
 
 def _reduced_sum(operation: _Operation) -> _Result:

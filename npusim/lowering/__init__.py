@@ -30,6 +30,7 @@ from npusim.lowering.layers import WEIGHTED, recognise_weighted_layer
 from npusim.lowering.pools import POOLS, recognise_pool
 from npusim.lowering.quantize_stage import recognise_quantize_stage
 from npusim.lowering.residual import fuse_pointwise_residuals, recognise_residual
+from npusim.lowering.signs import signs_that_matter
 from npusim.lowering.view import NotALayer, View
 from npusim.program import (
     Accumulating,
@@ -61,12 +62,13 @@ def lower(graph: Graph) -> Program:
     plain, aliases = remove_aliases(graph)
     general, batching = generalise_batch(plain)
     executed = {node.outputs: node for node in general.nodes}
-    lowering = _Lowering(View.of(plain), {name: range_of_input(plain.types[name]) for name in plain.inputs})
+    signed = signs_that_matter(plain)
+    lowering = _Lowering(View.of(plain), {name: range_of_input(plain.types[name]) for name in plain.inputs}, signed)
     for node in plain.nodes:
         if node.outputs not in lowering.taken:
             lowering.take(node, executed[node.outputs])
     steps = _unique_names(fuse_pointwise_residuals(lowering.steps, lowering.view))
-    tensors = _tensors(plain, steps, lowering.ranges)
+    tensors = _tensors(plain, steps, lowering.ranges, signed)
     tensors.update({name: replace(tensors[target], name=name) for name, target in aliases.items() if target in tensors})
     return Program(plain.inputs, graph.outputs, steps, tensors, general.constants, aliases, plain.opset, batching)
 
@@ -77,6 +79,7 @@ class _Lowering:
 
     view: View
     ranges: dict[str, ValueRange]
+    signed: frozenset[str]
     steps: list[Step] = field(default_factory=list)
     taken: set[tuple[str, ...]] = field(default_factory=set)
     blame: dict[tuple[str, ...], str] = field(default_factory=dict)
@@ -106,7 +109,9 @@ class _Lowering:
             return recognise_residual(view, node, self.ranges)
         starts_at_input = variable[:1] and variable[0] in view.graph.inputs
         if len(variable) == 1 and (starts_at_input or not self.ranges.get(variable[0], UNKNOWN).is_codes):
-            return recognise_quantize_stage(view, node)
+            stage, nodes = recognise_quantize_stage(view, node)
+            if stage.output not in self.signed:
+                return stage, nodes
         raise NotALayer("")
 
     def _leave_on_host(self, node: Node, executed: Node, finding: NotALayer) -> None:
@@ -140,7 +145,9 @@ def _unique_names(steps: Iterable[Step]) -> tuple[Step, ...]:
     return tuple(step if count[step.name] == 1 else replace(step, name=f"{step.name}:{step.tensors[-1]}") for step in listed)
 
 
-def _tensors(graph: Graph, steps: Iterable[Step], ranges: Mapping[str, ValueRange]) -> dict[str, Tensor]:
+def _tensors(
+    graph: Graph, steps: Iterable[Step], ranges: Mapping[str, ValueRange], signed: frozenset[str]
+) -> dict[str, Tensor]:
     tensors = {}
     for name in graph.inputs:
         kind = graph.types[name]
@@ -152,7 +159,10 @@ def _tensors(graph: Graph, steps: Iterable[Step], ranges: Mapping[str, ValueRang
         tensors[name] = Tensor(name, value.shape, value.dtype, value.dtype, known.lower, known.upper, known.nan)
     for step in steps:
         for name in step.tensors:
-            tensors[name] = _tensor(name, graph.types[name], ranges.get(name, UNKNOWN))
+            found = _tensor(name, graph.types[name], ranges.get(name, UNKNOWN))
+            # codes have one zero only
+            keeps_sign = isinstance(step, HostOperation) and name in signed and found.negative_zero
+            tensors[name] = replace(found, stored=found.dtype) if keeps_sign else found
         if isinstance(step, Accumulating):
             tensors.update({tap.tensor: _tap_tensor(tap, graph.types[tap.tensor]) for tap in step.taps})
     return tensors
