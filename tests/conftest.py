@@ -5,6 +5,7 @@
   a test that wants only some is to name its argument otherwise and be marked ``exports``.
 * ``@pytest.mark.formats``: needs the real models of other formats (``../shared/formats``, or what ``NPUSIM_FORMATS`` names).
 * ``@pytest.mark.needs_torch``: needs torch.
+* ``@pytest.mark.slow``: takes a second or more. All others that need no exports are ``quick``: ``pytest -m quick``.
 * ``@pytest.mark.needs_tflite``: needs the runtimes of TensorFlow Lite.
 
 The run ends with lines that say how many exports ran and what was left out, also where tests run side by side (``-n 2``). With
@@ -83,6 +84,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("export", exports or [pytest.param(None, id="missing")])
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "export" in getattr(item, "fixturenames", ()):
@@ -90,6 +92,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if support.EXPORTS is not None:
                 function = item.nodeid.split("[", 1)[0]
                 item.user_properties.append((EXPORT, (function, item.callspec.params["export"].name)))
+        if item.get_closest_marker("slow") is None and item.get_closest_marker("exports") is None:
+            item.add_marker(pytest.mark.quick)
         if item.get_closest_marker("exports") is not None and support.EXPORTS is None:
             leave_out(item, "exports")
         elif item.get_closest_marker("formats") is not None and support.FORMATS is None:

@@ -286,6 +286,7 @@ def test_conjunction_names_the_worst() -> None:
     assert conjunction([("a", proven("x")), ("b", proven("y"))]).holds
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(networks())
 def test_random_networks_within_float32_are_proven(network: Network) -> None:
@@ -323,6 +324,7 @@ def test_the_first_dense_layer_of_lenet_can_leave_18_bits() -> None:
         assert open_ones[0].judgements[DIGITS].evidence["value"] > 2**17
 
 
+@pytest.mark.slow
 @pytest.mark.exports
 def test_the_table_of_the_benchmark_is_that_of_the_exports(tmp_path: Path) -> None:
     script, output = ROOT / "benchmarks" / "bounds_exports.py", tmp_path / "BOUNDS.md"

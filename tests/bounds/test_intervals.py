@@ -217,6 +217,7 @@ def assert_sound(program: Program, trace: Trace, found: RangeAnalysis) -> None:
             assert_within(ends, values, f"{layer.name}: digits")
 
 
+@pytest.mark.slow
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(networks())
 def test_no_value_of_a_random_network_leaves_its_interval(network: Network) -> None:
@@ -233,6 +234,7 @@ def test_no_value_of_an_export_leaves_its_interval(export: Export) -> None:
     assert_sound(session.program, trace, found)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(networks(max_depth=2))
 def test_attained_ends_are_reached_by_running_the_model(network: Network) -> None:

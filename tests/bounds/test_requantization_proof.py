@@ -57,6 +57,7 @@ def questions(draw: st.DrawFn) -> tuple[FloatPath, npt.NDArray[np.int64], npt.ND
     return path, start, start + np.array([draw(st.integers(0, 3000)) for _ in range(channels)])
 
 
+@pytest.mark.slow
 @settings(max_examples=600)
 @given(questions())
 def test_thresholds_decide_what_every_integer_decides(

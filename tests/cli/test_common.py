@@ -123,6 +123,7 @@ def test_json_is_alone_on_stdout_of_a_process() -> None:
     checked_json("verify", done)
 
 
+@pytest.mark.slow
 def test_models_are_found_relative_to_the_working_folder(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(W8.read_bytes())
     assert spawn("inspect", "m.onnx", cwd=tmp_path).out == spawn("inspect", "golden/vibration_w8.onnx", cwd=ROOT).out
@@ -145,6 +146,7 @@ def test_full_disk_behind_stdout_is_one_sentence() -> None:
     assert done.stderr.count(b"\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "shown"), [((), True), (("--quiet",), False)])
 def test_terminal_gets_a_bar_on_stderr_and_stdout_stays_clean(options: tuple[str, ...], shown: bool) -> None:
     leader, follower = pty.openpty()

@@ -196,6 +196,7 @@ def test_progress_counts_seconds() -> None:
     assert stream.text == "npusim: directed search: 10 of 45 seconds\n"
 
 
+@pytest.mark.slow
 @pytest.mark.exports
 def test_real_export_with_large_accumulators_differs() -> None:
     export = load_export("H_BIGACC__qat_w4a8_oi__ts17")

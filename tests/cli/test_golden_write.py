@@ -87,6 +87,7 @@ def test_of_more_samples_the_best_are_chosen(model: Path, data: Path, tmp_path: 
     ] * 2
 
 
+@pytest.mark.slow
 def test_without_inputs_samples_are_made_and_the_seed_decides(tmp_path: Path) -> None:
     graph = GraphBuilder((1, 2))
     codes = graph.input_stage([0, 0.5], [30, -50], [1, 2])

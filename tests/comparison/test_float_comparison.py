@@ -146,6 +146,7 @@ def test_an_error_of_the_weights_is_found_as_one() -> None:
     assert correlation[2] < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", [False, True], ids=["folded", "batch_norm"])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_dialect_is_aligned(dialect: str, norm: bool) -> None:

@@ -53,6 +53,7 @@ def compared(name: str) -> FloatComparison:
     return compare_with_float(quantized, reference, {quantized.program.inputs[0]: samples(name)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAST_DB)
 def test_every_layer_is_close_at_the_scales_of_its_channels(name: str) -> None:
     comparison = compared(name)

@@ -162,6 +162,7 @@ def test_file_is_written_whole_or_not_at_all(content: ReportContent, tmp_path: P
     assert [item.name for item in tmp_path.iterdir()] == ["report.html"]
 
 
+@pytest.mark.slow
 @pytest.mark.exports
 def test_page_of_the_largest_network_is_below_two_megabytes(tmp_path: Path) -> None:
     export = load_export("CNN_IMG_MOBILENETV1_58K_NPU__ptq_w4a8_oi__ts17")

@@ -263,6 +263,7 @@ def test_the_bound_is_the_largest_integer_on_the_way(
         assert plain * reduced >= FLOAT32_LIMIT
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(
     st.lists(st.integers(-255, 255), min_size=1, max_size=40),

@@ -208,6 +208,7 @@ def test_the_only_freedom_is_the_order_of_float_sums() -> None:
                 assert trace[step.output].dtype in (np.uint8, np.int8, np.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.exports
 def test_dialects_of_one_network_have_one_normal_form() -> None:
     groups: dict[str, list[Export]] = {}

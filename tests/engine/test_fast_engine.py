@@ -37,6 +37,7 @@ def case(name: str) -> tuple[bytes, Program, dict[str, Array], dict[str, Array]]
     return model, program, feeds, reference_tensors(program, feeds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_tensor_of_hand_built_networks(name: str) -> None:
     _, program, feeds, wanted = case(name)
@@ -49,6 +50,7 @@ def test_every_tensor_of_hand_built_networks(name: str) -> None:
         assert_same(found, wanted, slice(count), program.constants)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_chunks_and_threads_change_no_bit_of_hand_built_networks(name: str) -> None:
     _, program, feeds, wanted = case(name)
@@ -60,6 +62,7 @@ def test_chunks_and_threads_change_no_bit_of_hand_built_networks(name: str) -> N
             assert_same(found, wanted, slice(count), program.constants)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_alone_are_the_same(name: str) -> None:
     """Without traces nothing is computed twice, and results lie in the memory that the next run uses again."""
@@ -72,6 +75,7 @@ def test_outputs_alone_are_the_same(name: str) -> None:
             np.testing.assert_array_equal(output, wanted[program.resolve(output_name)][start:])
 
 
+@pytest.mark.slow
 def test_the_cases_are_of_every_kind_and_carrier() -> None:
     kinds, carriers = set(), set()
     for name in CASES:
@@ -150,6 +154,7 @@ def test_outputs_of_every_export_for_any_number_of_samples_and_threads(export: E
             assert np.ascontiguousarray(output).tobytes() == expected[chosen].tobytes()
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(networks(), st.sampled_from(COUNTS), st.sampled_from(THREADS), st.integers(1, 90))
 def test_random_networks(network: Network, count: int, threads: int, samples: int) -> None:
@@ -159,6 +164,7 @@ def test_random_networks(network: Network, count: int, threads: int, samples: in
     assert_same(found, reference_tensors(program, feeds), fixed=program.constants)
 
 
+@pytest.mark.slow
 @settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 @given(mixed_networks(), st.sampled_from(COUNTS[:6]), st.sampled_from(THREADS), st.integers(1, 90))
 def test_random_networks_of_any_geometry_and_width(network: MixedNetwork, count: int, threads: int, samples: int) -> None:

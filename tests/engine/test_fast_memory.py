@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +50,7 @@ def test_tensors_needed_at_the_same_time_share_nothing(found: list[Tenant], samp
                 assert not buffer.whole[outside].any()
 
 
+@pytest.mark.slow
 @given(tenants(), st.integers(1, 9))
 def test_memory_is_as_large_as_it_is_said_to_be(found: list[Tenant], samples: int) -> None:
     for tenant in found:

@@ -46,6 +46,7 @@ def test_memory_is_that_of_a_few_chunks_and_the_outputs(tmp_path: Path) -> None:
     assert int(printed) < 3000 * 16 * 32 * 32 * 4 / 4
 
 
+@pytest.mark.slow
 @pytest.mark.exports
 @pytest.mark.parametrize("network", ["CNN_IMG_MOBILENETV1_58K_NPU", "CNN_AUDIO_DSCNN"])
 def test_memory_of_the_largest_networks_stays_far_below_their_tensors(tmp_path: Path, network: str) -> None:
@@ -56,6 +57,7 @@ def test_memory_of_the_largest_networks_stays_far_below_their_tensors(tmp_path: 
     assert int(printed) < 200e6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_ctrl_c_ends_a_long_run_and_leaves_no_file(tmp_path: Path, threads: int) -> None:
     """The run would take minutes; the test gives up after one."""

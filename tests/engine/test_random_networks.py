@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from npusim import InferenceSession
@@ -12,6 +13,7 @@ from support.runtime_check import compare_with_runtime
 from support.strategies import Network, networks
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(networks())
 def test_every_tensor_equals_onnxruntime(network: Network) -> None:
@@ -22,6 +24,7 @@ def test_every_tensor_equals_onnxruntime(network: Network) -> None:
     compare_with_runtime(network.model, {"input": x})
 
 
+@pytest.mark.slow
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(networks())
 def test_verification_and_stacking(network: Network) -> None:

@@ -36,6 +36,7 @@ def test_chunks_of_the_callers_own_give_what_one_run_gives() -> None:
     assert list(session.run_chunks([])) == []
 
 
+@pytest.mark.slow
 def test_chunks_are_taken_one_at_a_time_and_forgotten() -> None:
     session = InferenceSession(small_model(), threads=2)
     taken: list[weakref.ref[Array]] = []

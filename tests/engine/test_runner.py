@@ -125,6 +125,7 @@ def test_an_error_in_a_chunk_ends_the_run(program: Program, threads: int) -> Non
     assert len(runner.starts) <= 6 + 2 * threads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -188,6 +189,7 @@ def test_memory_mapped_inputs_give_plain_arrays(tmp_path: Path) -> None:
         assert type(session.run(None, {"input": mapped[:count]})[0]) is np.ndarray
 
 
+@pytest.mark.slow
 def test_a_session_does_not_keep_its_inputs_alive() -> None:
     session = InferenceSession(small_model(), threads=2)
     for count in (1, 50, 500, 20_000):
@@ -200,6 +202,7 @@ def test_a_session_does_not_keep_its_inputs_alive() -> None:
         assert gone() is None, count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 def test_sessions_run_in_several_threads_at_once(shared: bool) -> None:
     sessions = [InferenceSession(small_model(), threads=2) for _ in range(4)]

@@ -101,6 +101,7 @@ def test_tables_without_a_whole_window_are_refused(table: pd.DataFrame) -> None:
         split_profiles(table.iloc[:100])
 
 
+@pytest.mark.slow
 @pytest.mark.needs_torch
 def test_the_command_trains_exports_and_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--weight-bits", "4", "--epochs", "1", "--qat-epochs", "1", "--profiles", "2", "-q", "--json"]
@@ -118,6 +119,7 @@ def test_the_command_trains_exports_and_measures(tmp_path: Path, capsys: pytest.
     assert "exists" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.needs_torch
 def test_the_command_reads_a_table(table: pd.DataFrame, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table.to_csv(tmp_path / "motor.csv", index=False)
@@ -130,6 +132,7 @@ def test_the_command_reads_a_table(table: pd.DataFrame, tmp_path: Path, capsys: 
     assert "no such file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.needs_torch
 def test_training_recovers_what_quantization_loses() -> None:
     torch.set_num_threads(1)

@@ -41,6 +41,7 @@ def npz_bytes(save: Callable[..., None]) -> bytes:
     return stream.getvalue()
 
 
+@pytest.mark.slow
 @given(st.dictionaries(names, any_arrays, min_size=1, max_size=4))
 def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, arrays: dict[str, np.ndarray]) -> None:
     path = tmp_path_factory.mktemp("npz") / "arrays.npz"

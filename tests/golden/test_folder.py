@@ -222,6 +222,7 @@ def test_model_without_an_input_stage_has_no_variants(tmp_path: Path) -> None:
     assert "golden_output[2] = {\n1.5f, 0.0f,\n}" in (tmp_path / "g" / "test_vector.c").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.exports
 def test_real_exports_write_and_verify(tmp_path: Path) -> None:
     for number, export in enumerate(load_exports()[::30]):

@@ -35,6 +35,7 @@ FILES = (
 FOLDERS = ("vibration_w4", "vibration_w8", *NETWORKS)
 
 
+@pytest.mark.slow
 def test_script_makes_the_committed_bytes(tmp_path: Path) -> None:
     command = [sys.executable, str(GOLDEN / "make_models.py"), str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -281,6 +281,7 @@ print(peak())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ABSURD)
 def test_absurd_sizes_are_refused_in_bounded_memory_and_time(case: str, tmp_path: Path) -> None:
     path = tmp_path / "absurd.onnx"

@@ -48,6 +48,7 @@ SUMS: dict[str, tuple[Callable[..., Any], Callable[..., Any], st.SearchStrategy[
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", SUMS)
 @settings(max_examples=200)
 @given(data=st.data())
@@ -59,6 +60,7 @@ def test_sums_equal_the_oracle(layer, data):
     assert acc.tolist() == oracle(*case.lists, **case.arguments)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(maximum_pools())
 def test_window_maximum_equals_the_oracle(case):
@@ -85,6 +87,7 @@ def onnxruntime_output(op_type: str, inputs: list[npt.NDArray[Any]], attributes:
     return y
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(convolutions(wide=False))
 def test_onnxruntime_confirms_convolution(case):
@@ -93,6 +96,7 @@ def test_onnxruntime_confirms_convolution(case):
     assert y.tolist() == accumulate_convolution(*case.arrays, **case.arguments).tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(transposed_convolutions(wide=False))
 def test_onnxruntime_confirms_transposed_convolution(case):
@@ -101,6 +105,7 @@ def test_onnxruntime_confirms_transposed_convolution(case):
     assert y.tolist() == accumulate_transposed_convolution(*case.arrays, **case.arguments).tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(maximum_pools(pads_below_kernel=True))
 def test_onnxruntime_confirms_window_maximum(case):

@@ -102,6 +102,7 @@ def test_fused_multiply_add_beside_ties(a, b, near, exponent, tiny):
     assert float(result) == float(rounded_to_float32(exact + Fraction(float(np.float32(float(c))))))
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(scales, scales, scales, st.data())
 def test_requantization_equals_the_oracle(input_scale, weight_scale, output_scale, data):
@@ -121,6 +122,7 @@ def test_requantization_factor_of_nothing_is_refused():
             requantization_multiplier(operands[0], np.array([operands[1]], np.float32), operands[2])
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(affines(), affines(), affines(), st.data())
 def test_sums_equal_the_oracle(first, second, result, data):
@@ -131,6 +133,7 @@ def test_sums_equal_the_oracle(first, second, result, data):
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(affines(), affines(), affines(), st.data())
 def test_products_equal_the_oracle(first, second, result, data):
@@ -141,6 +144,7 @@ def test_products_equal_the_oracle(first, second, result, data):
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(affines(), affines(), st.booleans(), st.booleans(), st.data())
 def test_averages_equal_the_oracle(source, result, include_pad, same_scale, data):
@@ -170,6 +174,7 @@ def test_global_average_multiplier_equals_the_oracle(input_scale, output_scale, 
     assert Fraction(float(global_average_multiplier(input_scale, output_scale, count)[0])) == exact
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(affines(), affines())
 def test_tables_equal_the_oracle(source, result):

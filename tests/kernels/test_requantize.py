@@ -33,6 +33,7 @@ from support.oracle import (
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(requantizations())
 def test_requantize_equals_the_oracle(case):
@@ -98,6 +99,7 @@ def onnxruntime_outputs(acc: npt.NDArray[np.int64], arguments: dict) -> tuple[np
     return tuple(outputs_of_onnxruntime(model_of(nodes, {"x": type_of(x)}, outputs, stored), {"x": x})[0])
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(requantizations(float_exact=True))
 def test_onnxruntime_confirms_requantize_and_scaled_value(case):
@@ -113,6 +115,7 @@ def test_onnxruntime_confirms_requantize_and_scaled_value(case):
     assert requantize(acc, **case.arguments).tolist() == expected.tolist()
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(additions())
 def test_residual_equals_the_oracle(case):

@@ -139,6 +139,7 @@ def taps_of_groups(
     return products
 
 
+@pytest.mark.slow
 @given(convolutions(wide=False), FLOATS, st.sampled_from(["dense", "gathered", "copied", "taps"]), st.integers(0, 1))
 def test_convolutions(case: Case, dtype: type, kernel: str, more: int) -> None:
     x, _ = case.arrays
@@ -152,6 +153,7 @@ def test_convolutions(case: Case, dtype: type, kernel: str, more: int) -> None:
             assert found.tolist() == oracle_convolution(*case.lists, **case.list_arguments)
 
 
+@pytest.mark.slow
 @given(convolutions(wide=False), FLOATS, st.integers(0, 1), st.integers(-(2**12), 2**12), st.booleans())
 def test_the_bias_of_a_single_sample_rides_along(case: Case, dtype: type, more: int, bias: int, into_padding: bool) -> None:
     x, w = case.arrays
@@ -211,6 +213,7 @@ def test_what_lies_in_one_piece() -> None:
     assert not is_evenly_spaced(x[:, 1:])
 
 
+@pytest.mark.slow
 @given(convolutions(wide=False), FLOATS, st.integers(1, 9), st.booleans(), st.lists(st.integers(0, 3), min_size=6, max_size=6))
 def test_depthwise_bands_of_any_size(case: Case, dtype: type, rows: int, outermost: bool, around: list[int]) -> None:
     """With more or less padding in memory than the layer asks for, in either order of memory."""
@@ -283,6 +286,7 @@ def test_the_best_number_of_rows_costs_least() -> None:
     assert 1 < rows < 25
 
 
+@pytest.mark.slow
 @given(convolutions(wide=False), FLOATS, st.integers(0, 1), st.booleans())
 def test_depthwise_tap_by_tap(case: Case, dtype: type, more: int, outermost: bool) -> None:
     x, w = case.arrays
@@ -421,6 +425,7 @@ def test_windows_as_large_as_the_data_stand_where_padding_lets_them(pads: list[i
     check_sum(x, {"kernel_shape": [4, 3], "strides": strides, "pads": pads}, np.float32)
 
 
+@pytest.mark.slow
 @given(requantizations(float_exact=True), FLOATS, st.booleans())
 def test_requantization_in_place(case: Case, dtype: type, folded: bool) -> None:
     """float32 holds what stays below 2^24, float64 everything here."""

@@ -192,6 +192,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cases", "oracle", "wrong"), [pytest.param(c, o, w, id=f"{o.__name__}-{n}") for c, o, n, w in WRONG])
 def test_a_wrong_kernel_is_found_out(cases, oracle, wrong):
     """Some generated case tells the mistake from the oracle, by its numbers or its shape."""

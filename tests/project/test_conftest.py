@@ -13,6 +13,8 @@ import pytest
 
 from support import HAS_TORCH, ROOT
 
+pytestmark = pytest.mark.slow
+
 TESTS = """
 import os
 import pytest
@@ -35,6 +37,7 @@ def test_some():
 def test_torch():
     assert support.HAS_TORCH
 
+@pytest.mark.slow
 def test_pieces(tally):
     tally("pieces seen", 2)
     tally("pieces seen", 3)
@@ -124,6 +127,11 @@ def test_a_run_without_tests_over_all_exports_fails_where_they_are_required(run:
     code, output = run(exports=True, NPUSIM_REQUIRE_EXPORTS="1", PYTEST_ADDOPTS="-k test_plain")
     assert code == pytest.ExitCode.TESTS_FAILED
     assert "FAILED: NPUSIM_REQUIRE_EXPORTS=1, but no test with the argument 'export' ran" in output
+
+
+def test_what_is_neither_slow_nor_needs_exports_is_quick(run: Run) -> None:
+    code, output = run(exports=True, torch=False, PYTEST_ADDOPTS="-m quick")
+    assert (code, "1 passed, 1 skipped, 4 deselected" in output) == (0, True), output
 
 
 def test_a_failing_export_fails_the_run(run: Run) -> None:

@@ -62,6 +62,7 @@ def test_packages_in_pyproject_are_those_of_the_tree() -> None:
     assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(folders)
 
 
+@pytest.mark.slow
 def test_wheel_holds_every_file_and_only_the_package_npusim(wheel: zipfile.Path) -> None:
     info = f"npusim-{npusim.__version__}.dist-info"
     assert {entry.name for entry in wheel.iterdir()} == {"npusim", info}

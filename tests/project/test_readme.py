@@ -69,6 +69,7 @@ def test_python_examples_give_what_the_readme_shows(folder: Path) -> None:
     assert doctest.DocTestRunner(verbose=False).run(examples, out=report.append).failed == 0, "".join(report)
 
 
+@pytest.mark.slow
 def test_the_pytest_example_passes(folder: Path) -> None:
     (example,) = [block for block in PROGRAMS if "pytest_plugin" in block]
     (folder / "test_example.py").write_text(example, encoding="utf-8")
@@ -77,6 +78,7 @@ def test_the_pytest_example_passes(folder: Path) -> None:
     assert "1 passed" in done.stdout, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.needs_torch
 def test_the_torch_example_runs(folder: Path) -> None:
     (example,) = [block for block in PROGRAMS if "import torch" in block]

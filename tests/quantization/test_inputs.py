@@ -152,6 +152,7 @@ def test_tiny_inputs_are_noted() -> None:
     assert "coarse_input" in {item.rule for item in found.warnings}
 
 
+@pytest.mark.slow
 def test_wide_layers_stay_exact() -> None:
     graph = FloatBuilder((1, 64, 32, 1), seed=1)
     graph.conv(64, 1)

@@ -42,6 +42,7 @@ def test_random_networks(network: RandomNetwork, weight_bits: int, activation_bi
         assert signal_to_noise(wanted, given * np.float64(scale)) > 20
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(random_networks())
 def test_float_network_computes_what_the_graph_does(network: RandomNetwork) -> None:

@@ -202,6 +202,7 @@ def test_rules_are_well_formed(device: str) -> None:
         assert read_version(rule.since or "1") <= (2, 1)
 
 
+@pytest.mark.slow
 def test_no_verdict_npu_without_a_covered_configuration() -> None:
     for model, _, _ in CASES.values():
         for device in devices():

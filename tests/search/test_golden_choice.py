@@ -48,6 +48,7 @@ def chosen(session: InferenceSession) -> ChosenSamples:
     return choose_samples(session, None, 8)
 
 
+@pytest.mark.slow
 def test_fewer_samples_are_the_beginning_of_more(session: InferenceSession, chosen: ChosenSamples) -> None:
     fewer = choose_samples(session, None, 3)
     np.testing.assert_array_equal(fewer.inputs["input"], chosen.inputs["input"][:3])
@@ -61,6 +62,7 @@ def test_fewer_samples_are_the_beginning_of_more(session: InferenceSession, chos
     assert picked[1][:1] == picked[0]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_samples(session: InferenceSession, chosen: ChosenSamples) -> None:
     again = choose_samples(InferenceSession(network(), threads=1), None, 3)
     np.testing.assert_array_equal(again.inputs["input"], chosen.inputs["input"][:3])
@@ -140,6 +142,7 @@ def test_classes_are_found_that_random_inputs_never_show() -> None:
     assert str(found.coverage.by_goal()["class"]) == "4/4"
 
 
+@pytest.mark.slow
 def test_data_are_read_from_the_disk_part_by_part(session: InferenceSession, tmp_path: Path) -> None:
     x = random_samples(session, 3000, 7)["input"]
     np.save(tmp_path / "x.npy", x)
@@ -159,6 +162,7 @@ def test_equal_samples_are_chosen_last(session: InferenceSession) -> None:
     assert len(set(np.array(picked.indices[:6]) % 6)) == 6
 
 
+@pytest.mark.slow
 def test_two_inputs() -> None:
     session = InferenceSession(engine_cases.two_inputs())
     found = choose_samples(session, None, 3)
@@ -171,6 +175,7 @@ def test_two_inputs() -> None:
         np.testing.assert_array_equal(picked.inputs[name], array[list(picked.indices)])
 
 
+@pytest.mark.slow
 def test_an_output_in_the_middle() -> None:
     """An error behind an output cannot show there, and an error of the output itself always does."""
     graph = GraphBuilder((1, 2, 8, 1))

@@ -81,6 +81,7 @@ def definitions(total: int, scale: int, shift: int, lower: int, upper: int) -> d
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     bias=st.integers(-300, 300),
@@ -153,6 +154,7 @@ def check_sound(session: InferenceSession, feeds: dict[str, npt.NDArray[np.gener
     assert [(group.meter.layer, group.goal) for group in table.groups if wrong[group.columns].any()] == []
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(networks())
 def test_nothing_reached_is_called_unreachable(network: Network) -> None:

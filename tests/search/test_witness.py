@@ -260,6 +260,7 @@ def test_wrong_names_are_refused() -> None:
         find_witness(session, "/conv/Conv", Property.ONNXRUNTIME_OPTIMIZED)
 
 
+@pytest.mark.slow
 @pytest.mark.exports
 def test_real_export_with_accumulators_past_two_to_the_24() -> None:
     export = load_export("H_BIGACC__qat_w4a8_oi__ts17")

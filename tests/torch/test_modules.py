@@ -63,6 +63,7 @@ def test_the_names_are_those_of_the_networks() -> None:
     assert set(NAMES) == set(NETWORKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight_bits", "activation_bits"), WIDTHS)
 @pytest.mark.parametrize("name", NAMES)
 def test_trained_codes_are_those_of_the_integer_model(name: str, weight_bits: int, activation_bits: int) -> None:
@@ -81,6 +82,7 @@ def test_trained_codes_are_those_of_the_integer_model(name: str, weight_bits: in
         assert torch.equal(model(x), model.convert()(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weight_bits", "activation_bits"), WIDTHS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_layer_is_one_of_the_npu_and_within_its_widths(name: str, weight_bits: int, activation_bits: int) -> None:
@@ -146,6 +148,7 @@ def test_post_training_quantization_exports_the_same_network(name: str) -> None:
     assert {operation.operator for operation in integer.session.program.host_operations} <= {"Concat", "Flatten"}
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_moves_scales_and_weights() -> None:
     network, x = prepared("everything")
     model = QATModule(network, x, weight_bits=2, observer_steps=5, batch_norm_steps=20)

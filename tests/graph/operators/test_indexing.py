@@ -118,6 +118,7 @@ def padded_source(place: int, size: int, mode: str) -> int | None:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect", "wrap"])
 @given(shape=shapes, data=st.data())
 def test_pad(mode: str, shape: tuple[int, ...], data: st.DataObject):

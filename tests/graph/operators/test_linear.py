@@ -112,6 +112,7 @@ def wide_floats(seed: int, shape: tuple[int, ...], dtype: type) -> np.ndarray:
     return (random.standard_normal(shape) * np.exp(spread * random.standard_normal(shape))).astype(dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     ("op_type", "shape", "weight_shape"),

@@ -107,6 +107,7 @@ def test_every_required_operator_is_supported():
     assert set() == REQUIRED - SUPPORTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [*sorted(SUPPORTED & STANDARD), SEVERAL])
 def test_operator_passes_the_tests_of_onnx(group: str, tally: Callable[[str, int], None]):
     cases = cases_of(group)

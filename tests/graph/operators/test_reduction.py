@@ -69,6 +69,7 @@ FLOAT_ORACLES: dict[str, Callable[[list[float]], float]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op_type", FLOAT_ORACLES)
 @given(case=tensors())
 def test_float_reductions_are_rounded_once(op_type: str, case: Case):
@@ -95,6 +96,7 @@ INTEGER_ORACLES: dict[str, Callable[[list[int]], int]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op_type", INTEGER_ORACLES)
 @given(case=tensors(elements=st.integers(-(2**31), 2**31 - 1), dtype=np.int32))
 def test_integer_reductions_wrap_around(op_type: str, case: Case):
@@ -238,6 +240,7 @@ def test_softmax_of_extreme_values():
 # Positions
 
 
+@pytest.mark.slow
 @given(case=tensors(elements=st.integers(-2, 2)), last=st.booleans(), keep=st.booleans())
 def test_positions_of_extremes(case: Case, last: bool, keep: bool):
     x, (axis, *_) = case
@@ -257,6 +260,7 @@ def test_positions_run_along_axis_0_unless_told():
 # Independence of the batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("op_type", [*REDUCTIONS, "Softmax", "LogSoftmax"])
 @pytest.mark.parametrize(
     ("shape", "axes"),

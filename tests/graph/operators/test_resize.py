@@ -144,6 +144,7 @@ def same_size(x: np.ndarray, sizes: np.ndarray | None, scales: np.ndarray | None
     return any(int(np.float32(old) * scale) == old for old, scale in zip(x.shape[2:], scales[2:], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("coordinate_mode", COORDINATE_MODES)
 def test_onnxruntime_resizes_the_same_way(mode, coordinate_mode):
