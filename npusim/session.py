@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from npusim.engine.runner import ChunkRunner, Progress, available_threads, run_chunked
 from npusim.engine.selection import ENGINES, make_runner
 from npusim.errors import UnsupportedError, UsageError
@@ -226,7 +224,8 @@ class InferenceSession:
         """
         chosen = self._plan_for(feeds)
         names = matching_names([tensors] if isinstance(tensors, str) else tensors, chosen.program.tensors)
-        return Trace(chosen.program, self._execute(chosen, feeds, names, 0, progress))
+        arrays = self._execute(chosen, feeds, names, 0, progress)
+        return Trace(chosen.program, {name: chosen.program.tensors[name].as_shown(held) for name, held in arrays.items()})
 
     def _argument(self, name: str) -> NodeArg:
         kind = self._graph.types.get(name)
@@ -266,9 +265,9 @@ class InferenceSession:
         program = plan(self._graph, feeds)
         return _Prepared(program, make_runner(program, self._engine))
 
-    def _declared_dtype(self, chosen: _Prepared, name: str) -> np.dtype[np.generic]:
+    def _as_declared(self, chosen: _Prepared, name: str, held: Array) -> Array:
         tensor = chosen.program.tensors.get(name)
-        return tensor.dtype if tensor is not None else chosen.program.constants[name].dtype
+        return held.astype(chosen.program.constants[name].dtype, copy=False) if tensor is None else tensor.as_declared(held)
 
     def _outputs(
         self,
@@ -280,7 +279,7 @@ class InferenceSession:
     ) -> list[Array]:
         names = list(self._graph.outputs if output_names is None else output_names)
         arrays = self._execute(chosen, feeds, names, first, progress)
-        return [arrays[name].astype(self._declared_dtype(chosen, name), copy=False) for name in names]
+        return [self._as_declared(chosen, name, arrays[name]) for name in names]
 
     def _execute(
         self, chosen: _Prepared, feeds: Mapping[str, Array], names: Sequence[str], first: int, progress: Progress | None

@@ -234,21 +234,21 @@ def _as_declared(name: str, program: Program, values: Mapping[str, Array]) -> Ar
     """A tensor in the element type the graph declares: codes become the floats the graph computes with, exactly."""
     if name in program.constants:
         return program.constants[name]
-    return values[name].astype(program.tensors[name].dtype, copy=False)
+    return program.tensors[name].as_declared(values[name])
 
 
 def as_stored(name: str, program: Program, values: Array) -> Array:
-    """A tensor in the element type it is held in.
+    """A tensor of the graph as the program holds it: in its element type, codes less their zero point.
 
     Raises
     ------
     UnsupportedError
         If it is to hold codes and is not finite.
     """
-    stored = program.tensors[name].stored
-    if stored.kind != values.dtype.kind:
+    tensor = program.tensors[name]
+    if tensor.stored.kind != values.dtype.kind:
         check_codes(name, values)
-    return values.astype(stored, copy=False)
+    return tensor.as_held(values).astype(tensor.stored, copy=False)
 
 
 def check_codes(name: str, values: Array) -> None:

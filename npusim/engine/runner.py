@@ -86,7 +86,7 @@ def run_chunked(
     runner
         Runs one chunk of it.
     feeds
-        Inputs; arrays may be memory-mapped, they are read chunk by chunk.
+        Inputs as the model has them; arrays may be memory-mapped, they are read chunk by chunk.
     targets
         Names of tensors, aliases resolved.
     threads
@@ -99,7 +99,7 @@ def run_chunked(
     Returns
     -------
     dict
-        The tensors, samples on the first axis; constants as they are.
+        The tensors as the program holds them, samples on the first axis; constants as they are.
     """
     names = list(dict.fromkeys(targets))
     inputs = {name: feeds[name] for name in program.inputs}
@@ -108,7 +108,7 @@ def run_chunked(
         if check is not None:
             check(whole, 0)
         with blas_threads().pinned():
-            return runner.run(whole, names)
+            return runner.run(_held(program, whole), names)
     count = len(next(iter(inputs.values())))
     threads = max(1, min(threads, count // runner.fewest_samples))
     size = _chunk_size(count, runner.samples, threads)
@@ -117,7 +117,7 @@ def run_chunked(
         chunk = {name: np.asarray(array[start : start + size]) for name, array in inputs.items()}
         if check is not None:
             check(chunk, start)
-        return runner.run(chunk, names)
+        return runner.run(_held(program, chunk), names)
 
     starts = range(0, count, size)
     with blas_threads().pinned():
@@ -129,6 +129,11 @@ def run_chunked(
         collected = _Collected(program, names, count)
         _Work(compute, starts, collected, progress).run(min(threads, len(starts)))
     return collected.joined()
+
+
+def _held(program: Program, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Inputs as the program holds them: codes less their zero points."""
+    return {name: program.tensors[name].as_held(array) for name, array in feeds.items()}
 
 
 def _chunk_size(count: int, most: int, threads: int) -> int:

@@ -40,6 +40,10 @@ class Batching(StrEnum):
 class Tensor:
     """A tensor of the program.
 
+    Codes are centred inside: a program computes with codes less their zero point, ``v = q - zero_point``, channels first, so
+    that padding is 0 and a layer is linear in its input. Codes q, in the order of the file, stand only at the edges: in
+    inputs, outputs and traces.
+
     Attributes
     ----------
     name
@@ -56,6 +60,12 @@ class Tensor:
         A value may be NaN, for inputs that are finite.
     negative_zero
         In float a zero may be -0, or which of the two it is differs between implementations.
+    scale, zero_point
+        A code q of the file stands for ``scale * (q - zero_point)``; None where the scale is not known. `lower` and `upper` are
+        those of the centred values.
+    order
+        Axes of the array that is held in the order in which the file has them, ``(0, 2, 3, 1)`` for channels last; None where
+        that is the same order.
     """
 
     name: str
@@ -66,11 +76,46 @@ class Tensor:
     upper: float
     nan: bool = False
     negative_zero: bool = False
+    scale: float | None = None
+    zero_point: int = 0
+    order: tuple[int, ...] | None = None
 
     @property
     def is_integer(self) -> bool:
         """True when every value is proven to be a whole number."""
         return self.stored.kind in "iub"
+
+    @property
+    def declared_shape(self) -> tuple[int, ...]:
+        """The shape for one sample in the order of the file."""
+        return self.shape if self.order is None else tuple(self.shape[axis] for axis in self.order)
+
+    def as_declared(self, held: Array) -> Array:
+        """An array as the file has it: in its order and element type, with the zero point.
+
+        Examples
+        --------
+        >>> kinds = np.dtype(np.uint8), np.dtype(np.int16)
+        >>> Tensor("x", (1, 3), *kinds, -128, 127, zero_point=128).as_declared(np.array([[-128, 0, 127]], np.int16))
+        array([[  0, 128, 255]], dtype=uint8)
+        """
+        return self._turned(held, self.dtype)
+
+    def as_shown(self, held: Array) -> Array:
+        """An array for a trace: in the order of the file with the zero point; codes in an integer type that holds them."""
+        plain = not self.zero_point and self.order is None
+        return held if plain else self._turned(held, self.dtype if self.dtype.kind in "iu" else self.stored)
+
+    def as_held(self, given: Array) -> Array:
+        """An array of the file as the program holds it; without zero point and order the array itself."""
+        turned = given if self.order is None else given.transpose(tuple(int(axis) for axis in np.argsort(self.order)))
+        if self.zero_point:
+            turned = (turned.astype(np.int64) - self.zero_point).astype(self.stored)
+        return np.ascontiguousarray(turned) if turned is not given else given
+
+    def _turned(self, held: Array, dtype: np.dtype[np.generic]) -> Array:
+        turned = held if self.order is None else np.ascontiguousarray(held.transpose(self.order))
+        return (turned.astype(np.int64) + self.zero_point if self.zero_point else turned).astype(dtype, copy=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from npusim.bounds import RangeAnalysis, analyse
-from npusim.engine.carriers import Carrier, CarrierChoice, choose_carrier
+from npusim.engine.carriers import FLOAT32_LIMIT, Carrier, CarrierChoice, choose_carrier
 from npusim.engine.fast.hosting import reference_calls, runs_samples_last, samples_last_calls
 from npusim.engine.fast.layers import (
     accumulator_calls,
@@ -39,6 +39,7 @@ from npusim.program import (
     Program,
     QuantizeStage,
     Step,
+    Tensor,
 )
 
 __all__ = ["FastPlan", "make_plan"]
@@ -182,11 +183,18 @@ def _is_native(step: Step, program: Program, carriers: Mapping[str, CarrierChoic
         tensors = [program.tensors[name] for name in (step.input, *step.tensors)]
         shapes = {tensor.shape for tensor in tensors}
         return len(shapes) == 1 and all(tensor.dtype == np.float32 and len(tensor.shape) > 1 for tensor in tensors)
-    if any(program.tensors[name].dtype != np.float32 for name in (*step.inputs, step.output)):
+    if not all(_fits_float32(program.tensors[name]) for name in (*step.inputs, step.output)):
         return False
     if isinstance(step, FullyConnected) and len(step.input_shape) != 2:
         return False
     return isinstance(step, MaxPool) or carriers[step.name].carrier is not Carrier.INTEGER
+
+
+def _fits_float32(tensor: Tensor) -> bool:
+    """Whether a buffer of float32 holds a tensor: that of the graph, or codes of an integer type."""
+    if tensor.dtype == np.float32:
+        return True
+    return tensor.dtype.kind in "iu" and -FLOAT32_LIMIT < tensor.lower <= tensor.upper < FLOAT32_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
