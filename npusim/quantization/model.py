@@ -13,7 +13,7 @@ from npusim.array_files import replacing
 from npusim.errors import UsageError
 from npusim.floats.concern import Concern
 from npusim.floats.network import FloatArray
-from npusim.quantization.integer_network import IntegerNetwork
+from npusim.program import Program
 
 __all__ = ["LayerReport", "QuantizedModel", "signal_to_noise"]
 
@@ -59,8 +59,8 @@ class QuantizedModel:
     ----------
     content
         The ONNX file.
-    network
-        The same as integers.
+    program
+        The same in integers: what the file is lowered to.
     layers
         A report for each layer, in execution order.
     output_scales
@@ -70,7 +70,7 @@ class QuantizedModel:
     """
 
     content: bytes
-    network: IntegerNetwork
+    program: Program
     layers: tuple[LayerReport, ...]
     output_scales: Mapping[str, float]
     warnings: tuple[Concern, ...]

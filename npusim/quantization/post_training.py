@@ -13,10 +13,11 @@ from npusim.floats.forward import forward
 from npusim.floats.network import FloatKind, FloatNetwork
 from npusim.floats.reader import read_float_network
 from npusim.graph import Array, Graph
+from npusim.lowering.emitter import emit
 from npusim.model_file import open_model
 from npusim.onnx_reader import read_graph
+from npusim.program import Accumulating, IntegerLayer, Program, Weighted, geometry_of
 from npusim.quantization.calibration import calibration_samples
-from npusim.quantization.emitter import emit
 from npusim.quantization.model import QuantizedModel
 from npusim.quantization.options import Options
 from npusim.quantization.prepare import prepare
@@ -91,15 +92,16 @@ def quantize_network(
     positive = _positive(network, samples)
     prepared = prepare(network, positive)
     quantizer = Quantizer(prepared, forward(prepared, samples), options, positive)
-    integers = quantizer.run(progress)
-    content = emit(integers)
-    _check(content, quantizer, samples)
+    draft = quantizer.run(progress)
+    content = emit(draft)
+    session = InferenceSession(content)
+    _check(session, draft, quantizer, samples)
     scales = {
         name: 1.0 if options.float_output or name not in quantizer.scales else float(quantizer.scales[name].reshape(-1)[0])
         for name in network.outputs
     }
     warnings = (*network.warnings, *quantizer.warnings)
-    return QuantizedModel(content, integers, tuple(quantizer.reports), scales, warnings)
+    return QuantizedModel(content, session.program, tuple(quantizer.reports), scales, warnings)
 
 
 def _positive(network: FloatNetwork, samples: Mapping[str, Array]) -> frozenset[str]:
@@ -111,9 +113,12 @@ def _positive(network: FloatNetwork, samples: Mapping[str, Array]) -> frozenset[
     return frozenset(name for name in hosted if float(tensors[name].min()) >= 0)
 
 
-def _check(content: bytes, quantizer: Quantizer, samples: Mapping[str, Array]) -> None:
-    """Run the emitted graph in the simulator and compare every output with the integers it was made from."""
-    session = InferenceSession(content)
+def _check(session: InferenceSession, draft: Program, quantizer: Quantizer, samples: Mapping[str, Array]) -> None:
+    """The emitted graph is read as the layers it was made from, and gives every code that quantization found."""
+    read = {layer.output: layer for layer in session.program.layers}
+    for made in draft.layers:
+        if made.output not in read or not _equal(made, read[made.output]):
+            raise InternalMismatchError(f"the emitted graph is read with another layer than '{made.name}'")
     feeds = {name: values[:CHECKED_SAMPLES] for name, values in samples.items()}
     wanted = {quantizer.tensor_name(name): codes for name, codes in quantizer.codes.items()}
     names = [name for name in wanted if name in session.program.tensors]
@@ -121,3 +126,14 @@ def _check(content: bytes, quantizer: Quantizer, samples: Mapping[str, Array]) -
     for name in names:
         if not np.array_equal(np.asarray(trace[name], np.float64), wanted[name][:CHECKED_SAMPLES]):
             raise InternalMismatchError(f"the emitted graph gives other codes for '{name}' than quantization found")
+
+
+def _equal(one: IntegerLayer, other: IntegerLayer) -> bool:
+    """Whether two layers are of one class and have the same integers."""
+    if type(one) is not type(other) or geometry_of(one) != geometry_of(other):
+        return False
+    if isinstance(one, Weighted) and isinstance(other, Weighted) and not np.array_equal(one.weights, other.weights):
+        return False
+    if isinstance(one, Accumulating) and isinstance(other, Accumulating):
+        return one.requantization == other.requantization and one.output_clip == other.output_clip
+    return True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,20 +16,21 @@ from npusim.engine.runner import Progress
 from npusim.floats.concern import Concern
 from npusim.floats.forward import forward_layer
 from npusim.floats.network import WEIGHTED, Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
+from npusim.lowering.drafts import Draft, with_residual
 from npusim.lowering.floats import join_node
-from npusim.program import Clip, Window
+from npusim.program import (
+    AveragePool,
+    Clip,
+    Convolution,
+    FullyConnected,
+    MaxPool,
+    Program,
+    TransposedConvolution,
+    Weighted,
+)
 from npusim.quantization.activation_scales import choose_shared_scale, sample_channels
 from npusim.quantization.concern import bias_saturated, coarse_input, silent_channels
 from npusim.quantization.equalize import stretch_of
-from npusim.quantization.integer_network import (
-    Dequantize,
-    IntegerNetwork,
-    IntegerStep,
-    NodeStep,
-    QuantizedKind,
-    QuantizedLayer,
-    Residual,
-)
 from npusim.quantization.model import LayerReport, signal_to_noise
 from npusim.quantization.options import Options
 from npusim.quantization.parameters import codes_clip
@@ -65,7 +67,7 @@ class Quantizer:
     clips: dict[str, Clip] = field(default_factory=dict)
     values: dict[str, FloatArray] = field(default_factory=dict)
     chosen: dict[int, FloatArray] = field(default_factory=dict)
-    steps: list[IntegerStep] = field(default_factory=list)
+    draft: Draft = field(default_factory=Draft)
     reports: list[LayerReport] = field(default_factory=list)
     warnings: list[Concern] = field(default_factory=list)
     groups: ScaleGroups = field(init=False)
@@ -78,7 +80,7 @@ class Quantizer:
         self.riding = frozenset(layer.inputs[0] for layer in self.network.layers if layer.kind is FloatKind.ADD)
         self.values.update({name: self.floats[name] for name in self.network.inputs})
 
-    def run(self, progress: Progress | None = None) -> IntegerNetwork:
+    def run(self, progress: Progress | None = None) -> Program:
         """Walk over all layers; `progress` is called with the number of layers done and of all."""
         for index, layer in enumerate(self.network.layers):
             if progress is not None:
@@ -101,8 +103,8 @@ class Quantizer:
         for name in self.network.outputs:
             if name in self.codes and self.options.float_output:
                 scale = self.scales[name].reshape(-1)[0].astype(np.float32).reshape(())
-                self.steps.append(Dequantize(f"{name}/dequantize", self.tensor_name(name), name, scale))
-        return IntegerNetwork(self.network.inputs, outputs, tuple(self.steps), self.network.opset)
+                self.draft.dequantization(f"{name}/dequantize", self.tensor_name(name), name, scale)
+        return self.draft.program(self.network.inputs, outputs, self.network.opset)
 
     def tensor_name(self, tensor: str) -> str:
         """The name of a tensor of codes: an output's own name belongs to the real values where these are wanted."""
@@ -160,7 +162,7 @@ class Quantizer:
         stage, scale = fit_stage(layer, wanted, clip)
         if (scale > 2 * wanted).any():
             self._note(coarse_input(layer))
-        self.steps.append(replace(stage, output=self.tensor_name(layer.output)))
+        self.draft.stage(layer.name, layer.inputs[0], self.tensor_name(layer.output), stage, len(layer.output_shape))
         self._keep(layer, stage_codes(stage, self.values[layer.inputs[0]]), scale, clip)
         self._report(layer)
 
@@ -189,23 +191,29 @@ class Quantizer:
 
     def _weighted(self, layer: FloatLayer) -> None:
         solution = self._solve(layer, self._before_activation(layer), self._shared_scale(layer))
-        self.steps.append(self._quantized(layer, solution))
+        self.draft.layer(self._quantized(layer, solution))
         self._keep(layer, solution.codes, solution.output_scale, solution.requantization.clip)
         self._report(layer, solution.weight_step)
 
-    def _quantized(self, layer: FloatLayer, solution: Solution) -> QuantizedLayer:
-        return QuantizedLayer(
-            layer.name,
-            QuantizedKind(layer.kind),
-            self.tensor_name(layer.inputs[0]),
-            self.tensor_name(layer.output),
-            len(layer.output_shape),
-            solution.weights,
-            self.options.weight_bits,
-            solution.requantization,
-            layer.window,
-            layer.group,
-        )
+    def _quantized(self, layer: FloatLayer, solution: Solution) -> Weighted:
+        common: dict[str, Any] = {
+            "name": layer.name,
+            "inputs": (self.tensor_name(layer.inputs[0]),),
+            "output": self.tensor_name(layer.output),
+            "input_shape": layer.input_shape,
+            "output_shape": layer.output_shape,
+            "nodes": (),
+            "accumulator_shape": layer.output_shape,
+            "channel_axis": 1,
+            "requantization": solution.requantization,
+            "taps": (),
+            "weights": solution.weights,
+            "weight_bits": self.options.weight_bits,
+        }
+        if layer.kind is FloatKind.LINEAR:
+            return FullyConnected(**common)
+        made = TransposedConvolution if layer.kind is FloatKind.CONV_TRANSPOSE else Convolution
+        return made(**common, window=layer.geometry, group=layer.group)
 
     def _sum(self, layer: FloatLayer) -> None:
         """A pointwise convolution and its residual; it makes good what the residual has lost."""
@@ -219,8 +227,9 @@ class Quantizer:
         solution = self._solve(own, wanted + lost if own.activation is Activation.NONE else wanted, scale)
         clip = self._clip(layer)
         quantized = self._quantized(own, solution)
-        residual = Residual(self.tensor_name(other), clip)
-        self.steps.append(replace(quantized, output=self.tensor_name(layer.output), residual=residual))
+        if not isinstance(quantized, Convolution):
+            raise ValueError(f"layer '{layer.name}' has no convolution to ride on")
+        self.draft.layer(with_residual(quantized, self.tensor_name(other), self.tensor_name(layer.output), clip))
         self._keep(layer, np.clip(solution.codes + self.codes[other], clip.lower, clip.upper), scale, clip)
         self._report(layer, solution.weight_step)
 
@@ -229,21 +238,21 @@ class Quantizer:
         bits = self.options.weight_bits
         scale = channel_scale(self.scales[source])
         found, output_scale = fit_average(layer, self.codes[source], scale, self.floats[layer.output], clip, bits)
-        window: Window = layer.geometry
-        over_all = window.kernel_shape == layer.input_shape[2:] and not any(window.pads)
-        step = QuantizedLayer(
-            layer.name,
-            QuantizedKind.AVERAGE_POOL,
-            self.tensor_name(source),
-            self.tensor_name(layer.output),
-            len(layer.output_shape),
-            None,
-            bits,
-            found,
-            window,
-            over_all=over_all,
+        self.draft.layer(
+            AveragePool(
+                name=layer.name,
+                inputs=(self.tensor_name(source),),
+                output=self.tensor_name(layer.output),
+                input_shape=layer.input_shape,
+                output_shape=layer.output_shape,
+                nodes=(),
+                accumulator_shape=layer.output_shape,
+                channel_axis=1,
+                requantization=found,
+                taps=(),
+                window=layer.geometry,
+            )
         )
-        self.steps.append(step)
         self._keep(layer, average_codes(layer, self.codes[source], found), output_scale, clip)
         self._report(layer)
 
@@ -253,28 +262,27 @@ class Quantizer:
         names = tuple(self.tensor_name(name) for name in layer.inputs)
         output = self.tensor_name(layer.output)
         if layer.kind is FloatKind.MAX_POOL:
-            rank = len(layer.output_shape)
-            kind, bits = QuantizedKind.MAX_POOL, self.options.weight_bits
-            self.steps.append(QuantizedLayer(layer.name, kind, names[0], output, rank, None, bits, None, layer.window))
+            shapes = {"input_shape": layer.input_shape, "output_shape": layer.output_shape}
+            self.draft.layer(MaxPool(name=layer.name, inputs=names, output=output, nodes=(), window=layer.geometry, **shapes))
         else:
-            self.steps.append(self._node(layer, names, output))
+            self._node(layer, names, output)
         scale = derive_scale(layer, [self.scales[name] for name in layer.inputs], self.network)
         clips = [self.clips[name] for name in layer.inputs]
         clip = Clip(min(one.lower for one in clips), max(one.upper for one in clips))
         self._keep(layer, forward_layer(layer, inputs, self.network), scale, clip)
         self._report(layer)
 
-    def _node(self, layer: FloatLayer, names: tuple[str, ...], output: str) -> NodeStep:
+    def _node(self, layer: FloatLayer, names: tuple[str, ...], output: str) -> None:
         node = layer.node or join_node(layer.inputs, layer.output, layer.name, layer.axis)
         renamed = dict(zip(layer.inputs, names, strict=True))
         made = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs), outputs=(output,))
         constants = {name: self.network.constants[name] for name in node.inputs if name in self.network.constants}
-        return NodeStep(made, constants)
+        self.draft.host(made, constants)
 
     def _host(self, layer: FloatLayer) -> None:
         """Real values for the host, and what it computes from them."""
         names = tuple(self._real(name) for name in layer.inputs)
-        self.steps.append(self._node(layer, names, layer.output))
+        self._node(layer, names, layer.output)
         self.values[layer.output] = forward_layer(layer, [self.values[name] for name in layer.inputs], self.network)
         self._report(layer)
 
@@ -285,6 +293,6 @@ class Quantizer:
         output = f"{tensor}/real"
         if tensor not in self.values:
             scale = self.scales[tensor].astype(np.float32)
-            self.steps.append(Dequantize(f"{tensor}/dequantize", self.tensor_name(tensor), output, scale[np.newaxis]))
+            self.draft.dequantization(f"{tensor}/dequantize", self.tensor_name(tensor), output, scale[np.newaxis])
             self.values[tensor] = (self.codes[tensor].astype(np.float32) * scale).astype(np.float64)
         return output

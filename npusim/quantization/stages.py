@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from npusim.floats.columns import sum_windows
 from npusim.floats.network import FloatArray, FloatLayer
+from npusim.lowering.drafts import StageNumbers
 from npusim.program import Clip, IntegerArray, ShiftFloor
 from npusim.quantization.activation_scales import ChannelValues, choose_scale, coding_error, sample_channels
-from npusim.quantization.integer_network import InputStage
 from npusim.quantization.parameters import EXACT_FLOAT32, MAXIMUM_SHIFT, fit_bias, fit_input_multiplier, fit_multiplier
 from npusim.quantization.solve import requantize_codes
 
@@ -22,7 +22,7 @@ CONSTANT_SHIFT: Final = 31
 """Shift that hides every input of a channel whose gain is zero, so that its offset alone decides."""
 
 
-def fit_stage(layer: FloatLayer, scale: FloatArray, clip: Clip) -> tuple[InputStage, FloatArray]:
+def fit_stage(layer: FloatLayer, scale: FloatArray, clip: Clip) -> tuple[StageNumbers, FloatArray]:
     """The stage for ``codes = round((gain * x + offset) / scale)``.
 
     Parameters
@@ -47,20 +47,16 @@ def fit_stage(layer: FloatLayer, scale: FloatArray, clip: Clip) -> tuple[InputSt
     exact = np.where(constant, scale, safe / factor)
     start = offset / safe + 0.5 / factor
     hidden = (np.rint(offset / scale) + 0.5) * 2.0**CONSTANT_SHIFT
-    stage = InputStage(
-        layer.name,
-        layer.inputs[0],
-        layer.output,
+    stage = StageNumbers(
         np.where(constant, hidden, start).astype(np.float32),
         np.where(constant, 1, multiplier),
         np.where(constant, CONSTANT_SHIFT, shift),
         clip,
-        len(layer.output_shape),
     )
     return stage, exact
 
 
-def stage_codes(stage: InputStage, values: npt.NDArray[np.generic]) -> FloatArray:
+def stage_codes(stage: StageNumbers, values: npt.NDArray[np.generic]) -> FloatArray:
     """What the stage gives: float32, in the order in which the graph computes."""
     column = (1, -1) + (1,) * (values.ndim - 2)
     shifted = values.astype(np.float32) + stage.offset.reshape(column)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from npusim.errors import UnsupportedError
+from npusim.lowering.drafts import Draft, StageNumbers, with_residual
 from npusim.lowering.floats import flatten_node, join_node
-from npusim.program import Clip, IntegerArray, ShiftFloor, Window
-from npusim.quantization.integer_network import (
-    Dequantize,
-    InputStage,
-    IntegerNetwork,
-    IntegerStep,
-    NodeStep,
-    QuantizedKind,
-    QuantizedLayer,
-    Residual,
+from npusim.program import (
+    AveragePool,
+    Clip,
+    Convolution,
+    FullyConnected,
+    IntegerArray,
+    MaxPool,
+    Program,
+    ShiftFloor,
+    TransposedConvolution,
+    Weighted,
+    Window,
 )
 from npusim.torch.input_step import InputStep
 from npusim.torch.network import FakeQuantizedNetwork
@@ -36,7 +39,7 @@ OUTPUT = "output"
 """Name of the model's output."""
 
 
-def convert_network(network: FakeQuantizedNetwork, example: torch.Tensor, *, float_output: bool) -> IntegerNetwork:
+def convert_network(network: FakeQuantizedNetwork, example: torch.Tensor, *, float_output: bool) -> Program:
     """Read the integers off a fake-quantized network.
 
     Parameters
@@ -55,91 +58,92 @@ def convert_network(network: FakeQuantizedNetwork, example: torch.Tensor, *, flo
     """
     with torch.no_grad():
         codes = network.codes(example[:1])
-        steps: list[IntegerStep] = []
+        draft = Draft()
         last = network.steps[-1].label
         names = {label: OUTPUT if label == last and not float_output else f"{label}:codes" for label in codes}
         for step in network.steps:
-            steps.append(_converted(step, [codes[name] for name in step.sources], codes[step.label], names))
+            _convert(draft, step, [codes[name] for name in step.sources], codes[step.label], names)
     if float_output:
         scale = codes[last].scale.detach().cpu().numpy().astype(np.float32)
-        steps.append(Dequantize(f"{last}.dequantize", names[last], OUTPUT, scale.reshape(())))
+        draft.dequantization(f"{last}.dequantize", names[last], OUTPUT, scale.reshape(()))
     shape = (1, *network.lifted(example[:1]).shape[1:])
     result = (1, *codes[last].values.shape[1:])
-    return IntegerNetwork({INPUT: tuple(shape)}, {OUTPUT: tuple(result)}, tuple(steps))
+    return draft.program({INPUT: tuple(shape)}, {OUTPUT: tuple(result)})
 
 
-def _converted(step: Step, inputs: list[Codes], result: Codes, names: dict[str, str]) -> IntegerStep:
-    sources, output, rank = [names[name] for name in step.sources], names[step.label], result.values.dim()
+def _convert(draft: Draft, step: Step, inputs: list[Codes], result: Codes, names: dict[str, str]) -> None:
+    sources, output = tuple(names[name] for name in step.sources), names[step.label]
     if isinstance(step, InputStep):
-        return _input_stage(step, output, rank)
+        draft.stage(step.label, INPUT, output, _stage_numbers(step), result.values.dim())
+        return
+    common: dict[str, Any] = {
+        "name": step.label,
+        "inputs": sources[:1],
+        "output": output,
+        "input_shape": _shape(inputs[0]),
+        "output_shape": _shape(result),
+        "nodes": (),
+    }
     if isinstance(step, WeightedStep):
-        return _layer(step, inputs, sources, output, rank)
-    if isinstance(step, AveragePoolStep):
-        return _average_pool(step, inputs[0], sources[0], output, rank)
-    if isinstance(step, MaxPoolStep):
-        window = _window(step.window)
-        return QuantizedLayer(step.label, QuantizedKind.MAX_POOL, sources[0], output, rank, None, 8, None, window)
-    if isinstance(step, FlattenStep):
-        return NodeStep(flatten_node(sources[0], output, f"{step.label}/Flatten"))
-    if isinstance(step, ConcatStep):
-        return NodeStep(join_node(sources, output, f"{step.label}/Concat", axis=1))
-    raise UnsupportedError(f"the step '{step.label}' ({step.kind}) has no integer form")
+        layer = _weighted(step, inputs[0], common, has_residual=len(sources) == 2)
+        if isinstance(layer, Convolution) and len(sources) == 2:
+            layer = with_residual(layer, sources[1], output, Clip(step.lower, step.upper))
+        draft.layer(layer)
+    elif isinstance(step, AveragePoolStep):
+        draft.layer(_average_pool(step, inputs[0], common))
+    elif isinstance(step, MaxPoolStep):
+        draft.layer(MaxPool(**common, window=_window(step.window)))
+    elif isinstance(step, FlattenStep):
+        draft.host(flatten_node(sources[0], output, f"{step.label}/Flatten"), {})
+    elif isinstance(step, ConcatStep):
+        draft.host(join_node(sources, output, f"{step.label}/Concat", axis=1), {})
+    else:
+        raise UnsupportedError(f"the step '{step.label}' ({step.kind}) has no integer form")
 
 
-def _input_stage(step: InputStep, output: str, rank: int) -> InputStage:
+def _shape(codes: Codes) -> tuple[int, ...]:
+    return (1, *codes.values.shape[1:])
+
+
+def _stage_numbers(step: InputStep) -> StageNumbers:
     numbers, _ = step.numbers()
     offset = numbers.offset.detach().cpu().numpy().astype(np.float32)
     if not np.isfinite(offset).all():
         raise UnsupportedError(f"the input's batch norm or scale holds {offset}, wanted finite numbers; check the training")
     multiplier, shift = _integers(step, numbers.multiplier), _integers(step, numbers.shift)
-    return InputStage(step.label, INPUT, output, offset, multiplier, shift, Clip(step.lower, step.upper), rank)
+    return StageNumbers(offset, multiplier, shift, Clip(step.lower, step.upper))
 
 
-def _layer(step: WeightedStep, inputs: list[Codes], sources: list[str], output: str, rank: int) -> QuantizedLayer:
-    numbers = step.integers(inputs[0])
-    weights = _integers(step, numbers.weights)
-    clip = Clip(step.lower, step.upper)
-    residual = Residual(sources[1], clip) if len(sources) == 2 else None
+def _weighted(step: WeightedStep, data: Codes, common: dict[str, Any], *, has_residual: bool) -> Weighted:
+    numbers = step.integers(data)
     requantization = ShiftFloor(
         _integers(step, numbers.bias),
         _integers(step, numbers.multiplier),
         _integers(step, numbers.shift),
-        clip=clip if residual is None else Clip(*INNER_RANGE),
+        clip=Clip(*INNER_RANGE) if has_residual else Clip(step.lower, step.upper),
     )
+    weights = _integers(step, numbers.weights)
+    parts = {**common, **_accumulated(common, requantization), "weight_bits": step.weight_bits}
     if step.kind is OperationKind.LINEAR:
-        kind, weights = QuantizedKind.LINEAR, np.ascontiguousarray(weights.T)
-        return QuantizedLayer(step.label, kind, sources[0], output, rank, weights, step.weight_bits, requantization)
-    return QuantizedLayer(
-        step.label,
-        QuantizedKind.CONV_TRANSPOSE if step.transposed else QuantizedKind.CONV,
-        sources[0],
-        output,
-        rank,
-        weights,
-        step.weight_bits,
-        requantization,
-        _window(step.window),
-        step.window.group,
-        residual,
-    )
+        return FullyConnected(**parts, weights=np.ascontiguousarray(weights.T))
+    made = TransposedConvolution if step.transposed else Convolution
+    return made(**parts, weights=weights, window=_window(step.window), group=step.window.group)
 
 
-def _average_pool(step: AveragePoolStep, data: Codes, source: str, output: str, rank: int) -> QuantizedLayer:
+def _average_pool(step: AveragePoolStep, data: Codes, common: dict[str, Any]) -> AveragePool:
     channels = data.values.shape[1]
     numbers = [np.full(channels, _integers(step, item).item()) for item in step.requantization(data.scale)]
-    over_all = step.window.area == math.prod(data.values.shape[2:]) and not any(step.window.pads)
-    return QuantizedLayer(
-        step.label,
-        QuantizedKind.AVERAGE_POOL,
-        source,
-        output,
-        rank,
-        None,
-        step.weight_bits,
-        ShiftFloor(numbers[0], numbers[1], numbers[2], clip=Clip(step.lower, step.upper)),
-        _window(step.window),
-        over_all=over_all,
-    )
+    requantization = ShiftFloor(numbers[0], numbers[1], numbers[2], clip=Clip(step.lower, step.upper))
+    return AveragePool(**common, **_accumulated(common, requantization), window=_window(step.window))
+
+
+def _accumulated(common: dict[str, Any], requantization: ShiftFloor) -> dict[str, Any]:
+    return {
+        "accumulator_shape": common["output_shape"],
+        "channel_axis": 1,
+        "requantization": requantization,
+        "taps": (),
+    }
 
 
 def _window(geometry: Geometry) -> Window:

@@ -10,8 +10,7 @@ import torch
 
 from npusim.array_files import replacing
 from npusim.errors import UsageError
-from npusim.quantization.emitter import emit
-from npusim.quantization.integer_network import IntegerNetwork
+from npusim.program import Program
 from npusim.session import InferenceSession
 
 __all__ = ["OUTPUTS", "IntegerModel"]
@@ -25,8 +24,8 @@ class IntegerModel:
 
     Parameters
     ----------
-    network
-        The integers.
+    onnx
+        The ONNX model.
     input_shape, output_shape
         Shapes of a sample as the original network sees them, without the batch axis.
 
@@ -37,17 +36,16 @@ class IntegerModel:
     >>> y = integer(x)  # doctest: +SKIP
     """
 
-    def __init__(self, network: IntegerNetwork, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> None:
-        self._network = network
+    def __init__(self, onnx: bytes, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> None:
         self._input_shape = input_shape
         self._output_shape = output_shape
-        self._onnx = emit(network)
+        self._onnx = onnx
         self._session: InferenceSession | None = None
 
     @property
-    def network(self) -> IntegerNetwork:
-        """The integers."""
-        return self._network
+    def program(self) -> Program:
+        """The integers: what the ONNX model is lowered to."""
+        return self.session.program
 
     @property
     def onnx(self) -> bytes:
@@ -81,9 +79,10 @@ class IntegerModel:
         """
         if tuple(x.shape[1:]) != self._input_shape:
             raise UsageError(f"samples have shape {tuple(x.shape[1:])}, wanted {self._input_shape} behind the batch axis")
-        (name,) = self._network.inputs
+        program = self.session.program
+        (name,) = program.inputs
         samples = x.detach().cpu().numpy().astype(np.float32, copy=False)
-        samples = samples.reshape(len(samples), *self._network.inputs[name][1:])
+        samples = samples.reshape(len(samples), *program.tensors[name].shape[1:])
         (result,) = self.session.run(None, {name: np.ascontiguousarray(samples)})
         return torch.from_numpy(np.array(result)).reshape(len(x), *self._output_shape)
 

@@ -129,4 +129,4 @@ class PTQModule(nn.Module):
         samples = samples[..., None] if samples.ndim == 3 else samples
         options = Options(self._options.weight_bits, self._options.activation_bits, output == "float")
         quantized = quantize_network(network, samples, options)
-        return IntegerModel(quantized.network, self._operations[0].shape, self._operations[-1].shape)
+        return IntegerModel(quantized.content, self._operations[0].shape, self._operations[-1].shape)

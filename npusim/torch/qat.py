@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from npusim.errors import UsageError
+from npusim.lowering.emitter import emit
 from npusim.torch.conversion import convert_network
 from npusim.torch.integer_model import OUTPUTS, IntegerModel
 from npusim.torch.network import FakeQuantizedNetwork, WidthPlan
@@ -161,9 +162,9 @@ class QATModule(nn.Module):
             raise UsageError(f"output is {output!r}, wanted {' or '.join(repr(name) for name in OUTPUTS)}")
         training = self.quantized.training
         self.quantized.eval()
-        integers = convert_network(self.quantized, self.example, float_output=output == "float")
+        draft = convert_network(self.quantized, self.example, float_output=output == "float")
         self.quantized.train(training)
-        return IntegerModel(integers, self.quantized.input_shape, self.quantized.output_shape)
+        return IntegerModel(emit(draft), self.quantized.input_shape, self.quantized.output_shape)
 
     def get_extra_state(self) -> State:
         """What is frozen, for state_dict."""
