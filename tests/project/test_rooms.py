@@ -102,6 +102,8 @@ COMPARING = dict.fromkeys(
         "npusim.golden.faults",
         "npusim.golden.goals.requantization",
         "npusim.golden.goals.table",
+        "npusim.quantization.quantizer",
+        "npusim.torch.conversion",
         "npusim.verification.contributions",
     ),
     "what a kind knows of itself is to become a method of its class",
