@@ -9,7 +9,7 @@ from npusim import InferenceSession
 from npusim.bounds.certificate import certify
 from npusim.bounds.verdicts import Property, Verdict
 from npusim.program import HostOperation
-from tests.support.builders import GraphBuilder
+from support.builders import GraphBuilder
 
 
 def graph_of() -> tuple[GraphBuilder, str]:

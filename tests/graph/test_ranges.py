@@ -28,7 +28,7 @@ from npusim.graph.ranges import (
 )
 from npusim.graph.traits import TRAITS
 from npusim.operators import SUPPORTED
-from tests.support.single_operator import run_by_onnxruntime
+from support.single_operator import run_by_onnxruntime
 
 Array = npt.NDArray[Any]
 
