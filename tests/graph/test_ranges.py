@@ -17,8 +17,8 @@ from onnx import helper
 from npusim.errors import NpusimError
 from npusim.folding import evaluate_node
 from npusim.graph import Graph, Node, TensorType
+from npusim.graph.range_rules import RULES
 from npusim.graph.ranges import (
-    RULES,
     UNKNOWN,
     ValueRange,
     ends_of_results,
