@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,9 @@ from npusim.program import Program, QuantizeStage, Tensor
 
 __all__ = ["generate_inputs"]
 
-_Ends = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+
+_Ends = tuple[FloatArray, FloatArray]
 
 
 def generate_inputs(program: Program, count: int, *, seed: int = 0, extremes: bool = True) -> dict[str, Array]:
@@ -57,9 +60,17 @@ def _stage_ends(stage: QuantizeStage) -> _Ends:
     return np.minimum(first, last), np.maximum(first, last)
 
 
+def _of_shape(end: FloatArray, shape: tuple[int, ...], choose: Callable[..., Any]) -> FloatArray:
+    """An end for one sample; where a stage's constant has more axes than the input, the one that is furthest out."""
+    further = end.ndim - 1 - len(shape)
+    if further > 0:
+        end = np.asarray(choose(end, axis=tuple(range(further))))
+    return np.asarray(np.broadcast_to(end, (1, *shape))[0] if shape else end.reshape(-1)[0])
+
+
 def _samples(tensor: Tensor, ends: _Ends, count: int, generator: np.random.Generator, with_extremes: bool) -> Array:
     shape = tensor.shape[1:]
-    lower, upper = (np.broadcast_to(end, (1, *shape))[0] if shape else end.reshape(()) for end in ends)
+    lower, upper = (_of_shape(end, shape, choose) for end, choose in zip(ends, (np.min, np.max), strict=True))
     middle, width = (lower + upper) / 2, upper - lower
     extremes: list[Callable[[], npt.NDArray[np.float64]]] = [
         lambda: lower,

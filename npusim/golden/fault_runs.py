@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from npusim.engine.reference import run_step
+from npusim.engine.samples import join_samples, of_sample
 from npusim.errors import UnsupportedError
 from npusim.golden.faults import Fault, FaultKind, faults_of_layer, faulty_codes
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes
@@ -153,7 +154,7 @@ class FaultRunner:
             return [self._sample_by_sample(index, codes) for codes in alternatives]
         copies = len(alternatives)
         changed: dict[str, Array] = {self._steps[index].tensors[-1]: np.concatenate(alternatives)}
-        self._continue(index + 1, changed, copies, slice(None))
+        self._continue(index + 1, changed, copies, None)
         if self._target not in changed:
             return [self.expected] * copies
         result = changed[self._target]
@@ -161,29 +162,32 @@ class FaultRunner:
 
     def _sample_by_sample(self, index: int, codes: Array) -> Array:
         rows = []
-        size = len(self.expected) // self._count
+        program, output = self._program, self._steps[index].tensors[-1]
         for sample in range(self._count):
-            changed = {self._steps[index].tensors[-1]: codes[sample : sample + 1]}
-            self._continue(index + 1, changed, 1, slice(sample, sample + 1))
-            rows.append(changed.get(self._target, self.expected[sample * size : (sample + 1) * size]))
-        return np.concatenate(rows)
+            changed = {output: of_sample(program, output, codes, sample)}
+            self._continue(index + 1, changed, 1, sample)
+            right = of_sample(program, self._target, self.expected, sample)
+            rows.append(changed.get(self._target, right))
+        return join_samples(rows)
 
-    def _continue(self, start: int, changed: dict[str, Array], copies: int, samples: slice) -> None:
-        """Compute again what depends on changed tensors."""
+    def _continue(self, start: int, changed: dict[str, Array], copies: int, sample: int | None) -> None:
+        """Compute again what depends on changed tensors, of all samples or of one."""
         program = self._program
         for step in self._steps[start:]:
             names = program.inputs_of(step)
             if not any(name in changed for name in names):
                 continue
             values = {
-                name: changed[name] if name in changed else self._tiled(name, copies, samples)
+                name: changed[name] if name in changed else self._tiled(name, copies, sample)
                 for name in names
                 if name not in program.constants
             }
             changed.update(run_step(program, step, values, {self._target}))
 
-    def _tiled(self, name: str, copies: int, samples: slice) -> Array:
-        values = self._value(name)[samples] if self._program.batching is not Batching.FIXED else self._value(name)
+    def _tiled(self, name: str, copies: int, sample: int | None) -> Array:
+        values = self._value(name)
+        if sample is not None:
+            values = of_sample(self._program, name, values, sample)
         return values if copies == 1 else np.concatenate([values] * copies)
 
     def _value(self, name: str) -> Array:
@@ -194,10 +198,10 @@ class FaultRunner:
         if self._program.batching is Batching.SINGLE and self._count > 1:
             parts = []
             for sample in range(self._count):
-                part = {name: array[sample : sample + 1] for name, array in values.items()}
+                part = {name: of_sample(self._program, name, array, sample) for name, array in values.items()}
                 self._run_steps(part, kind)
                 parts.append(part)
-            values.update({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+            values.update({name: join_samples([part[name] for part in parts]) for name in parts[0]})
         else:
             self._run_steps(values, kind)
         return values[self._target] if self._target in values else self._program.constants[self._target]

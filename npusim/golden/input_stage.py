@@ -25,8 +25,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from npusim.engine.samples import run_stage
 from npusim.errors import InputError, InternalMismatchError, UnsupportedError
-from npusim.folding import evaluate_node
 from npusim.graph import Array
 from npusim.graph.traits import Trait, is_a
 from npusim.kernels.requantize import shift_right_floor
@@ -107,7 +107,7 @@ def stage_codes(program: Program, stage: QuantizeStage, values: Array, variant: 
     """
     stored = program.tensors[stage.output].stored
     if variant is InputStage.ONNX:
-        return _as_written(program, stage, values).astype(stored)
+        return run_stage(program, stage, values)[stage.output]
     known = stage_parameters(program, stage)
     product = (values.astype(np.float32) + known.offset) * known.multiplier
     whole = np.floor(product) if variant is InputStage.C28 else np.trunc(product)
@@ -127,6 +127,12 @@ def stage_parameters(program: Program, stage: QuantizeStage) -> StageParameters:
     UnsupportedError
         If the multiplier is not a whole number times a power of two, or larger than float32 holds exactly.
     """
+    shapes = [list(program.tensors[name].shape) for name in (stage.input, stage.output)]
+    if shapes[0] != shapes[1]:
+        raise UnsupportedError(
+            f"input stage '{stage.name}' makes codes of shape {shapes[1]} from {shapes[0]}, so devices' variants of it are not "
+            f"defined; use the input stage '{InputStage.ONNX}'"
+        )
     factors = [_constant(program, stage, index) for index, node in enumerate(stage.nodes) if is_a(node.op_type, Trait.PRODUCT)]
     offset = stage.offset.astype(np.float32)
     if len(factors) == 2 and bool((np.frexp(np.abs(factors[1]))[0] == 0.5).all()) and bool((factors[1] > 0).all()):
@@ -174,14 +180,6 @@ def values_for_codes(program: Program, stage: QuantizeStage, given: Array, varia
             f"its codes lie from {stage.clip.lower} to {stage.clip.upper}"
         )
     return values
-
-
-def _as_written(program: Program, stage: QuantizeStage, values: Array) -> Array:
-    known = {stage.input: values}
-    for node in stage.nodes:
-        constants = {name: program.constants[name] for name in node.inputs if name in program.constants}
-        (known[node.outputs[0]],) = evaluate_node(node, {**constants, **known}, program.opset)
-    return known[stage.output]
 
 
 def _constant(program: Program, stage: QuantizeStage, index: int) -> npt.NDArray[np.float64]:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npusim.engine.samples import join_samples, of_sample
 from npusim.errors import UnsupportedError
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes
 from npusim.graph import Array
-from npusim.program import Program
+from npusim.program import IntegerArray, Program
 from npusim.replay import run_with
 
 __all__ = ["StageDifference", "compare_stages"]
@@ -84,13 +85,16 @@ def _compare(
     except UnsupportedError as error:
         return StageDifference(variant, 0, 0, 0, 0, (), str(error))
     unequal = {name: codes[name] != wanted[name] for name in wanted}
-    samples = len(next(iter(wanted.values())))
-    rows = np.flatnonzero(np.any([_by_sample(flags) for flags in unequal.values()], axis=0))
+    samples = len(next(iter(inputs.values())))
+    rows = np.flatnonzero(np.any([_by_sample(flags, samples) for flags in unequal.values()], axis=0))
     changed: tuple[int, ...] = ()
     if rows.size:
         chosen = {name: values[rows] for name, values in inputs.items()}
-        results = [run_with(program, chosen, {name: part[rows] for name, part in made.items()}) for made in (wanted, codes)]
-        differing = [_by_sample(results[0][name] != results[1][name]) for name in program.outputs]
+        results = [
+            run_with(program, chosen, {name: _of_rows(program, name, part, rows) for name, part in made.items()})
+            for made in (wanted, codes)
+        ]
+        differing = [_by_sample(results[0][name] != results[1][name], rows.size) for name in program.outputs]
         changed = tuple(int(row) for row in rows[np.any(differing, axis=0)])
     return StageDifference(
         variant=variant,
@@ -109,5 +113,10 @@ def _codes(program: Program, inputs: Mapping[str, Array], variant: InputStage) -
     }
 
 
-def _by_sample(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    return np.asarray(flags.reshape(len(flags), -1).any(axis=1))
+def _by_sample(flags: npt.NDArray[np.bool_], samples: int) -> npt.NDArray[np.bool_]:
+    """For each sample whether anything is set; samples stand one after the other on the first axis."""
+    return np.asarray(flags.reshape(samples, -1).any(axis=1))
+
+
+def _of_rows(program: Program, name: str, values: Array, rows: IntegerArray) -> Array:
+    return join_samples([of_sample(program, name, values, int(row)) for row in rows])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,10 @@ from npusim.errors import InputError
 from npusim.graph import Array
 
 __all__ = ["LayerDifferences", "Place"]
+
+
+LARGEST_COUNTED: Final = 2.0**53
+"""Whole differences from here on are floats, of which no histogram is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +194,7 @@ class LayerDifferences:
         self.total += float(difference[finite].sum())
         sizes = np.where(np.isnan(difference), np.inf, np.abs(difference))
         self.largest = max(self.largest, float(sizes.max()))
-        self.integers = self.integers and whole
+        self.integers = self.integers and whole and bool((np.abs(difference[finite]) < LARGEST_COUNTED).all())
         if self.integers:
             values, counts = np.unique(difference[finite].astype(np.int64), return_counts=True)
             self.histogram.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))

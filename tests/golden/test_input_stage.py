@@ -57,8 +57,9 @@ def test_example_of_the_docstring() -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    values=st.lists(st.floats(-300, 300, width=32), min_size=1, max_size=20),
-    offset=st.floats(-100, 100, width=32),
+    # of subnormal numbers the graph's own multiplication by a power of two leaves nothing, in C too
+    values=st.lists(st.floats(-300, 300, width=32, allow_subnormal=False), min_size=1, max_size=20),
+    offset=st.floats(-100, 100, width=32, allow_subnormal=False),
     multiplier=st.integers(-4095, 4095),
     shift=st.integers(0, 20),
     unsigned=st.booleans(),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from npusim import InferenceSession
@@ -15,6 +15,7 @@ from npusim.second_opinion import SecondOpinion
 from npusim.verification import compare_with_runtime, exact_findings, runtime, verify
 from support.builders import GraphBuilder
 from support.command_line import FLOAT32_SAMPLE, model_beyond_float32, model_with_float_layer, samples_for
+from support.moved_batches import moved_batches
 
 
 def dense(kind: str) -> bytes:
@@ -103,3 +104,16 @@ def test_a_sum_that_float32_rounds_is_the_same_to_both() -> None:
     verified, compared = verify(session, feeds), compare_with_runtime(session, feeds)
     assert not verified.ok
     assert not compared.ok
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(moved_batches(), st.integers(1, 5))
+def test_no_model_that_moves_or_mixes_the_batch_axis_is_contradicted(
+    drawn: tuple[bytes, tuple[int, ...], tuple[str, ...]], count: int
+) -> None:
+    model, shape, used = drawn
+    session = InferenceSession(model)
+    feeds = {"input": samples_for((count, *shape[1:]))}
+    verified = verify(session, feeds)
+    assert verified.ok, (used, [step for step in verified.steps if step.mismatches])
+    assert compare_with_runtime(session, feeds).ok, used

@@ -83,7 +83,7 @@ class InputCodes:
 
 def _read(program: Program, name: str, stage: QuantizeStage | None, ends: Array) -> _Input:
     tensor = program.tensors[name]
-    if stage is not None:
+    if stage is not None and program.tensors[stage.output].shape == tensor.shape:
         multiplier = np.where(stage.multiplier == 0, 1.0, stage.multiplier)
         start, step = (stage.clip.lower + 0.5) / multiplier - stage.offset, 1 / multiplier
         return _Input(name, tensor.shape, tensor.dtype, stage.clip.upper - stage.clip.lower + 1, start, step)

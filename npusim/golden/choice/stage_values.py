@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from npusim.engine.reference import run_step
+from npusim.engine.samples import run_stage
 from npusim.graph import Array
 from npusim.program import IntegerArray, Program, QuantizeStage
 
@@ -37,7 +37,8 @@ def move_within_codes(program: Program, feeds: Mapping[str, Array], generator: n
     """
     found = dict(feeds)
     for stage in program.quantize_stages:
-        if stage.input in found and found[stage.input].dtype.kind == "f" and stage.multiplier.any():
+        same = program.tensors[stage.input].shape == program.tensors[stage.output].shape
+        if same and stage.input in found and found[stage.input].dtype.kind == "f" and stage.multiplier.any():
             found[stage.input] = _moved(program, stage, found[stage.input], generator)
     return found
 
@@ -75,4 +76,4 @@ def _nearest_end(
 
 
 def _codes(program: Program, stage: QuantizeStage, x: npt.NDArray[Any]) -> Array:
-    return run_step(program, stage, {stage.input: x}, set())[stage.output]
+    return run_stage(program, stage, x)[stage.output]

@@ -135,5 +135,9 @@ class GoalTable:
         found = np.zeros((samples, self.size), np.bool_)
         measured = {id(meter): meter.measure(tensors) for meter in self.meters}
         for group in self.groups:
-            found[:, group.columns] = measured[id(group.meter)][group.goal]
+            reached = measured[id(group.meter)][group.goal]
+            if len(reached) > samples:
+                # a tensor whose first axis is not 1 for one sample has several rows of each
+                reached = np.asarray(reached.reshape(samples, -1, reached.shape[-1]).any(axis=1))
+            found[:, group.columns] = reached
         return found

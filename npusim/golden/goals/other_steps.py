@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.bounds.interval import Interval
-from npusim.engine.reference import maximum_of_windows, run_step
+from npusim.engine.reference import maximum_of_windows
+from npusim.engine.samples import run_stage
 from npusim.errors import UnsupportedError
 from npusim.golden.goals.goal import BoolArray, Goal, Reached
 from npusim.golden.goals.reachability import LARGEST_SIGNED
@@ -119,7 +120,7 @@ class StageMeter:
         return np.asarray(_by_channel(stage_codes(self.program, self.stage, x, variant)) != codes)
 
     def _run(self, x: Array) -> Array:
-        return run_step(self.program, self.stage, {self.stage.input: x}, set())[self.stage.output]
+        return run_stage(self.program, self.stage, x)[self.stage.output]
 
 
 @dataclass(frozen=True)
@@ -206,8 +207,8 @@ class ClassMeter:
 
 
 def has_classes(shape: tuple[int, ...]) -> bool:
-    """Whether an output of this shape can be read as scores of classes."""
-    return len(shape) == 2 and 2 <= shape[1] <= MOST_CLASSES
+    """Whether an output of this shape, for one sample, can be read as scores of classes."""
+    return len(shape) == 2 and shape[0] == 1 and 2 <= shape[1] <= MOST_CLASSES
 
 
 def _by_channel(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
