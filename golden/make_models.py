@@ -21,7 +21,7 @@ from networks import NETWORKS
 from onnx import TensorProto, helper, numpy_helper
 
 from npusim import InferenceSession
-from npusim.array_files import write_arrays
+from npusim.files.arrays import write_arrays
 from npusim.golden.choice import pick_samples
 from npusim.golden.folder import Options, write_folder
 from npusim.quantization import quantize

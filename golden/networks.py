@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.graph import Attribute, Node
-from npusim.onnx_writer import write_model
+from npusim.graph.onnx_writer import write_model
 
 __all__ = ["NETWORKS", "GoldenNetwork"]
 

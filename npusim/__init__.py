@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 from npusim.errors import InputError, ModelError, NpusimError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
+    from npusim.engine.session import InferenceSession
     from npusim.program import Program
-    from npusim.session import InferenceSession
-    from npusim.trace import Trace
+    from npusim.program.trace import Trace
 
 __all__ = [
     "InferenceSession",
@@ -29,7 +29,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES: Final[Mapping[str, str]] = MappingProxyType(
-    {"InferenceSession": "npusim.session", "Program": "npusim.program", "Trace": "npusim.trace"}
+    {"InferenceSession": "npusim.engine.session", "Program": "npusim.program", "Trace": "npusim.program.trace"}
 )
 """Where the names live that are imported when they are first used: importing npusim loads neither NumPy nor onnx."""
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from npusim.dumps import Dump
-    from npusim.session import InferenceSession
+    from npusim.engine.session import InferenceSession
+    from npusim.files.dumps import Dump
 
 __all__ = ["assert_matches_golden", "npusim_model"]
 
@@ -37,8 +37,8 @@ def npusim_model(request: pytest.FixtureRequest) -> Callable[[str | os.PathLike[
 
     def open_model(path: str | os.PathLike[str]) -> InferenceSession:
         __tracebackhide__ = True
+        from npusim.engine.session import InferenceSession
         from npusim.errors import NpusimError
-        from npusim.session import InferenceSession
 
         full = str(root / path)
         message = ""
@@ -71,7 +71,7 @@ def assert_matches_golden(
     Parameters
     ----------
     seen
-        A dump of the device in any format that `npusim.dumps.read_dump` reads, or an array.
+        A dump of the device in any format that `npusim.files.dumps.read_dump` reads, or an array.
     golden
         A folder of ``npusim golden write``, or a model (a path, or a session of `npusim_model`) together with `inputs`.
     inputs
@@ -98,10 +98,10 @@ def assert_matches_golden(
     """
     __tracebackhide__ = True
     from npusim.cli.golden_check_text import check_lines
+    from npusim.engine.session import InferenceSession
     from npusim.errors import UsageError
     from npusim.golden.check import check_dump, expected_of_dump, expected_of_folder, expected_of_model, is_folder
     from npusim.golden.input_stage import InputStage
-    from npusim.session import InferenceSession
 
     dump = _dump(seen)
     if input_stage not in list(InputStage):
@@ -124,7 +124,7 @@ def assert_matches_golden(
 
 
 def _dump(seen: str | os.PathLike[str] | Any) -> Dump:  # noqa: ANN401 - as above
-    from npusim.dumps import Dump, DumpArray, read_dump
+    from npusim.files.dumps import Dump, DumpArray, read_dump
 
     if isinstance(seen, str | os.PathLike):
         return read_dump(seen)

@@ -14,7 +14,7 @@ from npusim.bounds.properties import judge_digits, judge_onnxruntime, judge_opti
 from npusim.bounds.verdicts import Judgement, Property, Refutation, Verdict, conjunction, proven, unknown
 from npusim.errors import InternalMismatchError
 from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage, Step
-from npusim.trace import step_kind
+from npusim.program.trace import step_kind
 
 __all__ = ["Certificate", "StepCertificate", "certify"]
 

@@ -12,11 +12,11 @@ from typing import Any, Final
 import numpy as np
 
 from npusim import __version__
-from npusim.array_files import check_readable, replacing
 from npusim.bounds.certificate import Certificate, StepCertificate
 from npusim.bounds.interval import Interval
 from npusim.bounds.verdicts import Judgement, Property, Verdict
 from npusim.errors import InputError
+from npusim.files.arrays import check_readable, replacing
 
 __all__ = [
     "FORMAT",

@@ -10,9 +10,9 @@ from npusim.bounds.host_intervals import stage_interval
 from npusim.bounds.interval import Interval
 from npusim.bounds.verdicts import Judgement, proven, unknown
 from npusim.graph.ranges import range_of_type
+from npusim.graph.rounding_limits import is_free
 from npusim.graph.traits import Trait, is_a, traits_of
 from npusim.program import HostOperation, Program, QuantizeStage, Tensor
-from npusim.rounding import is_free
 
 __all__ = ["judge_host_operation", "judge_quantize_stage"]
 

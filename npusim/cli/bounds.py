@@ -28,10 +28,10 @@ from npusim.bounds.widths import room_of
 from npusim.cli.bounds_text import print_bounds, print_comparison
 from npusim.cli.options import json_option, model_argument
 from npusim.cli.output import print_json, result_object, terminal_width
+from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.findings import Finding
-from npusim.model_file import ModelFile
-from npusim.session import InferenceSession
+from npusim.graph.model_file import ModelFile
 
 __all__ = ["bounds_command"]
 

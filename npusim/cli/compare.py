@@ -11,9 +11,9 @@ from npusim.cli.compare_float import FloatOptions, compare_float
 from npusim.cli.compare_inputs import DEFAULT_SAMPLES, read_compared
 from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option, threads_option
 from npusim.comparison.float_comparison import is_quantized
-from npusim.dumps import read_dump
+from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
-from npusim.session import InferenceSession
+from npusim.files.dumps import read_dump
 from npusim.verification import LAYOUTS
 
 __all__ = ["compare_command"]

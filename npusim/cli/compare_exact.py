@@ -9,16 +9,16 @@ from typing import Any
 
 import click
 
-from npusim.array_files import replacing
 from npusim.cli.output import count, number, paragraph, print_json, result_object, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
-from npusim.dumps import Dump
+from npusim.engine.second_opinion import runtime_version
+from npusim.engine.session import InferenceSession
+from npusim.files.arrays import replacing
+from npusim.files.dumps import Dump
 from npusim.findings import Finding
 from npusim.graph import Array
-from npusim.model_file import ModelFile
-from npusim.second_opinion import runtime_version
-from npusim.session import InferenceSession
+from npusim.graph.model_file import ModelFile
 from npusim.verification import (
     ExactComparison,
     LayerDifferences,

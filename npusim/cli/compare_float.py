@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from npusim.array_files import replacing
 from npusim.cli.compare_text import print_comparison
 from npusim.cli.output import print_json, result_object, terminal_width
 from npusim.cli.progress import progress
@@ -15,11 +14,12 @@ from npusim.comparison.dataset_result import samples_table
 from npusim.comparison.findings import alignment_findings, find_causes, observe_codes, weight_of
 from npusim.comparison.float_comparison import compare_with_float
 from npusim.comparison.result import FloatComparison
+from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
+from npusim.files.arrays import replacing
 from npusim.findings import Finding
 from npusim.graph import Array
-from npusim.model_file import ModelFile
-from npusim.session import InferenceSession
+from npusim.graph.model_file import ModelFile
 
 __all__ = ["FloatOptions", "compare_float", "float_object", "ranked_findings"]
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from npusim.array_files import list_npz, read_npz
 from npusim.cli.options import INPUT_FILES
 from npusim.cli.output import note
 from npusim.comparison.outputs import LABEL_KEYS, read_labels
-from npusim.conversion import convert_exactly
-from npusim.datasets import InputSpec, check_samples, read_inputs, width_note, with_width
+from npusim.engine.session import InferenceSession
+from npusim.engine.simulation import input_specs
 from npusim.errors import InputError, UsageError
+from npusim.files.arrays import list_npz, read_npz
+from npusim.files.datasets import InputSpec, check_samples, read_inputs, width_note, with_width
+from npusim.files.element_types import convert_exactly
 from npusim.graph import Array
 from npusim.program import Batching
-from npusim.sampling import generate_inputs
-from npusim.session import InferenceSession
-from npusim.simulation import input_specs
+from npusim.search.sampling import generate_inputs
 
 __all__ = ["DEFAULT_SAMPLES", "read_compared"]
 

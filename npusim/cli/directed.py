@@ -15,11 +15,11 @@ from npusim.bounds import Property, Refutation
 from npusim.bounds.witness import NoWitness, Witness, find_model_witnesses
 from npusim.cli.output import count
 from npusim.cli.progress import progress
-from npusim.datasets import write_arrays
+from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
+from npusim.files.datasets import write_arrays
 from npusim.findings import Finding
 from npusim.graph import Array
-from npusim.session import InferenceSession
 
 __all__ = ["Directed", "check_options", "directed_options", "search_directed"]
 

@@ -11,8 +11,9 @@ import click
 from npusim.cli.golden_check_text import check_lines
 from npusim.cli.options import INPUT_FILES, Invocation, json_option
 from npusim.cli.output import print_json, result_object, terminal_width
-from npusim.dumps import FORMATS, Dump, read_dump
+from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
+from npusim.files.dumps import FORMATS, Dump, read_dump
 from npusim.findings import Finding
 from npusim.golden.check import (
     Check,
@@ -27,7 +28,6 @@ from npusim.golden.check import (
     is_header,
 )
 from npusim.golden.input_stage import InputStage
-from npusim.session import InferenceSession
 from npusim.verification import LAYOUTS
 
 __all__ = ["check_command"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from npusim.cli.output import count, number, paragraph
 from npusim.cli.tables import Column, Row, render_table
-from npusim.dumps import Dump
+from npusim.files.dumps import Dump
 from npusim.golden.check import Check, WeighedCause
 
 __all__ = ["check_lines"]

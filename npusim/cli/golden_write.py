@@ -13,13 +13,13 @@ from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_o
 from npusim.cli.output import count, paragraph, print_json, result_object, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
+from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.golden.choice import DEFAULT_SETS, pick_samples, read_samples
 from npusim.golden.folder import FORMATS, Options, check_destination, write_folder
 from npusim.golden.input_stage import InputStage
 from npusim.golden.stage_differences import StageDifference, compare_stages
-from npusim.session import InferenceSession
-from npusim.trace import step_kind
+from npusim.program.trace import step_kind
 
 __all__ = ["write_command"]
 

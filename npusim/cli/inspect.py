@@ -9,9 +9,9 @@ import click
 from npusim.cli.options import json_option, model_argument
 from npusim.cli.output import count, number, one_line, paragraph, print_json, terminal_width
 from npusim.cli.tables import Column, Row, render_table
-from npusim.inspection import Codes, Inspection, LayerSummary, inspect_program
+from npusim.engine.session import InferenceSession
+from npusim.program.inspection import Codes, Inspection, LayerSummary, inspect_program
 from npusim.results.inspection import inspect_result
-from npusim.session import InferenceSession
 
 __all__ = ["inspect_command"]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from npusim.array_files import replacing
 from npusim.cli.lint_text import print_lint, print_rules
 from npusim.cli.options import Invocation, json_option
 from npusim.cli.output import json_text, print_json, terminal_width
 from npusim.errors import UsageError
+from npusim.files.arrays import replacing
 from npusim.results.lint import LintResult, LintRules, lint
 from npusim.rules import DEFAULT_COMPILER, devices, rulebook
 from npusim.rules.rule_types import Rulebook

@@ -13,7 +13,7 @@ import numpy as np
 
 from npusim import __version__
 from npusim.errors import NpusimError
-from npusim.model_file import ModelFile, open_model
+from npusim.graph.model_file import ModelFile, open_model
 from npusim.results.base import Failure, FailureReason, ModelIdentity
 from npusim.schemas.objects import json_object
 

@@ -15,14 +15,14 @@ from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_o
 from npusim.cli.output import count, note, paragraph, print_json, result_object, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
-from npusim.datasets import read_inputs
+from npusim.engine.session import InferenceSession
+from npusim.engine.simulation import input_specs
 from npusim.errors import UsageError
+from npusim.files.datasets import read_inputs
 from npusim.findings import Finding
-from npusim.model_file import ModelFile, open_model
+from npusim.graph.model_file import ModelFile, open_model
 from npusim.quantization import LayerReport, QuantizedModel, quantize
 from npusim.quantization.options import ACTIVATION_BITS, WEIGHT_BITS
-from npusim.session import InferenceSession
-from npusim.simulation import input_specs
 
 __all__ = ["quantize_command"]
 

@@ -11,11 +11,11 @@ from npusim.cli.options import engine_option, json_option, model_argument, quiet
 from npusim.cli.output import count, number, print_json, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
-from npusim.datasets import read_inputs, write_arrays
+from npusim.engine.session import InferenceSession
+from npusim.engine.simulation import input_specs, simulate
 from npusim.errors import UsageError
+from npusim.files.datasets import read_inputs, write_arrays
 from npusim.results.simulation import RunResult, run_result
-from npusim.session import InferenceSession
-from npusim.simulation import input_specs, simulate
 
 __all__ = ["run_command"]
 

@@ -14,15 +14,15 @@ from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_o
 from npusim.cli.output import count, number, paragraph, print_json, result_object, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
-from npusim.datasets import read_inputs
+from npusim.engine.session import InferenceSession
+from npusim.engine.simulation import input_specs
 from npusim.errors import UsageError
+from npusim.files.datasets import read_inputs
 from npusim.findings import Finding
 from npusim.graph import Array
-from npusim.model_file import ModelFile
+from npusim.graph.model_file import ModelFile
 from npusim.program import Batching
-from npusim.sampling import generate_inputs
-from npusim.session import InferenceSession
-from npusim.simulation import input_specs
+from npusim.search.sampling import generate_inputs
 from npusim.verification import StepComparison, Verification, verify
 
 __all__ = ["verify_command"]

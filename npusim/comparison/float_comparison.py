@@ -18,11 +18,11 @@ from npusim.comparison.measuring import LayerMeasure, rails_of
 from npusim.comparison.outputs.measuring import OutputMeasure, OutputScale, output_scales
 from npusim.comparison.result import FloatComparison, LayerComparison
 from npusim.engine.runner import available_threads
+from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, UsageError
 from npusim.floats import FloatGraph
 from npusim.graph import Array
 from npusim.program import Accumulating, Batching, Program, Step, Weighted, weight_bits_of
-from npusim.session import InferenceSession
 
 __all__ = ["compare_with_float", "is_quantized"]
 

@@ -8,8 +8,8 @@ from typing import assert_never
 import numpy as np
 
 from npusim.errors import InternalMismatchError, UnsupportedError
-from npusim.folding import evaluate_node
 from npusim.graph import Array
+from npusim.graph.folding import evaluate_node
 from npusim.kernels.integer import (
     accumulate_convolution,
     accumulate_fully_connected,

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import click
 
 from npusim import __version__
-from npusim.array_files import write_arrays
 from npusim.cli.output import one_line, print_json, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
@@ -22,6 +21,7 @@ from npusim.errors import NpusimError, UsageError
 from npusim.examples.motor import simulate_measurements
 from npusim.examples.torque_experiment import Experiment, Quality, Settings, run_experiment
 from npusim.examples.windows import Windows, read_measurements, split_profiles
+from npusim.files.arrays import write_arrays
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from npusim.comparison.metrics import r_squared, smape, sqnr_db
 from npusim.comparison.sums import ErrorSums
+from npusim.engine.second_opinion import make_runtime_session
+from npusim.engine.session import InferenceSession
 from npusim.examples.windows import Windows
-from npusim.second_opinion import make_runtime_session
-from npusim.session import InferenceSession
 
 __all__ = ["Experiment", "Quality", "Result", "Settings", "run_experiment"]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from npusim.array_files import check_readable
 from npusim.errors import InputError
+from npusim.files.arrays import check_readable
 
 if TYPE_CHECKING:
     import pandas as pd

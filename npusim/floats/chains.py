@@ -8,8 +8,8 @@ import numpy as np
 
 from npusim.floats.network import Activation
 from npusim.graph import Node
-from npusim.lowering.floats import Affine, keeps_order, read_affine, read_saturation
-from npusim.lowering.view import View
+from npusim.program.lowering.floats import Affine, keeps_order, read_affine, read_saturation
+from npusim.program.lowering.tinpu.view import View
 
 __all__ = ["Chain", "follow"]
 

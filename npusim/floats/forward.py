@@ -9,10 +9,10 @@ import numpy as np
 
 from npusim.floats.columns import accumulate, sum_windows, to_matrix
 from npusim.floats.network import FloatArray, FloatKind, FloatLayer, FloatNetwork
-from npusim.folding import evaluate_node
 from npusim.graph import Array
+from npusim.graph.folding import evaluate_node
 from npusim.kernels.pooling import max_pool
-from npusim.lowering.floats import reshapes
+from npusim.program.lowering.floats import reshapes
 
 __all__ = ["apply_node", "forward", "forward_layer", "pool_maxima"]
 

@@ -11,7 +11,8 @@ import numpy as np
 from npusim.floats.chains import follow
 from npusim.floats.network import FloatArray
 from npusim.graph import Graph, TensorType
-from npusim.lowering.floats import (
+from npusim.program import HostOperation, Program
+from npusim.program.lowering.floats import (
     Affine,
     Refusal,
     Role,
@@ -22,8 +23,7 @@ from npusim.lowering.floats import (
     read_saturation,
     role_of,
 )
-from npusim.lowering.view import View
-from npusim.program import HostOperation, Program
+from npusim.program.lowering.tinpu.view import View
 
 __all__ = ["FloatGraph", "LinearOperation"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from npusim.floats.network import FloatArray, FloatKind
-from npusim.lowering.floats import Affine, Refusal
 from npusim.program import Window
+from npusim.program.lowering.floats import Affine, Refusal
 
 __all__ = ["Weighted", "diagonal"]
 

@@ -14,8 +14,8 @@ from npusim.floats.concern import Concern
 from npusim.floats.layers import Weighted, diagonal
 from npusim.floats.network import Activation, FloatKind, FloatLayer, FloatNetwork
 from npusim.graph import Array, Graph, Node
-from npusim.lowering.chain import node_label
-from npusim.lowering.floats import (
+from npusim.program import Window
+from npusim.program.lowering.floats import (
     Affine,
     Refusal,
     Role,
@@ -30,8 +30,8 @@ from npusim.lowering.floats import (
     role_of,
     slice_nodes,
 )
-from npusim.lowering.view import View
-from npusim.program import Window
+from npusim.program.lowering.tinpu.chain import node_label
+from npusim.program.lowering.tinpu.view import View
 
 __all__ = ["read_float_network"]
 

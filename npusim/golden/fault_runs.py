@@ -8,13 +8,13 @@ from typing import Final
 import numpy as np
 
 from npusim.engine.reference import run_step
+from npusim.engine.replay import program_from
 from npusim.engine.samples import join_samples, of_sample
 from npusim.errors import UnsupportedError
 from npusim.golden.faults import Fault, FaultKind, faults_of_layer, faulty_codes
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes
 from npusim.graph import Array
 from npusim.program import Batching, IntegerLayer, Program, QuantizeStage, Step
-from npusim.replay import program_from
 
 __all__ = ["FaultRunner", "run_with_fault"]
 

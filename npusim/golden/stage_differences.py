@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from npusim.engine.replay import run_with
 from npusim.engine.samples import join_samples, of_sample
 from npusim.errors import UnsupportedError
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes
 from npusim.graph import Array
 from npusim.program import IntegerArray, Program
-from npusim.replay import run_with
 
 __all__ = ["StageDifference", "compare_stages"]
 

@@ -7,9 +7,9 @@ from typing import Final
 
 import numpy as np
 
-from npusim.array_files import listed
-from npusim.datasets import InputSpec, check_samples
 from npusim.errors import InputError
+from npusim.files.arrays import listed
+from npusim.files.datasets import InputSpec, check_samples
 from npusim.floats.network import FloatNetwork
 from npusim.graph import Array
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npusim.array_files import replacing
 from npusim.errors import UsageError
+from npusim.files.arrays import replacing
 from npusim.floats.concern import Concern
 from npusim.floats.network import FloatArray
 from npusim.program import Program

@@ -8,21 +8,21 @@ from collections.abc import Mapping
 import numpy as np
 
 from npusim.engine.runner import Progress
+from npusim.engine.session import InferenceSession
 from npusim.errors import InternalMismatchError
 from npusim.floats.forward import forward
 from npusim.floats.network import FloatKind, FloatNetwork
 from npusim.floats.reader import read_float_network
 from npusim.graph import Array, Graph
-from npusim.lowering.emitter import emit
-from npusim.model_file import open_model
-from npusim.onnx_reader import read_graph
+from npusim.graph.model_file import open_model
+from npusim.graph.onnx_reader import read_graph
 from npusim.program import Accumulating, IntegerLayer, Program, Weighted, geometry_of
+from npusim.program.lowering.tinpu.emitter import emit
 from npusim.quantization.calibration import calibration_samples
 from npusim.quantization.model import QuantizedModel
 from npusim.quantization.options import Options
 from npusim.quantization.prepare import prepare
 from npusim.quantization.quantizer import Quantizer
-from npusim.session import InferenceSession
 
 __all__ = ["quantize", "quantize_network"]
 

@@ -16,8 +16,6 @@ from npusim.engine.runner import Progress
 from npusim.floats.concern import Concern
 from npusim.floats.forward import forward_layer
 from npusim.floats.network import WEIGHTED, Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
-from npusim.lowering.drafts import Draft, with_residual
-from npusim.lowering.floats import join_node
 from npusim.program import (
     AveragePool,
     Clip,
@@ -28,6 +26,8 @@ from npusim.program import (
     TransposedConvolution,
     Weighted,
 )
+from npusim.program.lowering.floats import join_node
+from npusim.program.lowering.tinpu.drafts import Draft, with_residual
 from npusim.quantization.activation_scales import choose_shared_scale, sample_channels
 from npusim.quantization.concern import bias_saturated, coarse_input, silent_channels
 from npusim.quantization.equalize import stretch_of

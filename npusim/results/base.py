@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from npusim import __version__
-from npusim.model_file import ModelFile, open_model
+from npusim.engine.session import InferenceSession
+from npusim.graph.model_file import ModelFile, open_model
 from npusim.program import Program
+from npusim.program.trace import StepKind, step_kind
 from npusim.schemas.derivation import Choice, Sha256
 from npusim.schemas.objects import json_object
-from npusim.session import InferenceSession
-from npusim.trace import StepKind, step_kind
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from npusim.inspection import Inspection, LayerSummary, TensorSummary, Totals
-from npusim.model_file import ModelFile
+from npusim.graph.model_file import ModelFile
 from npusim.program import Batching
+from npusim.program.inspection import Inspection, LayerSummary, TensorSummary, Totals
 from npusim.results.base import CommandResult, identity_of
 from npusim.schemas.derivation import Minimum
 

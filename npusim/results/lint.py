@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 from npusim import __version__
-from npusim.array_files import replacing
 from npusim.errors import UsageError
+from npusim.files.arrays import replacing
 from npusim.findings import SourcedFinding
-from npusim.model_file import ModelFile
+from npusim.graph.model_file import ModelFile
 from npusim.results.base import CommandResult, Model, file_of, identity_of
 from npusim.rules import DEFAULT_COMPILER, LintedLayer, LintReport, Placement, lint_model, rulebook
 from npusim.rules.cycles import CycleEstimate, estimate_cycles

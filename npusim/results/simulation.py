@@ -7,12 +7,12 @@ from typing import Literal
 
 import numpy as np
 
+from npusim.engine.simulation import Simulation
 from npusim.graph import Array
-from npusim.model_file import ModelFile
+from npusim.graph.model_file import ModelFile
+from npusim.program.trace import step_kind
 from npusim.results.base import CommandResult, StepIdentity, identity_of
 from npusim.schemas.derivation import Count
-from npusim.simulation import Simulation
-from npusim.trace import step_kind
 
 __all__ = ["ArraySummary", "RunResult", "RunTotals", "run_result"]
 

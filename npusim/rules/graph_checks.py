@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from npusim.findings import SourcedFinding
 from npusim.graph import Graph
 from npusim.graph.traits import FOREIGN_QUANTIZATION
-from npusim.lowering.chain import node_label
+from npusim.program.lowering.tinpu.chain import node_label
 
 __all__ = ["batch_findings", "foreign_findings", "graph_findings", "size_findings"]
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from npusim.bounds.channels import digits_of
 from npusim.bounds.widths import signed_bits, widths_of
-from npusim.inspection import Codes
 from npusim.program import (
     Accumulating,
     AveragePool,
@@ -20,6 +19,7 @@ from npusim.program import (
     Window,
     geometry_of,
 )
+from npusim.program.inspection import Codes
 from npusim.rules.conditions import Value
 
 __all__ = ["codes_of", "layer_properties"]

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from npusim.engine.planning import plan
 from npusim.errors import UnsupportedError
 from npusim.findings import SourcedFinding
 from npusim.graph import Graph
-from npusim.model_file import ModelFile
-from npusim.onnx_reader import read_graph
-from npusim.planning import plan
+from npusim.graph.model_file import ModelFile
+from npusim.graph.onnx_reader import read_graph
 from npusim.program import HostOperation, IntegerLayer, Program, Step, weight_bits_of
+from npusim.program.trace import StepKind, step_kind
 from npusim.rules.conditions import failed_checks
 from npusim.rules.cost import Memory, StepCost, peak_memory, step_cost
 from npusim.rules.findings import layer_findings
@@ -25,7 +26,6 @@ from npusim.rules.remedies import remedy_of
 from npusim.rules.rule_types import Rulebook, Source
 from npusim.rules.stages import Stage, host_layers, stages_of
 from npusim.schemas.derivation import Count
-from npusim.trace import StepKind, step_kind
 
 __all__ = ["LintReport", "LintedLayer", "lint_graph", "lint_model"]
 

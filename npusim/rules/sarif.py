@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from npusim import __version__
 from npusim.findings import SourcedFinding
-from npusim.model_file import ModelFile
+from npusim.graph.model_file import ModelFile
 from npusim.rules.report import LintReport
 
 __all__ = ["SARIF_SCHEMA", "sarif_log"]

@@ -9,8 +9,6 @@ import numpy.typing as npt
 import torch
 
 from npusim.errors import UnsupportedError
-from npusim.lowering.drafts import Draft, StageNumbers, with_residual
-from npusim.lowering.floats import flatten_node, join_node
 from npusim.program import (
     AveragePool,
     Clip,
@@ -24,6 +22,8 @@ from npusim.program import (
     Weighted,
     Window,
 )
+from npusim.program.lowering.floats import flatten_node, join_node
+from npusim.program.lowering.tinpu.drafts import Draft, StageNumbers, with_residual
 from npusim.torch.input_step import InputStep
 from npusim.torch.network import FakeQuantizedNetwork
 from npusim.torch.steps import AveragePoolStep, Codes, ConcatStep, FlattenStep, MaxPoolStep, Step

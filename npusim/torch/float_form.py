@@ -12,8 +12,8 @@ import torch
 from npusim.errors import UnsupportedError
 from npusim.floats.network import Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
 from npusim.graph import Node
-from npusim.lowering.floats import Affine, Parameters, WeightForm, flatten_node
 from npusim.program import Window
+from npusim.program.lowering.floats import Affine, Parameters, WeightForm, flatten_node
 from npusim.torch.fusion import FusedStep
 from npusim.torch.traced import Geometry, OperationKind
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from npusim.array_files import replacing
+from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
+from npusim.files.arrays import replacing
 from npusim.program import Program
-from npusim.session import InferenceSession
 
 __all__ = ["OUTPUTS", "IntegerModel"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from npusim.errors import UsageError
-from npusim.lowering.emitter import emit
+from npusim.program.lowering.tinpu.emitter import emit
 from npusim.torch.conversion import convert_network
 from npusim.torch.integer_model import OUTPUTS, IntegerModel
 from npusim.torch.network import FakeQuantizedNetwork, WidthPlan

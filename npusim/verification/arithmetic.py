@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from npusim.engine.session import InferenceSession
 from npusim.errors import UnknownTensorError, UsageError
-from npusim.folding import evaluate_node
 from npusim.graph import Array
+from npusim.graph.folding import evaluate_node
 from npusim.program import (
     Accumulating,
     Batching,
@@ -22,8 +23,7 @@ from npusim.program import (
     Step,
     TextRow,
 )
-from npusim.session import InferenceSession
-from npusim.trace import step_kind, unknown_tensor
+from npusim.program.trace import step_kind, unknown_tensor
 from npusim.verification.contributions import Contribution, contributions_of, padded_count
 
 __all__ = ["ElementArithmetic", "FloatOperation", "explain_element", "explain_step", "find_step"]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, UsageError
 from npusim.graph import Array
 from npusim.program import Batching, HostOperation, Program, Step
-from npusim.session import InferenceSession
-from npusim.trace import step_kind
+from npusim.program.trace import step_kind
 from npusim.verification.arithmetic import ElementArithmetic, explain_element
 from npusim.verification.differences import LayerDifferences
 from npusim.verification.pairing import Pairing, pair_steps

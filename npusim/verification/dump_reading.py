@@ -10,11 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from npusim.dumps import Dump, DumpArray, Reading, Role, TensorForm, read_as
 from npusim.errors import InputError, UsageError
+from npusim.files.dumps import Dump, DumpArray, Reading, Role, TensorForm, read_as
 from npusim.graph import Array
 from npusim.program import Program, Step
-from npusim.trace import step_kind, unknown_tensor
+from npusim.program.trace import step_kind, unknown_tensor
 
 __all__ = [
     "LAYOUTS",

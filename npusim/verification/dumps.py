@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from npusim.dumps import Dump
+from npusim.engine.session import InferenceSession
+from npusim.files.dumps import Dump
 from npusim.graph import Array
-from npusim.session import InferenceSession
 from npusim.verification.comparison import Divergence, ExactComparison, Progress, explain_first, need_samples
 from npusim.verification.differences import LayerDifferences
 from npusim.verification.dump_reading import (
@@ -42,7 +42,7 @@ def compare_with_dump(
     feeds
         The inputs that the device ran on, samples on the first axis.
     dump
-        What it wrote, see :func:`npusim.dumps.read_dump`. Arrays of a single axis hold samples one after the other.
+        What it wrote, see :func:`npusim.files.dumps.read_dump`. Arrays of a single axis hold samples one after the other.
     tensor
         Name of the tensor that the dump holds; otherwise arrays are matched by name, then by size.
     layout

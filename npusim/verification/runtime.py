@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.engine.reference import run_step
+from npusim.engine.second_opinion import SecondOpinion, runtime_version
+from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, InternalMismatchError
 from npusim.graph import Array
 from npusim.graph.ranges import EXACT_FLOAT32
+from npusim.graph.rounding_limits import is_free, rounding_limit
 from npusim.program import Accumulating, Batching, HostOperation, IntegerLayer, Program, Step
-from npusim.rounding import is_free, rounding_limit
-from npusim.second_opinion import SecondOpinion, runtime_version
-from npusim.session import InferenceSession
-from npusim.trace import step_kind
+from npusim.program.trace import step_kind
 from npusim.verification.arithmetic import explain_step
 from npusim.verification.comparison import Divergence, ExactComparison, Part, Progress, compared_parts, need_samples
 from npusim.verification.differences import LayerDifferences

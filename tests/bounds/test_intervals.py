@@ -15,8 +15,8 @@ from npusim.bounds.interval import Interval
 from npusim.bounds.intervals import layer_bounds
 from npusim.engine.reference import accumulate, maximum_of_windows, run_layer
 from npusim.program import Accumulating, IntegerLayer, LayerKind, Program, Weighted, weight_bits_of
-from npusim.sampling import generate_inputs
-from npusim.trace import Trace
+from npusim.program.trace import Trace
+from npusim.search.sampling import generate_inputs
 from support import Export
 from support.builders import GraphBuilder
 from support.strategies import Network, networks

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from npusim.bounds import certify
-from npusim.session import InferenceSession
+from npusim.engine.session import InferenceSession
 from support import ROOT, Export
 from support.builders import GraphBuilder
 from support.command_line import (

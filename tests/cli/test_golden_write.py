@@ -9,10 +9,10 @@ import jsonschema
 import numpy as np
 import pytest
 
-from npusim import folders
-from npusim.array_files import read_npz
 from npusim.errors import UsageError
-from npusim.folders import replacing_folder
+from npusim.files import folders
+from npusim.files.arrays import read_npz
+from npusim.files.folders import replacing_folder
 from npusim.golden.folder import read_manifest, writer
 from npusim.schemas import load_schema
 from support import ROOT

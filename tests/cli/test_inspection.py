@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from npusim import InferenceSession
-from npusim.inspection import Codes, inspect_program
+from npusim.program.inspection import Codes, inspect_program
 from support import ROOT
 from support.builders import GraphBuilder
 

@@ -10,9 +10,9 @@ import jsonschema
 import numpy as np
 import pytest
 
+from npusim.engine.session import InferenceSession
 from npusim.rules import devices
 from npusim.schemas import load_schema
-from npusim.session import InferenceSession
 from support import ROOT, Export, load_export
 from support.command_line import call, check_error, checked_json, model_with_float_layer, model_with_open_size, spawn
 from support.lint_models import convolution, dense, requantized

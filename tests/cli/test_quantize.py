@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from npusim import InferenceSession
-from npusim.array_files import write_arrays
+from npusim.files.arrays import write_arrays
 from npusim.quantization import quantize
 from npusim.verification import verify
 from support.command_line import call, check_error, checked_json

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npusim import InferenceSession
-from npusim.array_files import read_npz
+from npusim.files.arrays import read_npz
 from support import ROOT
 from support.builders import GraphBuilder
 from support.command_line import call, check_error, checked_json, model_with_open_size, spawn

@@ -19,7 +19,7 @@ from npusim.comparison.findings import find_causes
 from npusim.comparison.float_comparison import compare_with_float
 from npusim.comparison.layer_result import Confidence, LayerScales, channel_axis
 from npusim.comparison.result import FloatComparison
-from npusim.session import InferenceSession
+from npusim.engine.session import InferenceSession
 from support import ROOT
 
 LEAST_DB = {"keywords_w8": 40, "autoencoder_w8": 35, "dense_w8": 38, "residual_w4": 24, "signed_w4a4": 14}

@@ -14,8 +14,8 @@ from npusim.comparison.findings import alignment_findings
 from npusim.comparison.float_comparison import compare_with_float
 from npusim.comparison.layer_result import Confidence
 from npusim.comparison.result import FloatComparison
+from npusim.engine.session import InferenceSession
 from npusim.program import HostOperation, IntegerLayer, LayerKind, Program
-from npusim.session import InferenceSession
 
 LEAST_COSINE = {"8": 0.89, "4": 0.85, "2": 0.4}
 """Of the integer weights of any layer and the float ones, over all its channels; training has moved the weights."""

@@ -10,6 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from npusim import InferenceSession
+from npusim.graph.rounding_limits import is_free
 from npusim.program import (
     Accumulating,
     HostOperation,
@@ -21,7 +22,6 @@ from npusim.program import (
     geometry_of,
     weight_bits_of,
 )
-from npusim.rounding import is_free
 from npusim.verification import verify
 from support import EXPORTS_FOLDER, Export, load_export, load_exports
 from support.runtime_check import runtime_tensors

@@ -16,7 +16,7 @@ from npusim.engine.fast.layouts import choose_layouts
 from npusim.engine.runner import ReferenceRunner
 from npusim.graph import Array
 from npusim.program import Batching, Program
-from npusim.trace import step_kind
+from npusim.program.trace import step_kind
 from support import Export
 from support.builders import GraphBuilder
 from support.engine_cases import CASES

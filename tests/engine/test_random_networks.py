@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from npusim import InferenceSession
-from npusim.sampling import generate_inputs
+from npusim.search.sampling import generate_inputs
 from npusim.verification import verify
 from support.runtime_check import compare_with_runtime
 from support.strategies import Network, networks

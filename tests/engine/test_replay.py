@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from npusim import InferenceSession, InputError, UsageError
-from npusim.array_files import read_npz
+from npusim.engine.replay import program_from, run_with
 from npusim.errors import UnknownTensorError
-from npusim.replay import program_from, run_with
+from npusim.files.arrays import read_npz
 from support import ROOT, Export
 from support.builders import GraphBuilder
 from support.sketch import Sketch

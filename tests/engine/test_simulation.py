@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from npusim import InferenceSession
-from npusim.datasets import InputSpec
-from npusim.simulation import input_specs, simulate
+from npusim.engine.simulation import input_specs, simulate
+from npusim.files.datasets import InputSpec
 from support.builders import GraphBuilder
 from support.command_line import model_with_open_size
 

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npusim.array_files import list_npz, read_npy, read_npz, replacing, write_arrays
 from npusim.errors import InputError, UsageError
+from npusim.files.arrays import list_npz, read_npy, read_npz, replacing, write_arrays
 
 TWO = {"input": np.arange(6, dtype=np.float32).reshape(1, 2, 3), "/features.0/Clip_output_0": np.array([[-3, 7]], np.int8)}
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npusim.dumps import FORMATS, read_dump
 from npusim.errors import InputError, NpusimError, UsageError
+from npusim.files.dumps import FORMATS, read_dump
 from support.dump_files import CODES, npy, npz, save
 
 REFUSED = {

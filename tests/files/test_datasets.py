@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import support
-from npusim.conversion import convert_exactly
-from npusim.datasets import InputSpec, check_samples, read_inputs
 from npusim.errors import InputError
+from npusim.files.datasets import InputSpec, check_samples, read_inputs
+from npusim.files.element_types import convert_exactly
 
 FLOAT = InputSpec("input", np.dtype(np.float32), (1, 2, 3))
 CODES = InputSpec("codes", np.dtype(np.int8), (1, 4))

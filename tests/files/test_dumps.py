@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npusim.dumps import Dump, Role, read_dump
 from npusim.errors import InputError
+from npusim.files.dumps import Dump, Role, read_dump
 from support.dump_files import CODES, intel_hex, npy, npz, save, words
 
 FLOATS = np.array([0.1, -2.5, 3e-8, 1e9, 0.0, 16777216.0], np.float32)

@@ -10,8 +10,8 @@ from npusim import InferenceSession
 from npusim.comparison.float_comparison import compare_with_float
 from npusim.floats import FloatNetwork, read_float_network
 from npusim.graph import Array
-from npusim.model_file import open_model
-from npusim.onnx_reader import read_graph
+from npusim.graph.model_file import open_model
+from npusim.graph.onnx_reader import read_graph
 from npusim.quantization import QuantizedModel, quantize
 from support.float_networks import samples
 from support.spellings import Function, functions

@@ -13,8 +13,8 @@ from npusim.golden.check.explain import Simulated, explain
 from npusim.golden.fault_runs import FaultRunner, run_with_fault
 from npusim.golden.faults import Fault, FaultKind
 from npusim.golden.input_stage import InputStage
-from npusim.sampling import generate_inputs
 from npusim.schemas import load_schema
+from npusim.search.sampling import generate_inputs
 from support.golden_check_models import MODELS, feeds_for, session_for
 
 

@@ -13,15 +13,15 @@ import onnxruntime
 import pytest
 
 from npusim import InferenceSession, UnsupportedError, UsageError
-from npusim.array_files import read_npz
-from npusim.dumps import read_dump
+from npusim.engine.replay import run_with
 from npusim.errors import UnknownTensorError
+from npusim.files.arrays import read_npz
+from npusim.files.dumps import read_dump
+from npusim.files.tensors import read_tensor_file
 from npusim.golden.choice import Origin, Samples
 from npusim.golden.folder import FORMATS, Options, read_manifest, verify_folder, write_folder
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes
-from npusim.replay import run_with
 from npusim.schemas import load_schema
-from npusim.tensor_file import read_tensor_file
 from support import Export, load_exports
 from support.builders import GraphBuilder
 from support.golden_models import KINDS, network, samples, session_of

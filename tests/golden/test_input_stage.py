@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npusim import InferenceSession, InputError, UnsupportedError
-from npusim.array_files import read_npz
+from npusim.files.arrays import read_npz
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes, stage_parameters, values_for_codes
 from npusim.golden.stage_differences import compare_stages
 from npusim.program import Program, QuantizeStage

@@ -11,12 +11,12 @@ import onnx
 import pytest
 
 from npusim import InferenceSession
-from npusim.array_files import read_npz
 from npusim.bounds import certify
 from npusim.bounds.report import findings_of
+from npusim.files.arrays import read_npz
 from npusim.golden.folder import verify_folder
 from npusim.program import Accumulating, HostOperation, LayerKind, Weighted
-from npusim.sampling import generate_inputs
+from npusim.search.sampling import generate_inputs
 from npusim.verification import verify
 from support import ROOT
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from npusim import InferenceSession
-from npusim.array_files import read_npz, write_arrays
+from npusim.files.arrays import read_npz, write_arrays
+from npusim.files.tensors import tensor_bytes
 from npusim.golden.folder import FORMATS, Options, verify_folder, write_folder, writer
 from npusim.golden.folder.manifest import file_object
-from npusim.tensor_file import tensor_bytes
 from support import ROOT
 from support.command_line import call, check_error, checked_json
 from support.golden_models import network, samples, session_of

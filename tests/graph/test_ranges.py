@@ -15,8 +15,9 @@ import pytest
 from onnx import helper
 
 from npusim.errors import NpusimError
-from npusim.folding import evaluate_node
 from npusim.graph import Graph, Node, TensorType
+from npusim.graph.folding import evaluate_node
+from npusim.graph.operators import SUPPORTED
 from npusim.graph.range_rules import RULES
 from npusim.graph.ranges import (
     UNKNOWN,
@@ -27,7 +28,6 @@ from npusim.graph.ranges import (
     range_of_type,
 )
 from npusim.graph.traits import TRAITS
-from npusim.operators import SUPPORTED
 from support.single_operator import run_by_onnxruntime
 
 Array = npt.NDArray[Any]

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from npusim import InferenceSession
 from npusim.errors import UnsupportedError
 from npusim.graph import Node
-from npusim.lowering.drafts import Draft, StageNumbers, with_residual
-from npusim.lowering.emitter import emit
 from npusim.program import (
     Accumulating,
     Add,
@@ -32,6 +30,8 @@ from npusim.program import (
     Window,
     geometry_of,
 )
+from npusim.program.lowering.tinpu.drafts import Draft, StageNumbers, with_residual
+from npusim.program.lowering.tinpu.emitter import emit
 from npusim.quantization import quantize
 from support.float_networks import RandomNetwork, random_networks, samples
 

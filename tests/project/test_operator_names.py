@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import npusim
+from npusim.graph.operators import SUPPORTED
 from npusim.graph.traits import FOREIGN_QUANTIZATION, TRAITS
-from npusim.operators import SUPPORTED
 
 ROOT = Path(npusim.__file__).parent
 

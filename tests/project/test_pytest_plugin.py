@@ -36,7 +36,7 @@ def test_loading_it_is_light(tmp_path: Path) -> None:
         "import sys\n"
         "def test_light(pytestconfig):\n"
         "    assert pytestconfig.pluginmanager.has_plugin('npusim')\n"
-        "    heavy = ('numpy', 'onnx', 'onnxruntime', 'pandas', 'click', 'npusim.session', 'npusim.dumps')\n"
+        "    heavy = ('numpy', 'onnx', 'onnxruntime', 'pandas', 'click', 'npusim.engine.session', 'npusim.files.dumps')\n"
         "    assert [name for name in heavy if name in sys.modules] == []\n",
         encoding="utf-8",
     )

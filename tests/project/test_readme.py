@@ -14,10 +14,10 @@ import pytest
 
 from npusim import InferenceSession
 from npusim.cli.application import COMMANDS as TABLE
-from npusim.operators import SUPPORTED
+from npusim.graph.operators import SUPPORTED
 from npusim.program import LayerKind
-from npusim.sampling import generate_inputs
 from npusim.schemas import COMMANDS
+from npusim.search.sampling import generate_inputs
 from npusim.verification import verify
 from support import ROOT
 from support.command_line import Outcome, call

@@ -27,7 +27,7 @@ ROOMS = (
 LOOSE = {"__main__", "errors", "findings", "pytest_plugin"}
 """The modules that lie at the top of npusim/ without a room of their own."""
 
-SPEAK_PROTOBUF = {"npusim.graph.onnx_reader", "npusim.graph.onnx_writer", "npusim.files.tensor_file"}
+SPEAK_PROTOBUF = {"npusim.graph.onnx_reader", "npusim.graph.onnx_writer", "npusim.files.tensors"}
 """The modules that may import onnx or protobuf: those that read and write ONNX's files."""
 
 SPEAK_FLATBUFFERS = {"npusim.graph.flat_tables", "npusim.graph.tflite_writer"}
@@ -36,32 +36,7 @@ SPEAK_FLATBUFFERS = {"npusim.graph.flat_tables", "npusim.graph.tflite_writer"}
 COMPARE_KINDS = {"program", "engine", "rules"}
 """The rooms in which kinds of layers may be told apart."""
 
-MOVING = {
-    "array_files": "files",
-    "conversion": "files",
-    "datasets": "files",
-    "dumps": "files",
-    "folders": "files",
-    "folding": "graph",
-    "input_checks": "engine",
-    "inspection": "program",
-    "lowering": "program",
-    "model_file": "graph",
-    "onnx_reader": "graph",
-    "onnx_writer": "graph",
-    "operators": "graph",
-    "planning": "engine",
-    "program": "program",
-    "replay": "engine",
-    "rounding": "program",
-    "sampling": "search",
-    "second_opinion": "engine",
-    "session": "engine",
-    "simulation": "engine",
-    "tables": "files",
-    "tensor_file": "files",
-    "trace": "program",
-}
+MOVING: dict[str, str] = {}
 """Modules and packages at the top of npusim/ that have not been moved yet: the room each belongs to."""
 
 UPWARD: dict[tuple[str, str], str] = {
@@ -112,7 +87,7 @@ COMPARING = dict.fromkeys(
 
 
 def home(name: str) -> str:
-    """Where a module will be when everything is moved: ``npusim.graph.onnx_reader`` for ``npusim.onnx_reader``."""
+    """Where a module will be when everything is moved: ``npusim.graph.onnx_reader`` for ``npusim.graph.onnx_reader``."""
     first = name.split(".")[1]
     return name.replace(f"npusim.{first}", f"npusim.{MOVING[first]}.{first}", 1) if first in MOVING else name
 

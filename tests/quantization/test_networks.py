@@ -12,8 +12,8 @@ from npusim.bounds import Property, certify
 from npusim.bounds.report import findings_of
 from npusim.floats.forward import forward
 from npusim.floats.reader import read_float_network
-from npusim.model_file import open_model
-from npusim.onnx_reader import read_graph
+from npusim.graph.model_file import open_model
+from npusim.graph.onnx_reader import read_graph
 from npusim.quantization import quantize
 from support.float_networks import FloatBuilder, RandomNetwork, random_networks, samples
 from support.quantize_checks import check_widths, signal_to_noise

@@ -10,16 +10,16 @@ import onnxruntime
 import pytest
 
 from npusim.bounds.intervals import analyse
+from npusim.engine.planning import plan
+from npusim.engine.session import InferenceSession
 from npusim.errors import UnsupportedError
-from npusim.model_file import open_model
-from npusim.onnx_reader import read_graph
-from npusim.planning import plan
+from npusim.graph.model_file import open_model
+from npusim.graph.onnx_reader import read_graph
 from npusim.program import Accumulating, Clip, Program
 from npusim.rules import Placement, rulebook
 from npusim.rules.fix import Fixed, fix_model
 from npusim.rules.fix.proof import clips_alike, difference
 from npusim.rules.report import lint_model
-from npusim.session import InferenceSession
 from support.builders import DIALECTS, GraphBuilder
 from support.lint_models import convolution, dense, lint, requantized
 from support.sketch import Sketch

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from npusim import InferenceSession
 from npusim.errors import InputError, UnsupportedError, UsageError
 from npusim.golden.choice import ChosenSamples, choose_samples, measure_coverage
-from npusim.sampling import generate_inputs
+from npusim.search.sampling import generate_inputs
 from support import ROOT, engine_cases
 from support.builders import GraphBuilder
 from support.models import model_of

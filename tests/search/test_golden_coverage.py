@@ -22,7 +22,7 @@ from npusim.golden.goals.coverage import BOTH, Share
 from npusim.golden.goals.effects import EffectMeter
 from npusim.golden.input_stage import InputStage, stage_codes
 from npusim.program import Accumulating, IntegerLayer
-from npusim.sampling import generate_inputs
+from npusim.search.sampling import generate_inputs
 from support import Export, engine_cases
 from support.builders import GraphBuilder
 from support.dense_layer import fully_connected

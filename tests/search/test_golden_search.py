@@ -20,7 +20,7 @@ from npusim.golden.choice.stage_values import move_within_codes
 from npusim.golden.goals import Goal
 from npusim.golden.input_stage import InputStage, stage_codes
 from npusim.program import Accumulating, LayerKind
-from npusim.sampling import generate_inputs
+from npusim.search.sampling import generate_inputs
 from support import engine_cases
 from support.builders import GraphBuilder
 

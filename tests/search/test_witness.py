@@ -14,10 +14,10 @@ from npusim import InferenceSession
 from npusim.bounds import Property, Verdict, certify
 from npusim.bounds.witness import STATEMENTS, NoWitness, Witness, find_model_witnesses, find_witness
 from npusim.engine.reference import run_steps
+from npusim.engine.second_opinion import SecondOpinion
 from npusim.errors import UsageError
 from npusim.kernels.requantize import weight_digits
 from npusim.program import LayerKind
-from npusim.second_opinion import SecondOpinion
 from support import ROOT, load_export
 from support.builders import GraphBuilder
 from support.rare_models import KINDS, POINT, SCALE, SHIFT, correlated_model, overflowing_model, rare_model

@@ -29,10 +29,10 @@ from npusim.bounds.witness.search import Search
 from npusim.engine.reference import accumulate
 from npusim.errors import ModelError
 from npusim.graph import TensorType
-from npusim.model_file import ModelFile
-from npusim.onnx_reader import extract
+from npusim.graph.model_file import ModelFile
+from npusim.graph.onnx_reader import extract
 from npusim.program import Accumulating, Clip, FloatOperation, Operator, ShiftFloor
-from npusim.sampling import generate_inputs
+from npusim.search.sampling import generate_inputs
 from support import ROOT
 from support.builders import GraphBuilder
 from support.strategies import Network, networks

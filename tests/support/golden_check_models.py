@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from npusim import InferenceSession
-from npusim.array_files import read_npz, write_arrays
+from npusim.files.arrays import read_npz, write_arrays
 from support import ROOT
 from support.builders import GraphBuilder
 from support.command_line import call

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from npusim.model_file import open_model
+from npusim.graph.model_file import open_model
 from npusim.rules import LintedLayer, LintReport, lint_model, rulebook
 from support.builders import GraphBuilder
 from support.sketch import Sketch

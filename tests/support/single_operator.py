@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from npusim.graph import Attribute
-from npusim.operators import lookup
-from npusim.operators.call import Call
+from npusim.graph.operators import lookup
+from npusim.graph.operators.call import Call
 from support.models import model_of, outputs_of_onnxruntime, type_of
 
 __all__ = [

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from npusim.graph import Attribute
-from npusim.operators.call import Call, Operator
+from npusim.graph.operators.call import Call, Operator
 
 __all__ = ["Window", "call_operator", "integer_arrays", "small_integers", "window_cases"]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import npusim
+from npusim.engine.second_opinion import make_runtime_session
 from npusim.program import Accumulating, Clip, LayerKind, Weighted
-from npusim.second_opinion import make_runtime_session
 from support import HAS_TORCH
 
 if HAS_TORCH:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from npusim import InferenceSession
 from npusim.errors import UnknownTensorError, UsageError
 from npusim.program import Accumulating, Clip, HostOperation, IntegerLayer, MeanTap, ResidualTap, Tap
-from npusim.trace import Trace
+from npusim.program.trace import Trace
 from npusim.verification import ElementArithmetic, explain_element
 from npusim.verification.pairing import pair_steps
 from support import Export

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from npusim.dumps import read_dump
 from npusim.errors import InputError, NpusimError
+from npusim.files.dumps import read_dump
 from npusim.golden.check import Check, check_dump, expected_of_model
 from npusim.verification import ExactComparison, compare_with_dump, exact_findings
 from support.dump_files import intel_hex

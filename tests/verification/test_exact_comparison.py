@@ -14,8 +14,8 @@ import pytest
 
 from npusim import InferenceSession
 from npusim.cli.compare_exact import ExactAgainst, compare_exact
-from npusim.dumps import read_dump
 from npusim.errors import InputError, UnknownTensorError, UsageError
+from npusim.files.dumps import read_dump
 from npusim.verification import (
     ExactComparison,
     LayerDifferences,

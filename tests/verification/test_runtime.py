@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from npusim import InferenceSession
+from npusim.engine.second_opinion import SecondOpinion
 from npusim.graph import Array
-from npusim.second_opinion import SecondOpinion
 from npusim.verification import compare_with_runtime, exact_findings, runtime, verify
 from support.builders import GraphBuilder
 from support.command_line import FLOAT32_SAMPLE, model_beyond_float32, model_with_float_layer, samples_for

@@ -14,11 +14,11 @@ from npusim.bounds.witness.linear_form import linear_form
 from npusim.bounds.witness.observation import Observation, Place
 from npusim.bounds.witness.results import Rounding, Witness
 from npusim.engine.reference import run_step, run_steps
+from npusim.engine.second_opinion import SecondOpinion
 from npusim.graph import Array, TensorType
-from npusim.model_file import ModelFile
-from npusim.onnx_reader import extract
+from npusim.graph.model_file import ModelFile
+from npusim.graph.onnx_reader import extract
 from npusim.program import Accumulating, IntegerArray, Program
-from npusim.second_opinion import SecondOpinion
 
 __all__ = ["Confirmation"]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from npusim.graph import Array
 from npusim.program import IntegerArray, Program, QuantizeStage
-from npusim.sampling import generate_inputs
+from npusim.search.sampling import generate_inputs
 
 __all__ = ["InputCodes"]
 

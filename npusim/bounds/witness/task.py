@@ -24,10 +24,10 @@ from npusim.bounds.witness.layer_solution import LayerSolution, LayerSolver
 from npusim.bounds.witness.observation import Observation, observation
 from npusim.bounds.witness.results import Witness
 from npusim.bounds.witness.search import Search
+from npusim.engine.session import InferenceSession
 from npusim.graph import Array, TensorType
-from npusim.onnx_reader import extract
+from npusim.graph.onnx_reader import extract
 from npusim.program import Accumulating, Batching, IntegerArray, IntegerLayer, Program
-from npusim.session import InferenceSession
 
 __all__ = ["Task", "prepare"]
 

@@ -21,8 +21,8 @@ from npusim.comparison.layer_result import LayerPair, LayerScales, channel_axis
 from npusim.comparison.sums import FloatArray
 from npusim.errors import NpusimError
 from npusim.floats import FloatGraph, LinearOperation
-from npusim.folding import evaluate_node
 from npusim.graph import Array
+from npusim.graph.folding import evaluate_node
 from npusim.graph.traits import Trait, is_a
 from npusim.program import (
     Accumulating,

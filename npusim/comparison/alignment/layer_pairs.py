@@ -18,7 +18,7 @@ from npusim.comparison.alignment.weights import channel_cosine, overall_cosine, 
 from npusim.comparison.layer_result import LayerPair, UnpairedLayer
 from npusim.floats import FloatGraph, LinearOperation
 from npusim.program import Program, Step
-from npusim.trace import step_kind
+from npusim.program.trace import step_kind
 
 __all__ = ["Alignment", "align"]
 

@@ -13,8 +13,8 @@ from npusim.comparison.sums import FloatArray
 from npusim.floats import FloatGraph, LinearOperation
 from npusim.graph import Array
 from npusim.graph.traits import Trait, is_a
-from npusim.lowering.floats import Role, role_of_operator
 from npusim.program import Accumulating, Add, HostOperation, MaxPool, Program, QuantizeStage, Step, weight_bits_of
+from npusim.program.lowering.floats import Role, role_of_operator
 
 __all__ = ["Partner", "confidence_of", "find_partner"]
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from npusim.comparison.sums import FloatArray
 from npusim.graph import Array
-from npusim.lowering.floats import Parameters, Refusal, is_weighted, read_parameters
 from npusim.program import FullyConnected, HostOperation, Program, Step, TransposedConvolution, Weighted
+from npusim.program.lowering.floats import Parameters, Refusal, is_weighted, read_parameters
 
 __all__ = ["channel_cosine", "channel_scale", "overall_cosine", "parameters_of", "weights_of"]
 

@@ -17,10 +17,10 @@ from npusim.comparison.metrics import ErrorSums, sqnr_db
 from npusim.comparison.outputs.measuring import OutputScale
 from npusim.comparison.sums import FloatArray
 from npusim.engine.blas import blas_threads
+from npusim.engine.session import InferenceSession
 from npusim.graph import Array
 from npusim.graph.traits import Trait, operators_with
 from npusim.program import Program
-from npusim.session import InferenceSession
 
 __all__ = ["Experiments", "experiment_samples", "feeds_of", "run_experiments"]
 

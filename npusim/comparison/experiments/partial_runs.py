@@ -13,11 +13,10 @@ import numpy as np
 from npusim.comparison.sums import FloatArray
 from npusim.engine.reference import unknown_kind
 from npusim.floats import FloatGraph
-from npusim.folding import evaluate_node
 from npusim.graph import Array
+from npusim.graph.folding import evaluate_node
 from npusim.kernels.convolution import convolve, convolve_transpose
 from npusim.kernels.pooling import max_pool
-from npusim.lowering.floats import Role
 from npusim.program import (
     Accumulating,
     Add,
@@ -33,6 +32,7 @@ from npusim.program import (
     TransposedConvolution,
     Window,
 )
+from npusim.program.lowering.floats import Role
 
 __all__ = ["accumulate", "bend", "evaluate_float", "evaluate_real", "finish", "run_real_from", "stage_values"]
 

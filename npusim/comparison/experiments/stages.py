@@ -49,8 +49,8 @@ from npusim.comparison.sums import FloatArray
 from npusim.floats import FloatGraph, LinearOperation
 from npusim.graph import Array
 from npusim.graph.traits import Trait, is_a
-from npusim.lowering.floats import along_outputs
 from npusim.program import Accumulating, HostOperation, IntegerLayer, Program, QuantizeStage, Step
+from npusim.program.lowering.floats import along_outputs
 
 __all__ = ["LayerStages", "Stages"]
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from npusim.comparison.code_sums import IntegerArray
 from npusim.comparison.sums import FloatArray
+from npusim.engine.session import InferenceSession
 from npusim.graph import Array
 from npusim.program import Accumulating, Clip, Program, QuantizeStage, Step
-from npusim.session import InferenceSession
 from npusim.verification.comparison import Progress, need_samples, sample_chunks
 
 __all__ = ["CodeObservation", "SampleErrors", "clip_of", "observe_codes"]

@@ -11,8 +11,8 @@ import numpy as np
 from npusim.bounds.widths import widths_of
 from npusim.comparison.findings.scene import Scene, Sign, moves_codes
 from npusim.graph.traits import Trait, is_a, operators_with
-from npusim.inspection import Codes
 from npusim.program import Accumulating, AveragePool, Clip, HostOperation, MaxPool, Step, Weighted
+from npusim.program.inspection import Codes
 
 __all__ = [
     "average_gain",

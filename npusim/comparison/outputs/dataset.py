@@ -12,9 +12,9 @@ from npusim.comparison.dataset_result import DatasetResult, Task
 from npusim.comparison.metrics import best_scale
 from npusim.comparison.outputs.output_sums import WORST_KEPT, ClassificationSums, RegressionSums, WorstSums
 from npusim.comparison.sums import ErrorSums, FloatArray
+from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, UsageError
 from npusim.graph import Array
-from npusim.session import InferenceSession
 
 __all__ = ["DatasetResult", "LabelledChunk", "Task", "chunks_of", "evaluate_chunks", "evaluate_dataset", "task_of"]
 

@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 
-from npusim.array_files import check_readable, list_npz, listed, read_npy, read_npz
 from npusim.errors import InputError
+from npusim.files.arrays import check_readable, list_npz, listed, read_npy, read_npz
+from npusim.files.tables import read_csv, read_parquet
 from npusim.graph import Array
-from npusim.tables import read_csv, read_parquet
 
 __all__ = ["LABEL_KEYS", "read_labels"]
 

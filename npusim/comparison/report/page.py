@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import npusim
-from npusim.array_files import replacing
 from npusim.comparison.layer_result import PART_NAMES
 from npusim.comparison.report import charts, figures
 from npusim.comparison.report.network import network_picture
 from npusim.comparison.result import FloatComparison, LayerComparison
 from npusim.errors import UsageError
+from npusim.files.arrays import replacing
 from npusim.findings import Finding
 
 __all__ = ["ReportContent", "check_drawable", "render_report", "write_report"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npusim.dumps import Dump
+from npusim.files.dumps import Dump
 from npusim.golden.check.buffer_causes import Buffer
 from npusim.golden.check.evidence import Ranking
 from npusim.golden.check.explain import Simulated, explain

@@ -10,21 +10,21 @@ from pathlib import Path
 
 import numpy as np
 
-from npusim.array_files import read_npz
-from npusim.conversion import convert_exactly
-from npusim.datasets import InputSpec, check_samples, read_inputs
-from npusim.dumps import Dump, Role
+from npusim.engine.replay import run_with
+from npusim.engine.session import InferenceSession
+from npusim.engine.simulation import input_specs
 from npusim.errors import InputError, UnsupportedError, UsageError
+from npusim.files.arrays import read_npz
+from npusim.files.datasets import InputSpec, check_samples, read_inputs
+from npusim.files.dumps import Dump, Role
+from npusim.files.element_types import convert_exactly
 from npusim.golden.check.dump_check import Expectation
 from npusim.golden.folder.manifest import MANIFEST, read_manifest
 from npusim.golden.folder.writer import VECTORS
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes
 from npusim.graph import Array
-from npusim.model_file import ModelFile, open_model
+from npusim.graph.model_file import ModelFile, open_model
 from npusim.program import Batching, Program
-from npusim.replay import run_with
-from npusim.session import InferenceSession
-from npusim.simulation import input_specs
 from npusim.verification.dump_reading import device_output
 
 __all__ = ["Expected", "expected_of_dump", "expected_of_folder", "expected_of_model", "is_folder"]

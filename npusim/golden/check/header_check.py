@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from npusim.dumps import Dump, DumpArray, Role
 from npusim.errors import InputError
+from npusim.files.dumps import Dump, DumpArray, Role
 from npusim.golden.check.dump_check import Check, Mismatch
 from npusim.golden.check.evidence import Hypothesis, rank
 from npusim.golden.input_stage import input_stages, stage_parameters

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from npusim.engine.runner import Progress
+from npusim.engine.session import InferenceSession
 from npusim.errors import UnsupportedError, UsageError
 from npusim.golden.choice.evaluation import Evaluator, sample_count, sample_of
 from npusim.golden.choice.greedy import LazyGreedy, PackedRows, unpack
@@ -16,7 +17,6 @@ from npusim.golden.choice.reasons import reasons_for
 from npusim.golden.goals.coverage import Coverage
 from npusim.graph import Array
 from npusim.program import Batching
-from npusim.session import InferenceSession
 
 __all__ = ["ChosenSamples", "choose_samples"]
 

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from npusim.engine.runner import Progress
+from npusim.engine.session import InferenceSession
 from npusim.golden.choice.greedy import PackedRows, goal_weights, pack, unpack
 from npusim.golden.goals.coverage import Coverage, coverage_of
 from npusim.golden.goals.effects import EffectMeter, Effects
@@ -15,7 +16,6 @@ from npusim.golden.goals.goal import GoalTable
 from npusim.golden.goals.requantization import RequantizationMeter
 from npusim.golden.goals.table import goal_table
 from npusim.graph import Array
-from npusim.session import InferenceSession
 
 __all__ = ["Evaluator", "measure_coverage", "sample_count", "sample_of"]
 

@@ -15,7 +15,7 @@ from npusim.golden.choice.searching import Searcher
 from npusim.golden.choice.stage_values import move_within_codes
 from npusim.graph import Array
 from npusim.program import IntegerArray
-from npusim.sampling import generate_inputs
+from npusim.search.sampling import generate_inputs
 
 __all__ = ["MadeSamples", "make_samples"]
 

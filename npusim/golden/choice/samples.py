@@ -9,16 +9,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from npusim.datasets import InputSpec, read_inputs
 from npusim.engine.runner import Progress
+from npusim.engine.session import InferenceSession
+from npusim.engine.simulation import input_specs
 from npusim.errors import InputError, UnsupportedError
+from npusim.files.datasets import InputSpec, read_inputs
 from npusim.golden.choice.choosing import choose_samples
 from npusim.golden.choice.evaluation import measure_coverage, sample_count
 from npusim.golden.input_stage import InputStage, input_stages, values_for_codes
 from npusim.graph import Array
 from npusim.program import QuantizeStage
-from npusim.session import InferenceSession
-from npusim.simulation import input_specs
 
 __all__ = ["DEFAULT_SETS", "Origin", "Samples", "pick_samples", "read_samples"]
 
@@ -113,7 +113,7 @@ def read_samples(
     session
         The model.
     path
-        A file as :func:`npusim.datasets.read_inputs` takes it.
+        A file as :func:`npusim.files.datasets.read_inputs` takes it.
     codes_for
         The file holds codes, under the names of the tensors that the input stage makes, and this implementation made them. The
         samples are then values from which it makes these codes.

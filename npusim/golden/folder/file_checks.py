@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from npusim.errors import InputError
+from npusim.files.tensors import read_tensor_file
 from npusim.findings import Finding
 from npusim.golden.folder.c_text import read_arrays
 from npusim.golden.folder.harness import CHECK_HEADER, CHECK_SOURCE, check_header, check_source
@@ -20,7 +21,6 @@ from npusim.golden.folder.vectors import Role, Vectors, little_endian
 from npusim.golden.folder.vendor_files import INPUT_CONFIG, TEST_VECTOR, input_config, test_vector
 from npusim.graph import Array
 from npusim.program import Program
-from npusim.tensor_file import read_tensor_file
 
 __all__ = ["check_contents", "check_files"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from npusim import __version__
-from npusim.array_files import check_readable
 from npusim.errors import InputError
+from npusim.files.arrays import check_readable
 
 __all__ = ["FORMAT", "MANIFEST", "file_object", "manifest_bytes", "read_manifest"]
 

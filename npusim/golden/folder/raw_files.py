@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from npusim.files.tensors import tensor_bytes
 from npusim.golden.folder.c_text import c_name
 from npusim.golden.folder.vectors import GoldenTensor, Role, Vectors, little_endian
 from npusim.graph import Array
 from npusim.program import Program
-from npusim.tensor_file import tensor_bytes
 
 __all__ = ["binary_files", "binary_patterns", "channels_last_layout", "declared_tensors", "onnx_files"]
 

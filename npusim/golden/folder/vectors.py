@@ -9,13 +9,13 @@ from enum import StrEnum
 
 import numpy as np
 
+from npusim.engine.replay import run_with
+from npusim.engine.session import InferenceSession
 from npusim.errors import InternalMismatchError, UnsupportedError
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes
 from npusim.graph import Array
 from npusim.program import Batching, Program, QuantizeStage
-from npusim.replay import run_with
-from npusim.session import InferenceSession
-from npusim.trace import matching_names, step_kind
+from npusim.program.trace import matching_names, step_kind
 from npusim.verification.dump_reading import device_output
 
 __all__ = ["GoldenTensor", "Role", "Vectors", "compute_vectors", "crc_of", "little_endian"]

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from npusim import __version__
-from npusim.array_files import read_npz
 from npusim.bounds.certificate import certify
 from npusim.bounds.certificate_file import judgements_object
+from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, UsageError
+from npusim.files.arrays import read_npz
 from npusim.findings import Finding
 from npusim.golden.choice.evaluation import measure_coverage
 from npusim.golden.folder.file_checks import check_contents, check_files
@@ -24,8 +25,7 @@ from npusim.golden.folder.writer import VECTORS
 from npusim.golden.input_stage import InputStage
 from npusim.golden.stage_differences import compare_stages
 from npusim.graph import Array
-from npusim.model_file import ModelFile, open_model
-from npusim.session import InferenceSession
+from npusim.graph.model_file import ModelFile, open_model
 
 __all__ = ["Verification", "verify_folder"]
 

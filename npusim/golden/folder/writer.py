@@ -11,11 +11,12 @@ from typing import Any, Final
 import numpy as np
 
 from npusim import __version__
-from npusim.array_files import write_arrays
 from npusim.bounds.certificate import certify
 from npusim.bounds.certificate_file import judgements_object
+from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, InternalMismatchError, UnsupportedError, UsageError
-from npusim.folders import replacing_folder
+from npusim.files.arrays import write_arrays
+from npusim.files.folders import replacing_folder
 from npusim.golden.choice.samples import Samples
 from npusim.golden.folder.file_checks import check_contents, check_files
 from npusim.golden.folder.harness import CHECK_HEADER, CHECK_SOURCE, check_header, check_source, checked_layers
@@ -25,7 +26,6 @@ from npusim.golden.folder.vectors import Vectors, compute_vectors, crc_of
 from npusim.golden.folder.vendor_files import INPUT_CONFIG, TEST_VECTOR, input_config, test_vector
 from npusim.golden.input_stage import InputStage, input_stages, stage_parameters
 from npusim.golden.stage_differences import StageDifference, compare_stages
-from npusim.session import InferenceSession
 
 __all__ = ["FORMATS", "MODEL_COPY", "VECTORS", "Options", "check_destination", "write_folder"]
 

@@ -8,15 +8,15 @@ from typing import Final
 
 import numpy as np
 
+from npusim.engine.replay import program_from
 from npusim.engine.runner import ChunkRunner, run_chunked
 from npusim.engine.selection import make_runner
+from npusim.engine.session import InferenceSession
 from npusim.golden.goals.goal import BoolArray, Goal, Meter, Reached
 from npusim.golden.goals.requantization import RequantizationMeter
 from npusim.graph import Array
 from npusim.program import Accumulating, Batching, IntegerArray, IntegerLayer, Program, QuantizeStage
-from npusim.replay import program_from
-from npusim.session import InferenceSession
-from npusim.trace import step_kind
+from npusim.program.trace import step_kind
 
 __all__ = ["EffectMeter", "Effects", "effect_meters"]
 

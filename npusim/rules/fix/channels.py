@@ -12,9 +12,9 @@ from typing import Final
 import numpy as np
 
 from npusim.graph import Array, Node
+from npusim.graph.rounding_limits import is_free
 from npusim.graph.traits import SampleAxis, Trait, is_a, operators_with, traits_of
 from npusim.graph.weights import input_axis, output_axis
-from npusim.rounding import is_free
 from npusim.rules.fix.draft import Draft, Refusal
 
 __all__ = ["pad_channels", "pad_input"]

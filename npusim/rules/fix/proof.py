@@ -11,6 +11,7 @@ import numpy as np
 
 from npusim.bounds.intervals import RangeAnalysis
 from npusim.graph import Array, Node
+from npusim.graph.rounding_limits import is_free
 from npusim.graph.traits import SampleAxis, Trait, is_a, traits_of
 from npusim.program import (
     Accumulating,
@@ -24,7 +25,6 @@ from npusim.program import (
     Weighted,
     geometry_of,
 )
-from npusim.rounding import is_free
 
 __all__ = ["clips_alike", "difference"]
 

@@ -10,15 +10,16 @@ from typing import Annotated, Final
 import numpy as np
 
 from npusim.bounds.intervals import analyse
+from npusim.engine.planning import plan
+from npusim.engine.session import InferenceSession
 from npusim.errors import InternalMismatchError, ModelError, UnsupportedError
-from npusim.folding import fold
 from npusim.graph import Graph
-from npusim.lowering.chain import node_label
-from npusim.model_file import ModelFile
-from npusim.onnx_reader import infer_node, read_graph
-from npusim.onnx_writer import write_model
-from npusim.planning import plan
+from npusim.graph.folding import fold
+from npusim.graph.model_file import ModelFile
+from npusim.graph.onnx_reader import infer_node, read_graph
+from npusim.graph.onnx_writer import write_model
 from npusim.program import IntegerLayer, Program
+from npusim.program.lowering.tinpu.chain import node_label
 from npusim.rules.fix.channels import pad_channels, pad_input
 from npusim.rules.fix.draft import Draft, Refusal
 from npusim.rules.fix.proof import difference
@@ -28,9 +29,8 @@ from npusim.rules.properties import layer_properties
 from npusim.rules.report import LintReport, lint_model
 from npusim.rules.rule_types import Rulebook
 from npusim.rules.stages import stages_of
-from npusim.sampling import generate_inputs
 from npusim.schemas.derivation import Choice
-from npusim.session import InferenceSession
+from npusim.search.sampling import generate_inputs
 
 __all__ = ["Fixed", "Repair", "fix_model"]
 

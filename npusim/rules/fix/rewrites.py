@@ -8,10 +8,10 @@ import numpy as np
 
 from npusim.bounds.intervals import RangeAnalysis
 from npusim.graph import Array, Node
-from npusim.inspection import Codes
-from npusim.lowering.chain import merge_clips
-from npusim.lowering.view import View, read_clip
 from npusim.program import Accumulating, Clip, Program
+from npusim.program.inspection import Codes
+from npusim.program.lowering.tinpu.chain import merge_clips
+from npusim.program.lowering.tinpu.view import View, read_clip
 from npusim.rules.fix.draft import Draft
 from npusim.rules.fix.proof import clips_alike
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 from npusim.errors import OperatorError
+from npusim.graph.operators.convolution import OPERATORS
 from npusim.kernels.convolution import convolve, convolve_transpose
 from npusim.kernels.geometry import output_sizes, pad_spatial, padded_sizes, resolve_pads, tap_slices, window_view
 from npusim.kernels.transposed_geometry import resolve_transposed
-from npusim.operators.convolution import OPERATORS
 from support.single_operator import compute_by_onnxruntime, same_bits
 from support.window_cases import Window, call_operator, integer_arrays, small_integers, window_cases
 

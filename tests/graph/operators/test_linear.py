@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as hnp
 from threadpoolctl import threadpool_limits
 
 from npusim.errors import OperatorError
+from npusim.graph.operators.linear import OPERATORS
 from npusim.kernels.accumulation import chunks, contract, digit_bits, rearrange, split
-from npusim.operators.linear import OPERATORS
 from support.single_operator import compute_by_onnxruntime, same_bits
 from support.window_cases import call_operator, integer_arrays, small_integers
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npusim.errors import OperatorError
-from npusim.operators.normalization import OPERATORS
+from npusim.graph.operators.normalization import OPERATORS
 from support.single_operator import compute_by_onnxruntime, same_bits
 from support.window_cases import call_operator, small_integers
 

@@ -20,7 +20,7 @@ from onnx import defs
 
 import npusim
 from npusim.errors import NpusimError
-from npusim.operators import SUPPORTED
+from npusim.graph.operators import SUPPORTED
 from support.onnx_cases import Case, load_cases
 
 REQUIRED = frozenset(

@@ -8,9 +8,9 @@ import importlib
 import pytest
 from onnx import defs
 
-import npusim.operators
+import npusim.graph.operators
 from npusim.graph.foreign import FOREIGN_OPERATORS
-from npusim.operators import SUPPORTED, lookup, merge_tables
+from npusim.graph.operators import SUPPORTED, lookup, merge_tables
 
 MODULES = (
     "npusim.kernels.arithmetic",
@@ -20,14 +20,14 @@ MODULES = (
     "npusim.kernels.reduction",
     "npusim.kernels.softmax",
     "npusim.kernels.transcendental",
-    "npusim.operators",
-    "npusim.operators.arguments",
-    "npusim.operators.casting",
+    "npusim.graph.operators",
+    "npusim.graph.operators.arguments",
+    "npusim.graph.operators.casting",
 )
 
 
 def tables() -> list[dict[str, object]]:
-    modules = [item for item in vars(npusim.operators).values() if hasattr(item, "OPERATORS")]
+    modules = [item for item in vars(npusim.graph.operators).values() if hasattr(item, "OPERATORS")]
     return [module.OPERATORS for module in modules]
 
 

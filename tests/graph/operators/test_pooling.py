@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from npusim.errors import OperatorError
+from npusim.graph.operators.pooling import OPERATORS
 from npusim.kernels.pooling import max_pool_indices
-from npusim.operators.pooling import OPERATORS
 from support.single_operator import compute_by_onnxruntime, run_by_onnxruntime, same_bits
 from support.window_cases import Window, call_operator, small_integers, window_cases
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npusim.errors import OperatorError
+from npusim.graph.operators.resize import OPERATORS
 from npusim.kernels.resize import resized_shape
-from npusim.operators.resize import OPERATORS
 from support.single_operator import compute_by_onnxruntime, same_bits
 from support.window_cases import call_operator, integer_arrays
 

@@ -1,0 +1,99 @@
+"""From a model file to a program: reading, folding and lowering in one call, for the shapes the inputs fix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from npusim.errors import InputError, UnsupportedError
+from npusim.graph import Array, Graph, TensorType
+from npusim.graph.folding import fold
+from npusim.graph.onnx_reader import infer_node
+from npusim.program import Program
+from npusim.program.lowering.tinpu import lower
+
+__all__ = ["OpenShapeError", "may_decide_shapes", "needs_inputs", "plan"]
+
+
+class OpenShapeError(UnsupportedError):
+    """Raised when sizes follow neither from the model nor from the inputs given so far."""
+
+
+def needs_inputs(graph: Graph) -> str | None:
+    """Why a program cannot be planned before inputs are seen, as the name of the first input with an open size; None if it can.
+
+    An open first axis is the batch and does not count.
+    """
+    for name in graph.inputs:
+        shape = graph.types[name].shape
+        if shape is None or any(not isinstance(size, int) for size in shape[1:]):
+            return name
+    return None
+
+
+def plan(graph: Graph, feeds: Mapping[str, Array] | None = None) -> Program:
+    """Plan a program for a graph.
+
+    Parameters
+    ----------
+    graph
+        A graph as read.
+    feeds
+        Inputs of one run; they fix open sizes, and where shapes depend on the values of inputs, those values: such inputs are
+        constants of the program.
+
+    Raises
+    ------
+    OpenShapeError
+        If sizes stay open.
+    UnsupportedError
+        If something else of the graph cannot be simulated.
+    """
+    given = {} if feeds is None else feeds
+    types = {name: _input_type(graph.types[name], given.get(name)) for name in graph.inputs}
+    folded = fold(graph, infer_node, known={}, input_types=types)
+    open_tensor = _first_open(folded)
+    if open_tensor is None:
+        return lower(folded)
+    values = {name: array for name, array in given.items() if may_decide_shapes(types[name])}
+    if values:
+        folded = fold(graph, infer_node, known=values, input_types=types)
+        open_tensor = _first_open(folded)
+        if open_tensor is None:
+            remaining = tuple(name for name in graph.inputs if name not in values)
+            return lower(replace(folded, inputs=remaining))
+    raise OpenShapeError(
+        f"the shape of tensor '{open_tensor}' is not fixed by the model{'' if feeds is None else ' or the inputs'}; "
+        "export the model with fixed shapes, or give inputs that fix them"
+    )
+
+
+def may_decide_shapes(kind: TensorType) -> bool:
+    """Whether an input may hold sizes rather than data: integers, or floats in at most one dimension (scales of a Resize).
+
+    Parameters
+    ----------
+    kind
+        The input's declared type.
+    """
+    return kind.dtype.kind in "iub" or (kind.shape is not None and len(kind.shape) <= 1)
+
+
+def _first_open(graph: Graph) -> str | None:
+    names = (*graph.inputs, *(name for node in graph.nodes for name in node.outputs if name), *graph.outputs)
+    return next((name for name in names if name not in graph.types or not graph.types[name].is_static), None)
+
+
+def _input_type(declared: TensorType, value: Array | None) -> TensorType:
+    """The declared type with open sizes taken from a value; an open first axis is the batch, planned for one sample."""
+    shape = declared.shape
+    if shape is None:
+        return declared if value is None else TensorType(declared.dtype, value.shape)
+    if value is not None and len(shape) != value.ndim:
+        raise InputError(f"an input has {value.ndim} axes, wanted {len(shape)}")
+    sizes = [
+        size if isinstance(size, int) else (size if value is None else value.shape[axis]) for axis, size in enumerate(shape)
+    ]
+    if sizes and not isinstance(shape[0], int):
+        sizes[0] = 1
+    return TensorType(declared.dtype, tuple(sizes))

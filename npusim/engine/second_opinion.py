@@ -1,0 +1,115 @@
+"""ONNX Runtime as the second opinion: it computes the same graph in float32, sample by sample, and hands over every tensor.
+
+It never defines what is right; it is what results are checked against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from npusim.errors import ModelError
+from npusim.graph import Array
+from npusim.graph.model_file import ModelFile
+from npusim.graph.onnx_reader import expose_tensors
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+__all__ = ["SecondOpinion", "make_runtime_session", "runtime_version"]
+
+
+def runtime_version() -> str:
+    """Version of the installed onnxruntime."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def make_runtime_session(content: bytes, label: str, *, optimized: bool) -> onnxruntime.InferenceSession:
+    """An onnxruntime session on one thread.
+
+    Parameters
+    ----------
+    content
+        Serialized model.
+    label
+        How messages name the model.
+    optimized
+        With its default graph optimizations, or without any.
+
+    Raises
+    ------
+    ModelError
+        If onnxruntime refuses the model.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - the runtime raises many kinds, all meaning that it refuses the model
+        raise ModelError(f"onnxruntime refuses {label}: {str(error).splitlines()[0]}") from None
+
+
+class SecondOpinion:
+    """A model in onnxruntime, asked sample by sample.
+
+    Parameters
+    ----------
+    model
+        The model file.
+    tensors
+        Names of the tensors to hand over besides the outputs.
+    optimized
+        With onnxruntime's default graph optimizations, or without any; inner tensors need them off.
+    stacked
+        True when the first axis of the inputs holds samples of a model with batch 1.
+    constants
+        Those tensors that do not depend on the inputs: they are given once, not for each sample.
+    """
+
+    def __init__(
+        self,
+        model: ModelFile,
+        tensors: Iterable[str] = (),
+        *,
+        optimized: bool = False,
+        stacked: bool = True,
+        constants: Collection[str] = (),
+    ) -> None:
+        names = list(tensors)
+        content = expose_tensors(model, names) if names else model.content
+        self._session = make_runtime_session(content, model.label, optimized=optimized)
+        self._names = [output.name for output in self._session.get_outputs()]
+        self._stacked = stacked
+        self._constants = frozenset(constants)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All tensors asked for; the first axis of those that depend on the inputs holds the samples."""
+        if not self._stacked:
+            return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
+        count = len(next(iter(feeds.values())))
+        rows = [self._one(feeds, index) for index in range(count)]
+        return {
+            name: rows[0][position] if name in self._constants else _stack([row[position] for row in rows])
+            for position, name in enumerate(self._names)
+        }
+
+    def _one(self, feeds: Mapping[str, Array], index: int) -> Sequence[Any]:
+        sample = {name: array[index : index + 1] for name, array in feeds.items()}
+        result: Sequence[Any] = self._session.run(self._names, sample)
+        return result
+
+
+def _stack(rows: Sequence[Array]) -> Array:
+    if len(rows) == 1:
+        return rows[0]
+    return np.stack(rows) if rows[0].ndim == 0 else np.concatenate(rows)

@@ -1,0 +1,308 @@
+"""The session: a model planned once, run many times; shaped like onnxruntime's so that it drops in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from npusim.engine.input_checks import check_finite, check_names_and_types, check_shapes
+from npusim.engine.planning import OpenShapeError, may_decide_shapes, needs_inputs, plan
+from npusim.engine.runner import ChunkRunner, Progress, available_threads, run_chunked
+from npusim.engine.selection import ENGINES, make_runner
+from npusim.errors import UnsupportedError, UsageError
+from npusim.graph import Array, Dimension, TensorType
+from npusim.graph.model_file import ModelFile, open_model
+from npusim.graph.onnx_reader import read_graph
+from npusim.program import Batching, Program
+from npusim.program.trace import Trace, matching_names, unknown_tensor
+
+__all__ = ["InferenceSession", "NodeArg"]
+
+KEPT_PLANS = 8
+"""Programs kept of a model whose inputs fix its shapes: one for each of the last shapes seen."""
+
+_TYPE_NAMES = {"float32": "float", "float64": "double"}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeArg:
+    """An input or output of a model.
+
+    Attributes
+    ----------
+    name
+        ONNX name.
+    shape
+        Declared shape; names or None for sizes that are not fixed.
+    type
+        For example ``tensor(float)``.
+    """
+
+    name: str
+    shape: list[Dimension]
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A program and what runs it."""
+
+    program: Program
+    runner: ChunkRunner
+
+
+class InferenceSession:
+    """A model, planned for exact simulation.
+
+    Parameters
+    ----------
+    model
+        Path of an ``.onnx`` file, or its content as bytes.
+    engine
+        ``"fast"``: float BLAS wherever a bound proves it exact; ``"reference"``: plain int64 arithmetic. Same results.
+    threads
+        Chunks of samples computed at the same time; by default as many as there are processors.
+    check_finite
+        Refuse NaN and infinity in inputs. Off is for pure float models only.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be read.
+    UnsupportedError
+        If it cannot be simulated exactly.
+    UsageError
+        If there is no such engine.
+
+    Examples
+    --------
+    >>> session = InferenceSession("golden/motor_8bit.onnx")  # doctest: +SKIP
+    >>> (y,) = session.run(None, {"input": x})  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        engine: str = "fast",
+        threads: int | None = None,
+        check_finite: bool = True,
+    ) -> None:
+        if engine not in ENGINES:
+            raise UsageError(f"there is no engine '{engine}'; the engines are {', '.join(ENGINES)}")
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads is {threads}, wanted at least 1")
+        self._threads = available_threads() if threads is None else threads
+        self._model = open_model(model)
+        self._engine = engine
+        self._check_finite = check_finite
+        self._graph = read_graph(self._model)
+        self._open_input = needs_inputs(self._graph)
+        self._plans: dict[tuple[object, ...], _Prepared] = {}
+        self._static = None if self._open_input else self._plan_static()
+
+    @property
+    def model(self) -> ModelFile:
+        """The model's bytes and where they came from."""
+        return self._model
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine."""
+        return self._engine
+
+    @property
+    def program(self) -> Program:
+        """The integer program.
+
+        Raises
+        ------
+        UnsupportedError
+            If the model leaves sizes open, so that a program exists only for given inputs.
+        """
+        if self._static is None:
+            raise UnsupportedError(
+                f"{self._model.label} leaves sizes open (input '{self._open_input or self._graph.inputs[0]}'), so its program "
+                "depends on the inputs; export it with fixed shapes"
+            )
+        return self._static.program
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The inputs in declared order."""
+        return [self._argument(name) for name in self._graph.inputs]
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The outputs in declared order."""
+        return [self._argument(name) for name in self._graph.outputs]
+
+    def run(
+        self, output_names: Sequence[str] | None, feeds: Mapping[str, Array], *, progress: Progress | None = None
+    ) -> list[Array]:
+        """Compute outputs.
+
+        Parameters
+        ----------
+        output_names
+            Names of outputs, or of any other tensor; None for all outputs.
+        feeds
+            Input arrays by name, in the declared element type; any number of samples on the first axis of a model with batch 1.
+            Memory-mapped arrays are read chunk by chunk.
+        progress
+            Called with the number of samples done and the number of all, after each chunk.
+
+        Returns
+        -------
+        list of arrays
+            In the element types the ONNX model declares.
+
+        Raises
+        ------
+        InputError
+            If an input is missing, unknown, of another type or shape, or not finite.
+        UnknownTensorError
+            If there is no tensor of a name.
+        """
+        return self._outputs(self._plan_for(feeds), feeds, output_names, 0, progress)
+
+    def run_chunks(
+        self, chunks: Iterable[Mapping[str, Array]], output_names: Sequence[str] | None = None
+    ) -> Iterator[list[Array]]:
+        """Compute outputs for more samples than memory holds: each chunk is run when its results are taken, then forgotten.
+
+        No result depends on how the samples are cut; some hundred in a chunk keep all threads busy.
+
+        Parameters
+        ----------
+        chunks
+            Feeds as for :meth:`run`, each with any number of samples; taken one at a time.
+        output_names
+            As for :meth:`run`.
+
+        Yields
+        ------
+        list of arrays
+            What :meth:`run` gives for each chunk.
+
+        Raises
+        ------
+        InputError, UnknownTensorError
+            As :meth:`run`, when such a chunk is reached; samples in messages are counted over all chunks.
+
+        Examples
+        --------
+        >>> samples = np.load("many.npy", mmap_mode="r")  # doctest: +SKIP
+        >>> chunks = ({"input": samples[i : i + 1000]} for i in range(0, len(samples), 1000))  # doctest: +SKIP
+        >>> for (y,) in session.run_chunks(chunks):  # doctest: +SKIP
+        ...     print(y.argmax(axis=1))
+        """
+        first = 0
+        for feeds in chunks:
+            chosen = self._plan_for(feeds)
+            yield self._outputs(chosen, feeds, output_names, first, None)
+            if chosen.program.batching is not Batching.FIXED:
+                first += len(feeds[chosen.program.inputs[0]])
+
+    def trace(
+        self, feeds: Mapping[str, Array], tensors: str | Sequence[str] = "*", *, progress: Progress | None = None
+    ) -> Trace:
+        """Run and keep inner tensors.
+
+        Parameters
+        ----------
+        feeds
+            As for :meth:`run`.
+        tensors
+            Names or patterns with ``*``, ``?`` and ``[...]`` of what to keep; everything by default.
+        progress
+            As for :meth:`run`.
+
+        Raises
+        ------
+        UnknownTensorError
+            If a pattern matches no tensor.
+        """
+        chosen = self._plan_for(feeds)
+        names = matching_names([tensors] if isinstance(tensors, str) else tensors, chosen.program.tensors)
+        arrays = self._execute(chosen, feeds, names, 0, progress)
+        return Trace(chosen.program, {name: chosen.program.tensors[name].as_shown(held) for name, held in arrays.items()})
+
+    def _argument(self, name: str) -> NodeArg:
+        kind = self._graph.types.get(name)
+        if kind is None and self._static is not None:
+            tensor = self._static.program.tensors[name]
+            kind = TensorType(tensor.dtype, tensor.shape)
+        if kind is None:
+            return NodeArg(name, [], "tensor(float)")
+        label = _TYPE_NAMES.get(kind.dtype.name, kind.dtype.name)
+        return NodeArg(name, list(kind.shape or ()), f"tensor({label})")
+
+    def _plan_static(self) -> _Prepared | None:
+        try:
+            return self._prepare(None)
+        except OpenShapeError:
+            if any(may_decide_shapes(self._graph.types[name]) for name in self._graph.inputs):
+                return None
+            raise
+
+    def _plan_for(self, feeds: Mapping[str, Array]) -> _Prepared:
+        check_names_and_types(self._graph, feeds)
+        if self._static is not None:
+            check_shapes(self._static.program, feeds)
+            return self._static
+        key = tuple(
+            (name, feeds[name].shape, feeds[name].tobytes() if may_decide_shapes(self._graph.types[name]) else b"")
+            for name in self._graph.inputs
+        )
+        if key not in self._plans:
+            if len(self._plans) == KEPT_PLANS:
+                self._plans.pop(next(iter(self._plans)))
+            self._plans[key] = self._prepare(feeds)
+        check_shapes(self._plans[key].program, feeds)
+        return self._plans[key]
+
+    def _prepare(self, feeds: Mapping[str, Array] | None) -> _Prepared:
+        program = plan(self._graph, feeds)
+        return _Prepared(program, make_runner(program, self._engine))
+
+    def _as_declared(self, chosen: _Prepared, name: str, held: Array) -> Array:
+        tensor = chosen.program.tensors.get(name)
+        return held.astype(chosen.program.constants[name].dtype, copy=False) if tensor is None else tensor.as_declared(held)
+
+    def _outputs(
+        self,
+        chosen: _Prepared,
+        feeds: Mapping[str, Array],
+        output_names: Sequence[str] | None,
+        first: int,
+        progress: Progress | None,
+    ) -> list[Array]:
+        names = list(self._graph.outputs if output_names is None else output_names)
+        arrays = self._execute(chosen, feeds, names, first, progress)
+        return [self._as_declared(chosen, name, arrays[name]) for name in names]
+
+    def _execute(
+        self, chosen: _Prepared, feeds: Mapping[str, Array], names: Sequence[str], first: int, progress: Progress | None
+    ) -> dict[str, Array]:
+        """Compute tensors; `first` is the number of the first sample, for messages."""
+        program = chosen.program
+        resolved = {}
+        for name in names:
+            target = program.resolve(name)
+            if target not in program.tensors and target not in program.constants:
+                raise unknown_tensor(name, program.tensors)
+            resolved[name] = target
+
+        def check(chunk: Mapping[str, Array], start: int) -> None:
+            check_finite(chunk, first + start)
+
+        arrays = run_chunked(
+            program,
+            chosen.runner,
+            feeds,
+            resolved.values(),
+            threads=self._threads,
+            check=check if self._check_finite or program.layers else None,
+            progress=progress,
+        )
+        return {name: arrays[target] for name, target in resolved.items()}

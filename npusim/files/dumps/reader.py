@@ -1,0 +1,216 @@
+"""Reading a dump in any format, which is told from its content."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from npusim.errors import InputError, UsageError
+from npusim.files.arrays import check_readable, listed, read_npy, read_npz
+from npusim.files.dumps.dump import Dump, DumpArray
+from npusim.files.dumps.intel_hex import read_intel_hex
+from npusim.files.dumps.numbers import Source
+from npusim.files.dumps.plain_text import read_ccs_data, read_plain_text
+from npusim.files.dumps.vector_sets import read_c_source
+from npusim.files.element_types import first_of
+from npusim.files.tables import read_csv
+from npusim.graph import Array
+
+__all__ = ["FORMATS", "detect_format", "read_dump"]
+
+FORMATS: Final = ("text", "c", "csv", "ccs", "bin", "ihex", "npy", "npz")
+"""Formats that can be asked for. Of C source, test vectors and generated headers are told apart by their symbols."""
+
+LARGEST_FILE: Final = 256 * 2**20
+"""Bytes; the memory of a microcontroller is far smaller."""
+
+_TEXT_MARKS: Final = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+
+
+def read_dump(
+    path: str | os.PathLike[str], *, format: str | None = None, dtype: npt.DTypeLike | None = None, base: int | None = None
+) -> Dump:
+    r"""Read a dump of device memory or of a console.
+
+    Parameters
+    ----------
+    path
+        The file.
+    format
+        One of `FORMATS`; by default it is told from the content. Only for raw bytes and CSV, which could be something else, the
+        suffixes ``.bin`` and ``.csv`` decide as well.
+    dtype
+        Element type that the values are converted to, and must fit. Without it numbers are held as written, and the bytes of
+        ``.bin`` and Intel hex files as bytes (`DumpArray.converted` reads them later).
+    base
+        16 for text with hexadecimal numbers that have no ``0x``.
+
+    Returns
+    -------
+    Dump
+        At least one array, or the structs of a generated header.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, empty, damaged or of another format; if something stands between the numbers (with line and
+        column); if a value is NaN, infinite or out of the type's range; if numbers mix bases.
+    UsageError
+        If there is no such format or base.
+
+    Examples
+    --------
+    >>> _ = Path("/tmp/uart.txt").write_text("1, 2,\n-3\n")
+    >>> read_dump("/tmp/uart.txt", dtype="int8").only.values
+    array([ 1,  2, -3], dtype=int8)
+    """
+    if format is not None and format not in FORMATS:
+        raise UsageError(f"there is no dump format '{format}'; the formats are {', '.join(FORMATS)}")
+    if base not in (None, 10, 16):
+        raise UsageError(f"base {base}: numbers are read in base 10 or 16")
+    file = Path(path)
+    check_readable(file)
+    content = _content(file)
+    found = detect_format(file, content) if format is None else format
+    dump = _READERS[found](file, content, 16 if base == 16 else None)
+    for array in dump.arrays:
+        _check_values(dump, array)
+    if dtype is None:
+        return dump
+    wanted = np.dtype(dtype)
+    arrays = tuple(
+        replace(array, values=_frozen(array.converted(wanted, dump.path)), raw=False, base=None, word_bits=None)
+        for array in dump.arrays
+    )
+    return replace(dump, arrays=arrays)
+
+
+def detect_format(path: Path, content: bytes) -> str:
+    r"""Tell the format from the content.
+
+    Examples
+    --------
+    >>> detect_format(Path("y.txt"), b"1651 1 c000 0 1\n0x0001\n"), detect_format(Path("y.txt"), b"int8_t y[1] = {1};")
+    ('ccs', 'c')
+    """
+    suffix = path.suffix.lower()
+    if content.startswith(b"\x93NUMPY"):
+        return "npy"
+    if content.startswith(b"PK\x03\x04"):
+        return "npz"
+    text = None if suffix == ".bin" else _decoded(content)
+    if text is None:
+        return {".npy": "npy", ".npz": "npz"}.get(suffix, "bin")
+    start = text.lstrip()
+    if re.match(r":[0-9a-fA-F]{10}", start) or suffix in (".hex", ".ihex"):
+        return "ihex"
+    if re.match(r"1651\s+\S+\s+\S+\s+\S+\s+\S+[ \t\r]*(?:\S+[ \t\r]*)?(?:\n|$)", start) or suffix == ".dat":
+        return "ccs"
+    if "{" in text or suffix in (".c", ".h"):
+        return "c"
+    return "csv" if suffix == ".csv" else "text"
+
+
+def _content(path: Path) -> bytes:
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise InputError(f"{path}: has {size} bytes, more than any device's memory; save the values of one tensor")
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if not content:
+        raise InputError(f"{path}: is empty; save the values of one tensor")
+    return content
+
+
+def _decoded(content: bytes) -> str | None:
+    """The text, or None for binary data."""
+    encoding = next((name for mark, name in _TEXT_MARKS if content.startswith(mark)), "utf-8")
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+    return text if all(item.isprintable() or item in "\t\r\n\f\v" for item in text) else None
+
+
+def _source(path: Path, content: bytes) -> Source:
+    """The text of a file that was asked to be read as text, whatever it holds."""
+    encoding = next((name for mark, name in _TEXT_MARKS if content.startswith(mark)), "utf-8")
+    return Source(str(path), content.decode(encoding, errors="replace"))
+
+
+def _read_text(path: Path, content: bytes, base: int | None) -> Dump:
+    return Dump(str(path), "text", read_plain_text(_source(path, content), base=base))
+
+
+def _read_c(path: Path, content: bytes, base: int | None) -> Dump:
+    return read_c_source(_source(path, content), base=base)
+
+
+def _read_csv(path: Path, _content: bytes, _base: int | None) -> Dump:
+    table = read_csv(path)
+    whole = bool((table == np.floor(table)).all()) and bool((np.abs(table) <= 2.0**53).all())
+    values: Array = table.astype(np.int64) if whole else table
+    return Dump(str(path), "csv", (DumpArray("", values, "line 1", base=10 if whole else None),))
+
+
+def _read_ccs(path: Path, content: bytes, _base: int | None) -> Dump:
+    return Dump(str(path), "ccs", read_ccs_data(_source(path, content)))
+
+
+def _read_bin(path: Path, content: bytes, _base: int | None) -> Dump:
+    return Dump(str(path), "bin", (DumpArray("", np.frombuffer(content, np.uint8), "byte 0", raw=True),))
+
+
+def _read_hex(path: Path, content: bytes, _base: int | None) -> Dump:
+    arrays, notes = read_intel_hex(_source(path, content))
+    return Dump(str(path), "ihex", arrays, notes=notes)
+
+
+def _read_npy(path: Path, _content: bytes, _base: int | None) -> Dump:
+    return Dump(str(path), "npy", (DumpArray("", read_npy(path), "the file"),))
+
+
+def _read_npz(path: Path, _content: bytes, _base: int | None) -> Dump:
+    arrays = read_npz(path)
+    if not arrays:
+        raise InputError(f"{path}: holds {listed(())}; save the values of one tensor")
+    return Dump(str(path), "npz", tuple(DumpArray(name, values, "the archive") for name, values in arrays.items()))
+
+
+_READERS: Final[dict[str, Callable[[Path, bytes, int | None], Dump]]] = {
+    "text": _read_text,
+    "c": _read_c,
+    "csv": _read_csv,
+    "ccs": _read_ccs,
+    "bin": _read_bin,
+    "ihex": _read_hex,
+    "npy": _read_npy,
+    "npz": _read_npz,
+}
+
+
+def _check_values(dump: Dump, array: DumpArray) -> None:
+    """Refuse what is not numbers, and numbers that are not finite."""
+    values: np.ndarray[Any, np.dtype[Any]] = array.values
+    where = f"{dump.path}: {array.described}"
+    if values.dtype.kind not in "iuf" or values.dtype.itemsize > 8:
+        raise InputError(f"{where}: has dtype {values.dtype}, wanted integers or floats of at most 64 bits")
+    if values.size == 0:
+        raise InputError(f"{where}: holds no values")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError(f"{where}: {first_of(values, ~np.isfinite(values))} is not a finite number")
+    _frozen(values)
+
+
+def _frozen(values: Array) -> Array:
+    values.setflags(write=False)
+    return values

@@ -1,0 +1,316 @@
+"""Reading ONNX files: the only module that knows protobuf and the onnx package.
+
+`read_graph` turns a file or bytes into a :class:`~npusim.graph.Graph`; `infer_node` asks the ONNX schema of one operator what
+its outputs look like; `expose_tensors` makes the copy of a model whose every tensor is an output, for the second opinion.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import helper, numpy_helper
+
+from npusim.errors import ModelError, UnsupportedError
+from npusim.graph.foreign import FOREIGN_DOMAIN, FOREIGN_OPERATORS, foreign_types
+from npusim.graph.graph import Array, Attribute, Dimension, Graph, Node, TensorType, sort_topologically
+from npusim.graph.model_file import ModelFile, guess_format
+from npusim.kernels.quantization import NARROW_BITS
+
+__all__ = ["expose_tensors", "extract", "infer_node", "read_graph"]
+
+MAXIMUM_INFERENCE_CONSTANT = 4096
+"""Constants up to this many elements are shown to ONNX's shape inference (shapes, axes, pads); weights are not needed there."""
+
+_LIBRARY_ERRORS = (
+    onnx.defs.SchemaError,
+    onnx.shape_inference.InferenceError,
+    onnx.checker.ValidationError,
+    ValueError,
+    TypeError,
+    RuntimeError,
+)
+
+
+def read_graph(model: ModelFile) -> Graph:
+    """Parse a model into a graph; constants are not folded and types are only the declared ones.
+
+    Raises
+    ------
+    ModelError
+        If the bytes are not a valid ONNX model: not ONNX at all, truncated, external data missing, a cycle, a tensor that
+        nothing produces or two nodes produce.
+    UnsupportedError
+        If the model is valid but uses what npusim does not know: another operator domain, sparse tensors, subgraphs, element
+        types without a NumPy counterpart.
+    """
+    proto = _parse(model)
+    graph = proto.graph
+    constants = {tensor.name: _array(tensor, f"initializer '{tensor.name}'", model) for tensor in graph.initializer}
+    types = {info.name: _tensor_type(info) for info in (*graph.value_info, *graph.output, *graph.input) if _is_tensor(info)}
+    inputs = tuple(info.name for info in graph.input if info.name not in constants)
+    for name in inputs:
+        if name not in types:
+            raise UnsupportedError(f"input '{name}' of {model.label} is not a tensor; npusim simulates tensors only")
+    nodes = tuple(_node(node, model) for node in graph.node)
+    outputs = tuple(info.name for info in graph.output)
+    if not outputs:
+        raise ModelError(f"{model.label} declares no output, so there is nothing to compute; export the model again")
+    ordered = sort_topologically(nodes, {*inputs, *constants}, outputs)
+    return Graph(_opset(proto, model), inputs, outputs, ordered, constants, types)
+
+
+def infer_node(
+    node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array], opset: int
+) -> tuple[TensorType | None, ...]:
+    """Ask the operator's ONNX schema for the types of a node's outputs.
+
+    Parameters
+    ----------
+    node
+        The node; its inputs must be in `types`.
+    types
+        Types of at least the node's inputs.
+    constants
+        Known values; small ones (shapes, axes, pads) are used.
+    opset
+        Version of the default operator set.
+
+    Returns
+    -------
+    tuple of TensorType or None
+        One for each output; None where the schema cannot tell.
+
+    Raises
+    ------
+    ModelError
+        If the inputs contradict the operator (shapes that do not fit, missing inputs or attributes).
+    """
+    if node.domain:
+        return foreign_types(node, types, lambda plain, known: infer_node(plain, known, constants, opset))
+    present = {name for name in node.inputs if name}
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, "")
+        inferred = onnx.shape_inference.infer_node_outputs(
+            schema,
+            _node_proto(node),
+            {name: _type_proto(types[name]) for name in present},
+            {
+                name: numpy_helper.from_array(constants[name], name)
+                for name in present
+                if name in constants and constants[name].size <= MAXIMUM_INFERENCE_CONSTANT
+            },
+            opset_imports=[helper.make_opsetid("", opset)],
+        )
+    except _LIBRARY_ERRORS as error:
+        raise ModelError(f"{node} does not fit its inputs: {_first_sentence(error)}") from None
+    return tuple(_from_type_proto(inferred[name]) if name in inferred else None for name in node.outputs)
+
+
+def expose_tensors(model: ModelFile, names: Iterable[str]) -> bytes:
+    """A copy of a model that has these tensors as additional outputs, so that a runtime hands them over."""
+    proto = _parse(model)
+    declared = {info.name for info in proto.graph.output}
+    for name in names:
+        if name not in declared:
+            proto.graph.output.append(onnx.ValueInfoProto(name=name))
+    return bytes(proto.SerializeToString())
+
+
+def extract(model: ModelFile, inputs: Mapping[str, TensorType], outputs: Iterable[str]) -> ModelFile:
+    """The part of a model that computes some tensors from others, as a model of its own.
+
+    Parameters
+    ----------
+    model
+        The whole model.
+    inputs
+        Tensors to start from and their types; those that the outputs do not depend on are left out.
+    outputs
+        Tensors to end with.
+
+    Raises
+    ------
+    ModelError
+        If the outputs depend on inputs of the model that are not among `inputs`.
+    """
+    proto = _parse(model)
+    graph = proto.graph
+    producers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    initial = {tensor.name for tensor in graph.initializer}
+    names = list(outputs)
+    kept, reached, waiting = set(), set(), list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in reached:
+            continue
+        reached.add(name)
+        if name not in inputs and name in producers:
+            kept.add(producers[name])
+            waiting.extend(item for item in graph.node[producers[name]].input if item)
+        elif name not in inputs and name not in initial:
+            raise ModelError(f"tensor '{name}' of {model.label} is needed for '{names[0]}', but is no input of the part")
+    part = onnx.GraphProto(name=graph.name)
+    part.node.extend(node for index, node in enumerate(graph.node) if index in kept)
+    part.initializer.extend(tensor for tensor in graph.initializer if tensor.name in reached - set(inputs))
+    part.input.extend(_value_info(name, kind) for name, kind in inputs.items() if name in reached)
+    part.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    proto.graph.CopyFrom(part)
+    return ModelFile(model.path, bytes(proto.SerializeToString()))
+
+
+def _parse(model: ModelFile) -> onnx.ModelProto:
+    if not model.content:
+        raise ModelError(f"{model.label} is empty, wanted an ONNX model")
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(model.content)
+    except (DecodeError, RuntimeError, ValueError):
+        raise ModelError(f"{model.label} is not an ONNX model{guess_format(model.content)}") from None
+    if not proto.HasField("graph") or not proto.opset_import:
+        raise ModelError(f"{model.label} is not a complete ONNX model{guess_format(model.content)}")
+    _load_external_data(proto, model)
+    if proto.functions:
+        proto = _inline_functions(proto, model)
+    return proto
+
+
+def _load_external_data(proto: onnx.ModelProto, model: ModelFile) -> None:
+    external = [tensor.name for tensor in proto.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    if not external:
+        return
+    if model.path is None:
+        raise ModelError(
+            f"the model given as bytes keeps tensor '{external[0]}' in an external file; give the path of the model instead"
+        )
+    try:
+        onnx.load_external_data_for_model(proto, os.path.dirname(os.path.abspath(model.path)))
+    except Exception as error:  # noqa: BLE001 - the library raises whatever the file system or its own checks raise
+        raise ModelError(
+            f"the external data of {model.label} (tensor '{external[0]}') cannot be read: {_first_sentence(error)}; "
+            "put the data file beside the .onnx file"
+        ) from None
+
+
+def _inline_functions(proto: onnx.ModelProto, model: ModelFile) -> onnx.ModelProto:
+    import onnx.inliner
+
+    try:
+        return onnx.inliner.inline_local_functions(proto)
+    except Exception as error:  # noqa: BLE001 - a C++ library that raises several kinds
+        raise ModelError(f"the local functions of {model.label} cannot be expanded: {_first_sentence(error)}") from None
+
+
+def _opset(proto: onnx.ModelProto, model: ModelFile) -> int:
+    versions = [entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")]
+    if not versions:
+        raise ModelError(f"{model.label} imports no version of the ONNX operator set, so its operators have no defined meaning")
+    latest = onnx.defs.onnx_opset_version()
+    if not 1 <= versions[0] <= latest:
+        raise UnsupportedError(
+            f"{model.label} uses opset {versions[0]}, the installed onnx package knows 1 to {latest}; upgrade onnx or re-export"
+        )
+    return int(versions[0])
+
+
+def _node(proto: onnx.NodeProto, model: ModelFile) -> Node:
+    bare = Node(proto.op_type, proto.name, tuple(proto.input), tuple(proto.output))
+    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    if domain and not (domain == FOREIGN_DOMAIN and bare.op_type in FOREIGN_OPERATORS):
+        raise UnsupportedError(
+            f"{bare} in {model.label} is an operator of domain '{domain}'; npusim knows the standard ONNX operators and the "
+            f"quantized ones of {FOREIGN_DOMAIN} ({', '.join(sorted(FOREIGN_OPERATORS))})"
+        )
+    attributes = {entry.name: _attribute(entry, bare, model) for entry in proto.attribute}
+    return Node(bare.op_type, bare.name, bare.inputs, bare.outputs, attributes, domain)
+
+
+def _attribute(proto: onnx.AttributeProto, node: Node, model: ModelFile) -> Attribute:
+    kinds = onnx.AttributeProto
+    match proto.type:
+        case kinds.INT:
+            return int(proto.i)
+        case kinds.FLOAT:
+            return float(proto.f)
+        case kinds.STRING:
+            return proto.s.decode("utf-8", "replace")
+        case kinds.TENSOR:
+            return _array(proto.t, f"attribute '{proto.name}' of {node}", model)
+        case kinds.INTS:
+            return tuple(int(item) for item in proto.ints)
+        case kinds.FLOATS:
+            return tuple(float(item) for item in proto.floats)
+        case kinds.STRINGS:
+            return tuple(item.decode("utf-8", "replace") for item in proto.strings)
+    raise UnsupportedError(
+        f"{node} in {model.label} has the attribute '{proto.name}' of a kind npusim does not simulate "
+        "(subgraph, sparse tensor or type); export the model without control flow"
+    )
+
+
+def _node_proto(node: Node) -> onnx.NodeProto:
+    proto = onnx.NodeProto(op_type=node.op_type, name=node.name, input=node.inputs, output=node.outputs)
+    for name, value in node.attributes.items():
+        shown = numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value
+        proto.attribute.append(helper.make_attribute(name, shown))
+    return proto
+
+
+def _array(tensor: onnx.TensorProto, where: str, model: ModelFile) -> Array:
+    if tensor.data_type == onnx.TensorProto.STRING:
+        raise UnsupportedError(f"{where} in {model.label} holds strings; npusim simulates numbers only")
+    try:
+        array = numpy_helper.to_array(tensor)
+    except Exception as error:  # noqa: BLE001 - the library raises several kinds for damaged tensors
+        raise ModelError(f"{where} in {model.label} is damaged: {_first_sentence(error)}") from None
+    if array.dtype.kind not in "fiub" and array.dtype.name not in NARROW_BITS:
+        raise UnsupportedError(f"{where} in {model.label} has element type {array.dtype}, which npusim does not simulate")
+    frozen = np.ascontiguousarray(array).reshape(array.shape)
+    frozen.setflags(write=False)
+    return frozen
+
+
+def _is_tensor(info: onnx.ValueInfoProto) -> bool:
+    return info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type != 0
+
+
+def _tensor_type(info: onnx.ValueInfoProto) -> TensorType:
+    found = _from_type_proto(info.type)
+    if found is None:
+        raise UnsupportedError(f"tensor '{info.name}' has an element type that npusim does not simulate (strings ...)")
+    return found
+
+
+def _from_type_proto(proto: onnx.TypeProto) -> TensorType | None:
+    tensor = proto.tensor_type
+    if proto.WhichOneof("value") != "tensor_type" or tensor.elem_type in (0, onnx.TensorProto.STRING):
+        return None
+    try:
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except KeyError:
+        raise ModelError(f"a tensor has the element type number {tensor.elem_type}, which ONNX does not define") from None
+    if not tensor.HasField("shape"):
+        return TensorType(dtype, None)
+    return TensorType(dtype, tuple(_dimension(dim) for dim in tensor.shape.dim))
+
+
+def _dimension(dim: onnx.TensorShapeProto.Dimension) -> Dimension:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value)
+    return dim.dim_param if dim.HasField("dim_param") and dim.dim_param else None
+
+
+def _value_info(name: str, kind: TensorType) -> onnx.ValueInfoProto:
+    return onnx.ValueInfoProto(name=name, type=_type_proto(kind))
+
+
+def _type_proto(tensor: TensorType) -> onnx.TypeProto:
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(tensor.dtype), tensor.shape)
+
+
+def _first_sentence(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].removesuffix(".") if lines else type(error).__name__

@@ -1,0 +1,177 @@
+"""From a folded graph to the integer program: the only place that knows the patterns exporters write.
+
+Every exporter's dialect is read into the same few layers. What is almost a layer stays a host operation and runs exactly as
+the graph says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from npusim.graph import Graph, Node, TensorType
+from npusim.graph.ranges import (
+    UNKNOWN,
+    ValueRange,
+    range_of_codes,
+    range_of_constant,
+    range_of_input,
+    range_of_outputs,
+)
+from npusim.graph.traits import Trait, is_a
+from npusim.kernels.requantize import codes_dtype
+from npusim.program.layers import Accumulating, IntegerLayer
+from npusim.program.lowering.aliases import remove_aliases
+from npusim.program.lowering.batching import generalise_batch
+from npusim.program.lowering.tinpu.chain import node_label
+from npusim.program.lowering.tinpu.layers import WEIGHTED, recognise_weighted_layer
+from npusim.program.lowering.tinpu.pools import POOLS, recognise_pool
+from npusim.program.lowering.tinpu.quantize_stage import recognise_quantize_stage
+from npusim.program.lowering.tinpu.residual import fuse_pointwise_residuals, recognise_residual
+from npusim.program.lowering.tinpu.signs import signs_that_matter
+from npusim.program.lowering.tinpu.view import NotALayer, View
+from npusim.program.program import HostOperation, Program, QuantizeStage, Step, Tensor
+from npusim.program.taps import Tap
+
+__all__ = ["lower"]
+
+
+def lower(graph: Graph) -> Program:
+    """Lower a folded graph with static types to a program.
+
+    Parameters
+    ----------
+    graph
+        A graph from :func:`npusim.graph.folding.fold`; the batch axis has size 1 or the declared size.
+
+    Returns
+    -------
+    Program
+        Every node of the graph is part of exactly one step.
+    """
+    plain, aliases = remove_aliases(graph)
+    general, batching = generalise_batch(plain)
+    executed = {node.outputs: node for node in general.nodes}
+    signed = signs_that_matter(plain)
+    lowering = _Lowering(View.of(plain), {name: range_of_input(plain.types[name]) for name in plain.inputs}, signed)
+    for node in plain.nodes:
+        if node.outputs not in lowering.taken:
+            lowering.take(node, executed[node.outputs])
+    steps = _unique_names(fuse_pointwise_residuals(lowering.steps, lowering.view))
+    tensors = _tensors(plain, steps, lowering.ranges, signed)
+    tensors.update({name: replace(tensors[target], name=name) for name, target in aliases.items() if target in tensors})
+    return Program(plain.inputs, graph.outputs, steps, tensors, general.constants, aliases, plain.opset, batching)
+
+
+@dataclass
+class _Lowering:
+    """The state of one walk over the graph."""
+
+    view: View
+    ranges: dict[str, ValueRange]
+    signed: frozenset[str]
+    steps: list[Step] = field(default_factory=list)
+    taken: set[tuple[str, ...]] = field(default_factory=set)
+    blame: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    def take(self, node: Node, executed: Node) -> None:
+        """Append the step that starts at a node."""
+        try:
+            step, nodes = self.recognise(node)
+        except NotALayer as finding:
+            self._leave_on_host(node, executed, finding)
+            return
+        self.steps.append(step)
+        self.taken.update(part.outputs for part in nodes)
+        self.ranges[step.output] = self._range_of(step)
+
+    def recognise(self, node: Node) -> tuple[IntegerLayer | QuantizeStage, tuple[Node, ...]]:
+        """Read a layer or a quantize stage that starts at a node."""
+        view, source = self.view, self.ranges.get(node.inputs[0], UNKNOWN) if node.inputs else UNKNOWN
+        if node.op_type in WEIGHTED:
+            return recognise_weighted_layer(view, node, source)
+        if node.op_type in POOLS:
+            return recognise_pool(view, node, source)
+        if node.outputs in self.blame:
+            raise NotALayer("")
+        variable = [name for name in node.inputs if name and view.constant(name) is None]
+        if node.op_type == "Add" and len(variable) == 2:
+            return recognise_residual(view, node, self.ranges)
+        starts_at_input = variable[:1] and variable[0] in view.graph.inputs
+        if len(variable) == 1 and (starts_at_input or not self.ranges.get(variable[0], UNKNOWN).is_codes):
+            stage, nodes = recognise_quantize_stage(view, node)
+            if stage.output not in self.signed:
+                return stage, nodes
+        raise NotALayer("")
+
+    def _leave_on_host(self, node: Node, executed: Node, finding: NotALayer) -> None:
+        reason = self.blame.get(node.outputs) or _reason(node, finding)
+        for part in finding.nodes:
+            if part is not node:
+                self.blame.setdefault(part.outputs, f"it belongs to {node}, which is no layer of the NPU: {finding.reason}")
+        self.steps.append(HostOperation(node_label(node), node.op_type, executed, reason))
+        found = range_of_outputs(node, self.ranges, self.view.graph)
+        self.ranges.update({name: value for name, value in zip(node.outputs, found, strict=False) if name})
+
+    def _range_of(self, step: IntegerLayer | QuantizeStage) -> ValueRange:
+        if isinstance(step, QuantizeStage):
+            return range_of_codes(step.clip.lower, step.clip.upper)
+        if not isinstance(step, Accumulating):
+            return self.ranges[step.inputs[0]]
+        return range_of_codes(step.output_clip.lower, step.output_clip.upper)
+
+
+def _reason(node: Node, finding: NotALayer) -> str:
+    if node.op_type in WEIGHTED or node.op_type in POOLS:
+        return f"no layer of the NPU: {finding.reason}"
+    if is_a(node.op_type, Trait.MOVES) and not is_a(node.op_type, Trait.ELEMENTWISE):
+        return "it only moves or repeats data; no layer type of the NPU does that"
+    return "no layer type of the NPU computes it; the host does, in the graph's element type"
+
+
+def _unique_names(steps: Iterable[Step]) -> tuple[Step, ...]:
+    listed = tuple(steps)
+    count = Counter(step.name for step in listed)
+    return tuple(step if count[step.name] == 1 else replace(step, name=f"{step.name}:{step.tensors[-1]}") for step in listed)
+
+
+def _tensors(
+    graph: Graph, steps: Iterable[Step], ranges: Mapping[str, ValueRange], signed: frozenset[str]
+) -> dict[str, Tensor]:
+    tensors = {}
+    for name in graph.inputs:
+        kind = graph.types[name]
+        known = ranges[name] if kind.dtype.kind != "f" else replace(ranges[name], lower=-np.inf, upper=np.inf)
+        tensors[name] = _tensor(name, kind, known)
+    for name in sorted(graph.folded):
+        value = graph.constants[name]
+        known = range_of_constant(value)
+        tensors[name] = Tensor(name, value.shape, value.dtype, value.dtype, known.lower, known.upper, known.nan)
+    for step in steps:
+        for name in step.tensors:
+            found = _tensor(name, graph.types[name], ranges.get(name, UNKNOWN))
+            # codes have one zero only
+            keeps_sign = isinstance(step, HostOperation) and name in signed and found.negative_zero
+            tensors[name] = replace(found, stored=found.dtype) if keeps_sign else found
+        if isinstance(step, Accumulating):
+            tensors.update({tap.tensor: _tap_tensor(tap, graph.types[tap.tensor]) for tap in step.taps})
+    return tensors
+
+
+def _tensor(name: str, kind: TensorType, known: ValueRange) -> Tensor:
+    """A tensor, held in the type of its codes where it is proven to hold integers, else in the graph's own."""
+    codes = kind.dtype.kind == "f" and known.is_codes
+    stored = codes_dtype(int(known.lower), int(known.upper)) if codes else kind.dtype
+    return Tensor(name, kind.static_shape, kind.dtype, stored, known.lower, known.upper, known.nan, known.negative_zero)
+
+
+def _tap_tensor(tap: Tap, kind: TensorType) -> Tensor:
+    if not tap.is_whole:
+        return Tensor(tap.tensor, kind.static_shape, kind.dtype, kind.dtype, -np.inf, np.inf)
+    clip = tap.saturation
+    if clip is not None and clip.lower > -(2**31) and clip.upper < 2**31:
+        return _tensor(tap.tensor, kind, range_of_codes(clip.lower, clip.upper))
+    return Tensor(tap.tensor, kind.static_shape, kind.dtype, np.dtype(np.int64), -np.inf, np.inf)
