@@ -11,7 +11,7 @@ from npusim.bounds.channels import ChannelBounds, furthest
 from npusim.bounds.interval import Interval
 from npusim.bounds.requantization import Decision, Disagreement, decide, float_path
 from npusim.bounds.verdicts import Judgement, proven, unknown, violated
-from npusim.program import Accumulating, IntegerLayer, Program, Weighted
+from npusim.program import Accumulating, IntegerLayer, Program, ResidualConvolution, Weighted
 
 __all__ = ["DIGIT_LIMITS", "INT32_LIMITS", "judge_digits", "judge_onnxruntime", "judge_optimized", "judge_soft_library"]
 
@@ -138,7 +138,7 @@ def _largest_sum(layer: Accumulating, residual: Interval) -> int:
 
 
 def _disagreeing(bounds: ChannelBounds, decision: Decision) -> Judgement:
-    ends = [place for place in decision.disagreements if _is_end(place, bounds.accumulator)]
+    ends = [place for place in decision.disagreements if _is_end(place, bounds.accumulator) and _is_seen(place, bounds)]
     if ends and bounds.attained:
         text = f"{_different(ends[0])}, and an input that exists gives this accumulator"
         return violated(text, _evidence(ends[0]))
@@ -148,6 +148,20 @@ def _disagreeing(bounds: ChannelBounds, decision: Decision) -> Judgement:
 
 def _is_end(place: Disagreement, interval: Interval) -> bool:
     return place.accumulator in (int(interval.lower[place.channel]), int(interval.upper[place.channel]))
+
+
+def _is_seen(place: Disagreement, bounds: ChannelBounds) -> bool:
+    """Whether the codes still differ behind the addition of a residual, whichever it is: the last saturation may hide it.
+
+    Where they do with the smallest and with the largest residual, they do with all between.
+    """
+    layer, residual = bounds.layer, bounds.residual
+    if not isinstance(layer, ResidualConvolution) or residual is None:
+        return True
+    clip = layer.saturation
+    ends = int(residual.lower[place.channel]), int(residual.upper[place.channel])
+    shown = [np.clip([place.integer_code + end, place.float_code + end], clip.lower, clip.upper) for end in ends]
+    return all(mine != theirs for mine, theirs in shown)
 
 
 def _different(place: Disagreement) -> str:

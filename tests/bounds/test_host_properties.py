@@ -10,6 +10,7 @@ from npusim.bounds.certificate import certify
 from npusim.bounds.verdicts import Property, Verdict
 from npusim.program import HostOperation
 from support.builders import GraphBuilder
+from support.models import model_of
 
 
 def graph_of() -> tuple[GraphBuilder, str]:
@@ -74,3 +75,18 @@ def test_a_conversion_is_proven_where_the_type_holds_the_numbers(factor: float, 
     program = InferenceSession(graph.model(graph.node("Cast", converted, to=1))).program
     judged = [step.judgements[Property.ONNXRUNTIME_EXACT].verdict for step in certify(program).steps]
     assert judged[-2] is verdict
+
+
+@pytest.mark.parametrize(("upper", "verdict"), [(0, Verdict.UNKNOWN), (255, Verdict.VIOLATED)])
+def test_a_difference_that_the_last_saturation_may_hide_is_not_violated(upper: int, verdict: Verdict) -> None:
+    graph = GraphBuilder((1, 4, 1, 1))
+    codes = graph.clip(graph.node("Floor", graph.binary("Mul", "input", 1.0)), -128, 127)
+    other = graph.clip(graph.node("Floor", graph.binary("Mul", "residual", 1.0)), 0, 1)
+    weights = np.full((4, 4, 1, 1), 127)
+    inner = graph.convolution(codes, weights, np.full(4, 48043), [177] * 4, [17] * 4, (-512, 511))
+    result = graph.clip(graph.node("Add", inner, other), 0, upper)
+    inputs = dict.fromkeys(("input", "residual"), (np.float32, graph.input_shape))
+    model = model_of(graph.nodes, inputs, {result: (np.float32, None)}, initializers=graph.initializers)
+    program = InferenceSession(model).program
+    (judged,) = [step.judgements[Property.ONNXRUNTIME_EXACT] for step in certify(program).steps if step.kind == "PWCONVRES"]
+    assert judged.verdict is verdict, judged.reason
