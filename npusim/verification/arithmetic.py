@@ -23,8 +23,9 @@ from npusim.program import (
     Step,
     TextRow,
 )
+from npusim.program.terms import padded_count
 from npusim.program.trace import step_kind, unknown_tensor
-from npusim.verification.contributions import Contribution, contributions_of, padded_count
+from npusim.verification.contributions import Contribution, contributions_of
 
 __all__ = ["ElementArithmetic", "FloatOperation", "explain_element", "explain_step", "find_step"]
 
@@ -245,7 +246,7 @@ def _explain_layer(layer: IntegerLayer, inputs: Sequence[Array], sample: int, in
     return replace(
         element,
         code=int(layer.finish(unclipped, None if residual is None else np.array([residual], np.int64))[0]),
-        padded=padded_count(layer, contributions),
+        padded=padded_count(layer, len(contributions)),
         accumulator=accumulator,
         bias=parameters.get("bias"),
         scale=parameters.get("scale"),

@@ -60,7 +60,6 @@ COMPARING = dict.fromkeys(
         "npusim.bounds.channels",
         "npusim.bounds.intervals",
         "npusim.bounds.widths",
-        "npusim.bounds.witness.linear_form",
         "npusim.bounds.witness.observation",
         "npusim.comparison.alignment.channel_scales",
         "npusim.comparison.alignment.partners",
@@ -79,7 +78,6 @@ COMPARING = dict.fromkeys(
         "npusim.golden.goals.table",
         "npusim.quantization.quantizer",
         "npusim.torch.conversion",
-        "npusim.verification.contributions",
     ),
     "what a kind knows of itself is to become a method of its class",
 )

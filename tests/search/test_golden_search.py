@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from npusim import InferenceSession
 from npusim.bounds.witness.input_codes import InputCodes
-from npusim.bounds.witness.linear_form import linear_form
 from npusim.golden.choice.back_projection import back_project
 from npusim.golden.choice.evaluation import Evaluator
 from npusim.golden.choice.greedy import AGAIN, LazyGreedy, greedy_order, pack, row_gains, unpack
@@ -20,6 +19,7 @@ from npusim.golden.choice.stage_values import move_within_codes
 from npusim.golden.goals import Goal
 from npusim.golden.input_stage import InputStage, stage_codes
 from npusim.program import Accumulating, LayerKind
+from npusim.program.terms import terms_of
 from npusim.search.sampling import generate_inputs
 from support import engine_cases
 from support.builders import GraphBuilder
@@ -88,7 +88,7 @@ def test_directions_through_one_layer_are_its_weights(name: str, make: object) -
         wanted = np.zeros((1, *layer.accumulator_shape[1:]))
         wanted[(0, *index)] = 1
         found = back_project(program, tensors, {layer.name: wanted})
-        form = linear_form(layer, index)
+        form = terms_of(layer, index)
         expected = np.zeros(int(np.prod(layer.input_shape)))
         if layer.kind is not LayerKind.ADD:
             np.add.at(expected, form.places, form.weights)

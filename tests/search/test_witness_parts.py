@@ -23,7 +23,6 @@ from npusim.bounds.witness.combination import combine
 from npusim.bounds.witness.failing_values import FailingValues, failing_digits, failing_in_floats, failing_in_int32
 from npusim.bounds.witness.input_codes import InputCodes
 from npusim.bounds.witness.layer_solution import LayerSolver
-from npusim.bounds.witness.linear_form import linear_form
 from npusim.bounds.witness.observation import observation
 from npusim.bounds.witness.search import Search
 from npusim.engine.reference import accumulate
@@ -32,6 +31,7 @@ from npusim.graph import TensorType
 from npusim.graph.model_file import ModelFile
 from npusim.graph.onnx_reader import extract
 from npusim.program import Accumulating, Clip, FloatOperation, Operator, ShiftFloor
+from npusim.program.terms import terms_of
 from npusim.search.sampling import generate_inputs
 from support import ROOT
 from support.builders import GraphBuilder
@@ -83,7 +83,7 @@ def test_linear_forms_equal_the_accumulator(network: Network) -> None:
         accumulator = accumulate(layer, inputs)
         for flat in generator.integers(0, accumulator.size, 6):
             index = tuple(int(item) for item in np.unravel_index(flat, accumulator.shape[1:]))
-            form = linear_form(layer, index)
+            form = terms_of(layer, index)
             chosen = [inputs[number].reshape(-1)[place] for number, place in zip(form.inputs, form.places, strict=True)]
             assert int(np.dot(form.weights, chosen)) == accumulator[(0, *index)]
 

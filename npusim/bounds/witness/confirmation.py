@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 
 from npusim.bounds.verdicts import Property
-from npusim.bounds.witness.linear_form import linear_form
 from npusim.bounds.witness.observation import Observation, Place
 from npusim.bounds.witness.results import Rounding, Witness
 from npusim.engine.reference import run_step, run_steps
@@ -19,6 +18,7 @@ from npusim.graph import Array, TensorType
 from npusim.graph.model_file import ModelFile
 from npusim.graph.onnx_reader import extract
 from npusim.program import Accumulating, IntegerArray, Program
+from npusim.program.terms import terms_of
 
 __all__ = ["Confirmation"]
 
@@ -124,7 +124,7 @@ class Confirmation:
         return Place(index[self.layer.channel_axis - 1], index, None)
 
     def _accumulator(self, ours: Mapping[str, Array], place: Place) -> int:
-        form = linear_form(self.layer, place.index, self.watched.weights(place.digit))
+        form = terms_of(self.layer, place.index, self.watched.weights(place.digit))
         codes = [ours[name].astype(np.int64).reshape(-1) for name in self.layer.inputs]
         products = [
             int((form.weights[form.inputs == number] * part[form.places[form.inputs == number]]).sum())

@@ -13,9 +13,9 @@ from npusim.bounds.interval import Interval
 from npusim.bounds.intervals import LayerBounds, accumulator_interval
 from npusim.bounds.witness.combination import combine
 from npusim.bounds.witness.failing_values import FailingValues
-from npusim.bounds.witness.linear_form import LinearForm, linear_form
 from npusim.bounds.witness.observation import Observation, Place
 from npusim.program import IntegerArray
+from npusim.program.terms import Terms, terms_of
 
 __all__ = ["LayerSolution", "LayerSolver"]
 
@@ -137,10 +137,10 @@ class LayerSolver:
         if key not in self._boxes:
             if len(self._boxes) >= MAXIMUM_FORMS:
                 return None
-            self._boxes[key] = self._read(linear_form(self.bounds.layer, place.index, self.watched.weights(place.digit)))
+            self._boxes[key] = self._read(terms_of(self.bounds.layer, place.index, self.watched.weights(place.digit)))
         return self._boxes[key]
 
-    def _read(self, form: LinearForm) -> _Box:
+    def _read(self, form: Terms) -> _Box:
         """A code that is read twice is one unknown, not two."""
         slots, where = np.unique(self._starts[form.inputs] + form.places, return_inverse=True)
         weights = np.zeros(slots.size, np.int64)

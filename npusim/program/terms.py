@@ -1,32 +1,32 @@
-"""One element of an accumulator as a weighted sum of the layer's input codes: which codes it reads, and how often."""
+"""The terms of one element of an accumulator: which of the layer's input codes it reads, and what each is multiplied with."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from npusim.engine.reference import unknown_kind
-from npusim.program import (
-    Accumulating,
+from npusim.errors import InternalMismatchError
+from npusim.program.layers import (
     Add,
     AveragePool,
     Convolution,
     FullyConnected,
-    IntegerArray,
     IntegerLayer,
+    MaxPool,
     TransposedConvolution,
     Window,
 )
+from npusim.program.requantization import IntegerArray
 
-__all__ = ["LinearForm", "linear_form"]
+__all__ = ["Terms", "padded_count", "terms_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class LinearForm:
-    """``accumulator[index] = sum(weights * codes[places])``.
+class Terms:
+    """``accumulator[index] = sum(weights * codes[places])``; of MAXPOOL the maximum of the codes, whose weights are 1.
 
     Attributes
     ----------
@@ -36,20 +36,23 @@ class LinearForm:
         For each product the position in that input, flattened.
     weights
         For each product its weight.
+    summed
+        False for MAXPOOL.
     """
 
     inputs: IntegerArray
     places: IntegerArray
     weights: IntegerArray
+    summed: bool = True
 
 
-def linear_form(layer: Accumulating, index: Sequence[int], weights: IntegerArray | None = None) -> LinearForm:
-    """The linear form of one accumulator element.
+def terms_of(layer: IntegerLayer, index: Sequence[int], weights: IntegerArray | None = None) -> Terms:
+    """The terms of one accumulator element, in the order of the weights; codes in the padding, which are 0, are left out.
 
     Parameters
     ----------
     layer
-        A layer that requantizes.
+        The layer.
     index
         Position in the accumulator of one sample, the batch axis left out.
     weights
@@ -58,9 +61,11 @@ def linear_form(layer: Accumulating, index: Sequence[int], weights: IntegerArray
     match layer:
         case Add():
             place = int(np.ravel_multi_index(tuple(index), layer.accumulator_shape[1:]))
-            return LinearForm(np.array([0, 1]), np.array([place, place]), np.array([1, 1]))
+            return Terms(np.array([0, 1]), np.array([place, place]), np.array([1, 1]))
         case AveragePool():
-            return _pooled(layer, index)
+            return _pooled(layer, _window_of(layer, index))
+        case MaxPool():
+            return replace(_pooled(layer, index), summed=False)
         case FullyConnected():
             return _fully_connected(layer, index, layer.weights if weights is None else weights)
         case TransposedConvolution():
@@ -68,10 +73,18 @@ def linear_form(layer: Accumulating, index: Sequence[int], weights: IntegerArray
         case Convolution():
             return _convolved(layer, index, layer.weights if weights is None else weights)
         case _:
-            raise unknown_kind(layer)
+            raise InternalMismatchError(f"layer '{layer.name}' of kind {layer.kind} is not known here; please report this")
 
 
-def _convolved(layer: Convolution, index: Sequence[int], weights: IntegerArray) -> LinearForm:
+def padded_count(layer: IntegerLayer, count: int) -> int:
+    """Weights of a convolution or average that meet padding at an element with so many terms."""
+    if not isinstance(layer, Convolution | AveragePool):
+        return 0
+    channels = int(layer.weights.shape[1]) if isinstance(layer, Convolution) else 1
+    return math.prod(layer.window.kernel_shape) * channels - count
+
+
+def _convolved(layer: Convolution, index: Sequence[int], weights: IntegerArray) -> Terms:
     group_channels = weights.shape[1]
     first = index[0] // (weights.shape[0] // layer.group) * group_channels
     positions, taps = _window(layer.window, index[1:], layer.input_shape[2:])
@@ -79,8 +92,8 @@ def _convolved(layer: Convolution, index: Sequence[int], weights: IntegerArray) 
     return _from_parts(places, weights[index[0]].reshape(group_channels, -1)[:, taps])
 
 
-def _from_parts(places: IntegerArray, weights: IntegerArray) -> LinearForm:
-    return LinearForm(np.zeros(places.size, np.int64), places.reshape(-1), weights.reshape(-1))
+def _from_parts(places: IntegerArray, weights: IntegerArray) -> Terms:
+    return Terms(np.zeros(places.size, np.int64), places.reshape(-1), weights.reshape(-1))
 
 
 def _places(layer: IntegerLayer, channels: range, positions: IntegerArray) -> IntegerArray:
@@ -89,14 +102,21 @@ def _places(layer: IntegerLayer, channels: range, positions: IntegerArray) -> In
     return np.asarray(channels)[:, None] * area + positions[None, :]
 
 
-def _fully_connected(layer: FullyConnected, index: Sequence[int], weights: IntegerArray) -> LinearForm:
+def _fully_connected(layer: FullyConnected, index: Sequence[int], weights: IntegerArray) -> Terms:
     features = weights.shape[0]
     row = int(np.ravel_multi_index(tuple(index[:-1]), layer.accumulator_shape[1:-1])) if len(index) > 1 else 0
     return _from_parts(row * features + np.arange(features), weights[:, index[-1]])
 
 
-def _pooled(layer: AveragePool, index: Sequence[int]) -> LinearForm:
-    """The graph may have dropped the axes that were summed up, so that only the flat position tells the window."""
+def _pooled(layer: AveragePool | MaxPool, index: Sequence[int]) -> Terms:
+    channel, *position = index
+    positions, _ = _window(layer.window, position, layer.input_shape[2:])
+    places = _places(layer, range(channel, channel + 1), positions)
+    return _from_parts(places, np.ones_like(places))
+
+
+def _window_of(layer: AveragePool, index: Sequence[int]) -> tuple[int, ...]:
+    """Channel and window of an element: a graph may have dropped the axes it summed up, so only the flat position tells."""
     window = layer.window
     rank = len(window.kernel_shape)
     sizes = layer.input_shape[2:]
@@ -105,10 +125,7 @@ def _pooled(layer: AveragePool, index: Sequence[int]) -> LinearForm:
         (extent - size) // stride + 1 for extent, size, stride in zip(extents, window.kernel_shape, window.strides, strict=True)
     ]
     flat = int(np.ravel_multi_index(tuple(index), layer.accumulator_shape[1:]))
-    channel, *position = (int(item) for item in np.unravel_index(flat, (layer.input_shape[1], *counts)))
-    positions, _ = _window(window, position, sizes)
-    places = _places(layer, range(channel, channel + 1), positions)
-    return _from_parts(places, np.ones_like(places))
+    return tuple(int(item) for item in np.unravel_index(flat, (layer.input_shape[1], *counts)))
 
 
 def _window(window: Window, position: Sequence[int], sizes: Sequence[int]) -> tuple[IntegerArray, IntegerArray]:
@@ -122,7 +139,7 @@ def _window(window: Window, position: Sequence[int], sizes: Sequence[int]) -> tu
     return np.ravel_multi_index(tuple(places[:, inside]), tuple(sizes)), np.flatnonzero(inside)
 
 
-def _transposed(layer: TransposedConvolution, index: Sequence[int], weights: IntegerArray) -> LinearForm:
+def _transposed(layer: TransposedConvolution, index: Sequence[int], weights: IntegerArray) -> Terms:
     """An input at i meets the output at o through tap k where ``i * stride + k * dilation - begin == o``."""
     window = layer.window
     rank, sizes = len(window.kernel_shape), layer.input_shape[2:]
