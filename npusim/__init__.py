@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from npusim.engine.session import InferenceSession
     from npusim.program import Program
     from npusim.program.trace import Trace
+    from npusim.results.certificate import certify
+    from npusim.results.comparison import compare
+    from npusim.results.golden import check_golden, verify_golden, write_golden
+    from npusim.results.lint import lint
+    from npusim.results.quantization import quantize
+    from npusim.results.verification import verify
 
 __all__ = [
     "InferenceSession",
@@ -24,12 +30,32 @@ __all__ = [
     "UnsupportedError",
     "UsageError",
     "__version__",
+    "certify",
+    "check_golden",
+    "compare",
+    "lint",
+    "quantize",
+    "verify",
+    "verify_golden",
+    "write_golden",
 ]
 
 __version__ = "0.1.0"
 
 _MODULES: Final[Mapping[str, str]] = MappingProxyType(
-    {"InferenceSession": "npusim.engine.session", "Program": "npusim.program", "Trace": "npusim.program.trace"}
+    {
+        "InferenceSession": "npusim.engine.session",
+        "Program": "npusim.program",
+        "Trace": "npusim.program.trace",
+        "certify": "npusim.results.certificate",
+        "check_golden": "npusim.results.golden",
+        "compare": "npusim.results.comparison",
+        "lint": "npusim.results.lint",
+        "quantize": "npusim.results.quantization",
+        "verify": "npusim.results.verification",
+        "verify_golden": "npusim.results.golden",
+        "write_golden": "npusim.results.golden",
+    }
 )
 """Where the names live that are imported when they are first used: importing npusim loads neither NumPy nor onnx."""
 

@@ -30,7 +30,7 @@ class Finding:
     remedy
         What to do next, one clause.
     evidence
-        The numbers in the message.
+        The numbers in the message; null where there can be none.
     """
 
     rule: str
@@ -38,7 +38,7 @@ class Finding:
     layer: str | None
     message: str
     remedy: str
-    evidence: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, Any] | None = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

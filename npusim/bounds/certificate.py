@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import ClassVar
 
 from npusim.bounds.channels import ChannelBounds, channel_bounds
 from npusim.bounds.host_properties import judge_host_operation, judge_quantize_stage
-from npusim.bounds.interval import Interval
+from npusim.bounds.interval import Ends, Interval, hull_of
 from npusim.bounds.intervals import analyse
 from npusim.bounds.properties import judge_digits, judge_onnxruntime, judge_optimized, judge_soft_library
-from npusim.bounds.verdicts import Judgement, Property, Refutation, Verdict, conjunction, proven, unknown
+from npusim.bounds.verdicts import (
+    Evidence,
+    Judgement,
+    Property,
+    Reasons,
+    Refutation,
+    Statement,
+    Verdict,
+    Verdicts,
+    conjunction,
+    proven,
+    unknown,
+)
 from npusim.errors import InternalMismatchError
 from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage, Step
-from npusim.program.trace import step_kind
+from npusim.program.trace import StepKind, step_kind
 
 __all__ = ["Certificate", "StepCertificate", "certify"]
 
@@ -25,19 +38,86 @@ class StepCertificate:
 
     Attributes
     ----------
-    name, kind, tensor
-        The step, its kind (a layer kind, ``QUANTIZE`` or ``HOST``), and the tensor it produces.
+    name
+        Name of the ONNX node that gives the layer its kind, made unique.
+    tensor
+        The ONNX tensor that the layer produces.
+    kind
+        Kind of layer; QUANTIZE makes codes of floats, HOST is computed by the host CPU as the graph says.
     judgements
         One for each property.
     bounds
         Reachable intervals inside of it; None where there is no accumulator (MAXPOOL, QUANTIZE, HOST).
     """
 
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("name", "tensor", "kind", "attained", "accumulator", "partial_sums", "biased", "scaled", "floored"),
+        *("digit_accumulator", "verdicts", "reasons", "onnxruntime_optimized"),
+    )
+
     name: str
-    kind: str
+    kind: StepKind
     tensor: str
     judgements: Mapping[Property, Judgement]
     bounds: ChannelBounds | None
+
+    @property
+    def attained(self) -> bool | None:
+        """True when the intervals are exact: some input reaches each end.
+
+        False when they are bounds that no input can leave. None where there is no accumulator.
+        """
+        return None if self.bounds is None else self.bounds.attained
+
+    @property
+    def accumulator(self) -> Ends | None:
+        """Sum of products before the bias, over all channels; null where the kind has none."""
+        return None if self.bounds is None else hull_of(self.bounds.accumulator)
+
+    @property
+    def partial_sums(self) -> Ends | None:
+        """Every partial sum of the accumulator, in whatever order the products are added; null where the kind has none."""
+        return None if self.bounds is None else hull_of(self.bounds.partial)
+
+    @property
+    def biased(self) -> Ends | None:
+        """Accumulator + bias; null where the kind has none."""
+        return None if self.bounds is None else hull_of(self.bounds.biased)
+
+    @property
+    def scaled(self) -> Ends | None:
+        """(accumulator + bias) * scale; null where the kind has none."""
+        return None if self.bounds is None else hull_of(self.bounds.scaled)
+
+    @property
+    def floored(self) -> Ends | None:
+        """After the shift, before the first clip; null where the kind has none."""
+        return None if self.bounds is None else hull_of(self.bounds.floored)
+
+    @property
+    def digit_accumulator(self) -> Ends | None:
+        """Accumulators of the 2-bit weight digits, over all channels and digits; null where weights leave their bits, too."""
+        return None if self.bounds is None else hull_of(*(self.bounds.digits or ()))
+
+    @property
+    def verdicts(self) -> Verdicts:
+        """What is known for every input."""
+        return Verdicts.of(self.judgements)
+
+    @property
+    def reasons(self) -> Reasons:
+        """Why, one clause for each verdict."""
+        return Reasons.of(self.judgements)
+
+    @property
+    def onnxruntime_optimized(self) -> Statement:
+        """The statement onnxruntime_exact for an onnxruntime that folds bias and scale into weights, as it does by default."""
+        return Statement.of(self.judgements[Property.ONNXRUNTIME_OPTIMIZED])
+
+    @property
+    def evidence(self) -> Evidence:
+        """Where limits are passed or codes differ; empty for what is proven."""
+        return Evidence(**{str(statement): dict(judgement.evidence) for statement, judgement in self.judgements.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +132,25 @@ class Certificate:
         For each property the conjunction over all steps.
     """
 
+    json_names: ClassVar[tuple[str, ...]] = ("verdicts", "reasons", "onnxruntime_optimized")
+
     steps: tuple[StepCertificate, ...]
     model: Mapping[Property, Judgement]
+
+    @property
+    def verdicts(self) -> Verdicts:
+        """What is known for every input."""
+        return Verdicts.of(self.model)
+
+    @property
+    def reasons(self) -> Reasons:
+        """Why, one clause for each verdict."""
+        return Reasons.of(self.model)
+
+    @property
+    def onnxruntime_optimized(self) -> Statement:
+        """The statement onnxruntime_exact for an onnxruntime that folds bias and scale into weights, as it does by default."""
+        return Statement.of(self.model[Property.ONNXRUNTIME_OPTIMIZED])
 
 
 def certify(program: Program, *, refutations: Iterable[Refutation] = ()) -> Certificate:

@@ -5,32 +5,31 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import Any, ClassVar, Final, Literal
 
 from npusim import __version__
 from npusim.bounds.certificate import Certificate, StepCertificate
-from npusim.bounds.interval import Interval
-from npusim.bounds.verdicts import Judgement, Property, Verdict
+from npusim.bounds.verdicts import Property, Verdict
 from npusim.errors import InputError
 from npusim.files.arrays import check_readable, replacing
+from npusim.schemas.derivation import Sha256
+from npusim.schemas.objects import json_object
 
 __all__ = [
     "FORMAT",
+    "CertificateFile",
+    "CertifiedModel",
     "Comparison",
     "Deviation",
     "certificate_object",
     "compare_certificate",
-    "hull_of",
-    "judgements_object",
     "read_certificate",
     "write_certificate",
 ]
 
-FORMAT: Final = 1
+FORMAT: Final[Literal[1]] = 1
 """Version of the file format."""
 
 MAXIMUM_BYTES: Final = 64 * 2**20
@@ -81,6 +80,51 @@ class Comparison:
         return not self.other_model and not self.deviations
 
 
+@dataclass(frozen=True, slots=True)
+class CertifiedModel:
+    """The model file.
+
+    Attributes
+    ----------
+    sha256
+        Of its content.
+    """
+
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFile:
+    """The file that 'npusim bounds -o' writes and 'npusim bounds --check' proves again.
+
+    Attributes
+    ----------
+    certificate
+        Version of the format.
+    npusim
+        Version of npusim that wrote it.
+    model
+        The model file.
+    proof
+        What is proven.
+    """
+
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("certificate", "npusim", "model", "verdicts=proof.verdicts", "reasons=proof.reasons"),
+        *("onnxruntime_optimized=proof.onnxruntime_optimized", "layers"),
+    )
+
+    certificate: Literal[1] = field(default=FORMAT, init=False)
+    npusim: str = field(default=__version__, init=False)
+    model: CertifiedModel
+    proof: Certificate
+
+    @property
+    def layers(self) -> tuple[StepCertificate, ...]:
+        """In execution order."""
+        return self.proof.steps
+
+
 def certificate_object(certificate: Certificate, sha256: str) -> dict[str, Any]:
     """A certificate as a JSON object.
 
@@ -91,30 +135,8 @@ def certificate_object(certificate: Certificate, sha256: str) -> dict[str, Any]:
     sha256
         SHA-256 of the model file, 64 hexadecimal digits.
     """
-    return {
-        "certificate": FORMAT,
-        "npusim": __version__,
-        "model": {"sha256": sha256},
-        **judgements_object(certificate.model),
-        "layers": [_step_object(step) for step in certificate.steps],
-    }
-
-
-def judgements_object(judgements: Mapping[Property, Judgement]) -> dict[str, Any]:
-    """Verdicts and reasons as JSON; the statement about optimizers, which is about onnxruntime alone, stands beside."""
-    optimized = judgements[Property.ONNXRUNTIME_OPTIMIZED]
-    return {
-        "verdicts": {str(statement): str(judgements[statement].verdict) for statement in _STATEMENTS},
-        "reasons": {str(statement): judgements[statement].reason for statement in _STATEMENTS},
-        "onnxruntime_optimized": {"verdict": str(optimized.verdict), "reason": optimized.reason},
-    }
-
-
-def hull_of(*intervals: Interval) -> list[int] | None:
-    """``[lower, upper]`` around intervals; None around none."""
-    if not intervals:
-        return None
-    return [int(min(np.min(one.lower) for one in intervals)), int(max(np.max(one.upper) for one in intervals))]
+    found: dict[str, Any] = json_object(CertificateFile(CertifiedModel(sha256), certificate))
+    return found
 
 
 def write_certificate(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
@@ -166,26 +188,9 @@ def compare_certificate(certified: Mapping[str, Any], certificate: Certificate, 
     version = str(certified["npusim"])
     if certified["model"]["sha256"] != sha256:
         return Comparison(True, version, ())
-    now = json.loads(json.dumps(certificate_object(certificate, sha256)))
+    now = certificate_object(certificate, sha256)
     known = {**certified, "npusim": __version__}
     return Comparison(False, version, tuple(_deviations(known, now)))
-
-
-def _step_object(step: StepCertificate) -> dict[str, Any]:
-    bounds = step.bounds
-    return {
-        "name": step.name,
-        "tensor": step.tensor,
-        "kind": step.kind,
-        "attained": None if bounds is None else bounds.attained,
-        "accumulator": None if bounds is None else hull_of(bounds.accumulator),
-        "partial_sums": None if bounds is None else hull_of(bounds.partial),
-        "biased": None if bounds is None else hull_of(bounds.biased),
-        "scaled": None if bounds is None else hull_of(bounds.scaled),
-        "floored": None if bounds is None else hull_of(bounds.floored),
-        "digit_accumulator": None if bounds is None else hull_of(*(bounds.digits or ())),
-        **judgements_object(step.judgements),
-    }
 
 
 def _requirements(value: Any) -> Iterator[tuple[str, bool]]:  # noqa: ANN401 - whatever a JSON file may hold

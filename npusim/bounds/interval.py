@@ -10,7 +10,10 @@ import numpy.typing as npt
 
 from npusim.program import Tensor
 
-__all__ = ["Interval", "declared_interval"]
+__all__ = ["Ends", "Interval", "declared_interval", "hull_of"]
+
+Ends = tuple[int, int]
+"""Smallest and largest value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +46,10 @@ def declared_interval(tensor: Tensor) -> Interval:
     ends = (int(tensor.lower), int(tensor.upper)) if finite else (float(tensor.lower), float(tensor.upper))
     kind = np.int64 if finite else np.float64
     return Interval(np.full(tensor.shape, ends[0], kind), np.full(tensor.shape, ends[1], kind))
+
+
+def hull_of(*intervals: Interval) -> Ends | None:
+    """``(lower, upper)`` around intervals; None around none."""
+    if not intervals:
+        return None
+    return int(min(np.min(one.lower) for one in intervals)), int(max(np.max(one.upper) for one in intervals))

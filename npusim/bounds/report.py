@@ -14,7 +14,10 @@ from npusim.bounds.widths import MAXIMUM_SHIFT, widths_of
 from npusim.findings import Finding
 from npusim.program import Accumulating, IntegerArray, IntegerLayer, Weighted
 
-__all__ = ["findings_of"]
+__all__ = ["RULES", "findings_of"]
+
+RULES: Final = (*(str(statement) for statement in Property), "bias_width", "scale_width", "shift_width", "weight_width")
+"""What findings on a certificate can be about."""
 
 _HOST: Final = "compare with 'npusim verify', which holds such an operation against a proven limit and all others for equality"
 

@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
-__all__ = ["Judgement", "Property", "Refutation", "Verdict", "conjunction", "proven", "unknown", "violated"]
+__all__ = [
+    "Evidence",
+    "Judgement",
+    "Property",
+    "Reasons",
+    "Refutation",
+    "Statement",
+    "Verdict",
+    "Verdicts",
+    "conjunction",
+    "proven",
+    "unknown",
+    "violated",
+]
 
 
 class Verdict(StrEnum):
@@ -35,6 +49,9 @@ class Property(StrEnum):
     ONNXRUNTIME_OPTIMIZED = "onnxruntime_optimized"
 
 
+_STATEMENTS: Final = (Property.ONNXRUNTIME_EXACT, Property.SOFT_INT32, Property.DIGIT_18BIT)
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """A verdict and its reason.
@@ -57,6 +74,87 @@ class Judgement:
     def holds(self) -> bool:
         """True when the statement is proven."""
         return self.verdict is Verdict.PROVEN
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What is known for every input.
+
+    Attributes
+    ----------
+    onnxruntime_exact
+        onnxruntime, running the graph as it is written, gives the integers' codes.
+    soft_int32
+        (accumulator + bias) * scale does not overflow the soft library's int32.
+    digit_18bit
+        No accumulator of a 2-bit weight digit, and no partial sum of it, leaves the 18 bits in which the NPU is read out.
+    """
+
+    onnxruntime_exact: Verdict
+    soft_int32: Verdict
+    digit_18bit: Verdict
+
+    @classmethod
+    def of(cls, judgements: Mapping[Property, Judgement]) -> Verdicts:
+        """The verdicts of judgements; the statement about optimizers, which is about onnxruntime alone, stands beside."""
+        return cls(*(judgements[statement].verdict for statement in _STATEMENTS))
+
+
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """Why, one clause for each verdict.
+
+    Attributes
+    ----------
+    onnxruntime_exact, soft_int32, digit_18bit
+        The clause for the verdict of this name.
+    """
+
+    onnxruntime_exact: str
+    soft_int32: str
+    digit_18bit: str
+
+    @classmethod
+    def of(cls, judgements: Mapping[Property, Judgement]) -> Reasons:
+        """The reasons of judgements."""
+        return cls(*(judgements[statement].reason for statement in _STATEMENTS))
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One verdict with its reason.
+
+    Attributes
+    ----------
+    verdict
+        proven: holds for every input. violated: an input exists that breaks it. unknown: neither is shown.
+    reason
+        One clause.
+    """
+
+    verdict: Verdict
+    reason: str
+
+    @classmethod
+    def of(cls, judgement: Judgement) -> Statement:
+        """What a judgement says."""
+        return cls(judgement.verdict, judgement.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Where limits are passed or codes differ; empty for what is proven.
+
+    Attributes
+    ----------
+    onnxruntime_exact, soft_int32, digit_18bit, onnxruntime_optimized
+        Numbers, by name.
+    """
+
+    onnxruntime_exact: Mapping[str, int]
+    soft_int32: Mapping[str, int]
+    digit_18bit: Mapping[str, int]
+    onnxruntime_optimized: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

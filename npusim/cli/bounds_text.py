@@ -8,9 +8,9 @@ from typing import Final
 import click
 
 from npusim.bounds.certificate import Certificate, StepCertificate
-from npusim.bounds.certificate_file import Comparison, hull_of
+from npusim.bounds.certificate_file import Comparison
 from npusim.bounds.channels import ChannelBounds
-from npusim.bounds.interval import Interval
+from npusim.bounds.interval import Interval, hull_of
 from npusim.bounds.verdicts import Judgement, Property, Verdict
 from npusim.bounds.widths import room_of
 from npusim.cli.output import count, paragraph

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import click
 
-from npusim.cli.compare_exact import ExactAgainst, compare_exact
+from npusim.cli.compare_exact import compare_exact
 from npusim.cli.compare_float import FloatOptions, compare_float
-from npusim.cli.compare_inputs import DEFAULT_SAMPLES, read_compared
 from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option, threads_option
+from npusim.cli.output import note
 from npusim.comparison.float_comparison import is_quantized
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.files.dumps import read_dump
+from npusim.results.compared_samples import read_compared
+from npusim.results.comparison import RUNTIME
+from npusim.results.samples import DEFAULT_SAMPLES
 from npusim.verification import LAYOUTS
 
 __all__ = ["compare_command"]
-
-RUNTIME = "ort"
-"""The word for onnxruntime."""
 
 
 @click.command("compare", short_help="Find the layer that errs, and why.")
@@ -95,12 +95,21 @@ def compare_command(
         raise UsageError("--tensor and --layout are for dumps; leave them out here")
     dump = read_dump(against) if is_dump else None
     against_float = other is not None and not is_quantized(other.program)
-    feeds, known, source = read_compared(session, data, labels, samples, seed, extremes=not against_float)
+    feeds, known, source = read_compared(session, data, labels, samples, seed, extremes=not against_float, announce=note)
     if other is not None and against_float:
         return compare_float(session, other, feeds, known, source, options)
     if samples_table is not None or report is not None or channels or labels is not None:
         raise UsageError(
             "--csv-samples, --report, --channels and --labels are for comparisons with a float model; leave them out here"
         )
-    exact = ExactAgainst(other, dump, tensor, layout or LAYOUTS[0])
-    return compare_exact(session, exact, feeds, source, quiet=quiet, as_json=as_json, table=table)
+    return compare_exact(
+        session,
+        other if dump is None else dump,
+        feeds,
+        source,
+        quiet=quiet,
+        as_json=as_json,
+        tensor=tensor,
+        layout=layout or LAYOUTS[0],
+        table=table,
+    )

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
-from npusim.cli.output import count, number, paragraph, print_json, result_object, terminal_width
+from npusim.cli.output import count, number, paragraph, print_json, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
-from npusim.engine.second_opinion import runtime_version
 from npusim.engine.session import InferenceSession
 from npusim.files.arrays import replacing
 from npusim.files.dumps import Dump
 from npusim.findings import Finding
 from npusim.graph import Array
-from npusim.graph.model_file import ModelFile
-from npusim.verification import (
-    ExactComparison,
-    LayerDifferences,
-    compare_models,
-    compare_with_dump,
-    compare_with_runtime,
-    exact_findings,
-)
+from npusim.results.base import SampleSource
+from npusim.results.comparison import compare_exactly
+from npusim.verification import ExactComparison, LayerDifferences
 
-__all__ = ["ExactAgainst", "compare_exact", "exact_object", "print_exact"]
+__all__ = ["compare_exact", "print_exact"]
 
 COLUMNS = (
     Column("layer", shrinks=True),
@@ -43,44 +34,16 @@ SHOWN_BINS = 4
 """Differences of a histogram shown in a table, the most frequent ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExactAgainst:
-    """What a model is compared with: another session, a dump, or onnxruntime where both are None.
-
-    Attributes
-    ----------
-    session
-        The other quantized model.
-    dump
-        What a device wrote.
-    tensor, layout
-        For a dump: the tensor that it holds, and the order of its values.
-    """
-
-    session: InferenceSession | None = None
-    dump: Dump | None = None
-    tensor: str | None = None
-    layout: str = "nchw"
-
-    @property
-    def described(self) -> dict[str, Any]:
-        """What the JSON object says of it."""
-        if self.session is not None:
-            model = self.session.model
-            return {"kind": "model", "path": model.path, "sha256": model.sha256, "version": None}
-        if self.dump is not None:
-            return {"kind": "dump", "path": self.dump.path, "sha256": None, "version": None}
-        return {"kind": "onnxruntime", "path": None, "sha256": None, "version": runtime_version()}
-
-
 def compare_exact(
     session: InferenceSession,
-    against: ExactAgainst,
+    other: InferenceSession | Dump | None,
     feeds: Mapping[str, Array],
-    source: Mapping[str, Any],
+    source: SampleSource,
     *,
     quiet: bool,
     as_json: bool,
+    tensor: str | None = None,
+    layout: str = "nchw",
     table: str | None = None,
 ) -> int:
     """Compare, print, and give the exit code: 0 when all values are equal, else 1.
@@ -89,64 +52,31 @@ def compare_exact(
     ----------
     session
         The model.
-    against
-        The other side.
+    other
+        The other side: another quantized model, a dump, or None for onnxruntime.
     feeds
         Inputs by name, samples on the first axis.
     source
-        What the JSON object says of the inputs: ``path`` and ``seed``.
+        Where the inputs are from.
     quiet
         No progress on stderr.
     as_json
         Print one JSON object instead of tables.
+    tensor, layout
+        For a dump: the tensor that it holds, and the order of its values.
     table
         A .csv file to write the table of the layers to.
     """
     with progress("compare", quiet=quiet) as report:
-        if against.session is not None:
-            result = compare_models(session, against.session, feeds, progress=report)
-        elif against.dump is not None:
-            result = compare_with_dump(
-                session, feeds, against.dump, tensor=against.tensor, layout=against.layout, progress=report
-            )
-        else:
-            result = compare_with_runtime(session, feeds, progress=report)
-    findings = exact_findings(result)
+        done = compare_exactly(session, other, feeds, source, tensor=tensor, layout=layout, progress=report)
     if table is not None:
         with replacing(Path(table)) as file:
-            file.write(result.to_pandas().to_csv(index=False).encode())
+            file.write(done.result.to_pandas().to_csv(index=False).encode())
     if as_json:
-        print_json(exact_object(session.model, result, findings, against, source))
+        print_json(done)
     else:
-        print_exact(result, findings, terminal_width())
-    return 0 if result.ok else 1
-
-
-def exact_object(
-    model: ModelFile,
-    result: ExactComparison,
-    findings: tuple[Finding, ...],
-    against: ExactAgainst,
-    source: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The JSON object of an exact comparison."""
-    totals = {
-        "samples": result.samples,
-        "layers": len(result.layers),
-        "differing_layers": sum(layer.mismatches > 0 for layer in result.layers),
-        "elements": result.elements,
-        "mismatches": result.mismatches,
-    }
-    shared = result_object(model, ok=result.ok, layers=[layer.as_json() for layer in result.layers], totals=totals)
-    return {
-        **shared,
-        "findings": [asdict(finding) for finding in findings],
-        "comparison": "exact",
-        "against": against.described,
-        "inputs": dict(source),
-        "not_compared": {"model": list(result.only_model), "other": list(result.only_other)},
-        "divergence": None if result.divergence is None else result.divergence.as_json(),
-    }
+        print_exact(done.result, done.findings, terminal_width())
+    return 0 if done else 1
 
 
 def print_exact(result: ExactComparison, findings: tuple[Finding, ...], width: int) -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
 from npusim.cli.compare_text import print_comparison
-from npusim.cli.output import print_json, result_object, terminal_width
+from npusim.cli.output import print_json, terminal_width
 from npusim.cli.progress import progress
 from npusim.comparison.dataset_result import samples_table
-from npusim.comparison.findings import alignment_findings, find_causes, observe_codes, weight_of
-from npusim.comparison.float_comparison import compare_with_float
 from npusim.comparison.result import FloatComparison
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
@@ -20,10 +17,10 @@ from npusim.files.arrays import replacing
 from npusim.findings import Finding
 from npusim.graph import Array
 from npusim.graph.model_file import ModelFile
+from npusim.results.base import SampleSource
+from npusim.results.comparison import compare_in_floats
 
-__all__ = ["FloatOptions", "compare_float", "float_object", "ranked_findings"]
-
-BY_CHANNEL: Final = ("channels", "channel_mean_error", "channel_root_mean_square_error", "by_channel", "weight_correlation")
+__all__ = ["FloatOptions", "compare_float"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +66,22 @@ def compare_float(
     reference: InferenceSession,
     feeds: Mapping[str, Array],
     labels: Array | None,
-    source: Mapping[str, Any],
+    source: SampleSource,
     options: FloatOptions,
 ) -> int:
     """Compare, write, print, and give the exit code: 1 for a finding of severity error, else 0."""
-    with progress("compare", quiet=options.quiet, unit="parts") as show:
-
-        def report(work: str, done: int, total: int) -> None:
-            # measuring is the first half of the bar, the experiments are the second
-            if show is not None:
-                show(done + (total if work == "experiments" else 0), 2 * total)
-
-        comparison = compare_with_float(session, reference, feeds, labels=labels, threads=options.threads, progress=report)
-        observations = observe_codes(session, feeds)
-    findings = ranked_findings(
-        alignment_findings(comparison), find_causes(session.program, observations=observations, comparison=comparison)
-    )
-    ok = comparison.ok and not any(finding.severity == "error" for finding in findings)
+    with progress("compare", quiet=options.quiet, unit="parts") as report:
+        done = compare_in_floats(
+            session,
+            reference,
+            feeds,
+            source,
+            labels=labels,
+            channels=options.channels,
+            threads=options.threads,
+            progress=report,
+        )
+    comparison, findings = done.result, done.findings
     if options.table is not None:
         with replacing(Path(options.table)) as file:
             file.write(comparison.to_pandas().to_csv(index=False).encode())
@@ -96,60 +92,10 @@ def compare_float(
     if options.report is not None:
         _write_report(options.report, session.model, reference.model, comparison, findings)
     if options.as_json:
-        print_json(float_object(session.model, reference.model, comparison, findings, source, ok=ok, channels=options.channels))
+        print_json(done)
     else:
         print_comparison(comparison, findings, source, terminal_width())
-    return 0 if ok else 1
-
-
-def ranked_findings(first: Sequence[Finding], second: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Findings of both sorts: errors about the comparison itself, then those whose layers cost the output most."""
-    blocking = [finding for finding in first if finding.severity == "error"]
-    others = [finding for finding in first if finding.severity != "error"]
-    return (*blocking, *sorted((*others, *second), key=lambda finding: -weight_of(finding)))
-
-
-def float_object(
-    model: ModelFile,
-    against: ModelFile,
-    comparison: FloatComparison,
-    findings: Sequence[Finding],
-    source: Mapping[str, Any],
-    *,
-    ok: bool,
-    channels: bool,
-) -> dict[str, Any]:
-    """The JSON object of a comparison with a float model."""
-    found = comparison.as_json()
-    layers = found["layers"] if channels else [_without(layer, BY_CHANNEL) for layer in found["layers"]]
-    output = comparison.outputs[0] if comparison.outputs else None
-    totals = {
-        "samples": comparison.samples,
-        "experiment_samples": comparison.experiment_samples,
-        "layers": len(comparison.layers) + len(comparison.unpaired),
-        "paired_layers": len(comparison.layers),
-        "output_sqnr_db": None if output is None else output.sqnr_db,
-        "experiment_sqnr_db": comparison.experiment_sqnr_db,
-        "scale_agreement": comparison.scale_agreement,
-    }
-    return {
-        **result_object(model, ok=ok, layers=layers, totals=totals),
-        "findings": [asdict(finding) for finding in findings],
-        "comparison": "float",
-        "against": {"kind": "float_model", "path": against.path, "sha256": against.sha256, "version": None},
-        "inputs": dict(source),
-        "outputs": found["outputs"],
-        "unpaired": found["unpaired"],
-        "unpaired_float": found["unpaired_float"],
-    }
-
-
-def _without(value: Any, names: Sequence[str]) -> Any:  # noqa: ANN401 - anything that JSON can hold
-    """A JSON value without what there is for each channel; `weights` is that of scales, but a part of an attribution."""
-    if isinstance(value, Mapping):
-        kept = {key: item for key, item in value.items() if key not in names}
-        return {key: _without(item, names) for key, item in kept.items() if key != "weights" or not isinstance(item, list)}
-    return [_without(item, names) for item in value] if isinstance(value, list) else value
+    return 0 if done else 1
 
 
 def _write_report(

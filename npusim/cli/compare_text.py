@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -14,6 +14,7 @@ from npusim.comparison.layer_result import Attribution, ErrorPart
 from npusim.comparison.output_result import Classification, OutputComparison
 from npusim.comparison.result import FloatComparison, LayerComparison
 from npusim.findings import Finding
+from npusim.results.base import SampleSource
 
 __all__ = ["print_comparison"]
 
@@ -48,7 +49,7 @@ PART_WORDS: Final = {
 }
 
 
-def print_comparison(comparison: FloatComparison, findings: Sequence[Finding], source: Mapping[str, Any], width: int) -> None:
+def print_comparison(comparison: FloatComparison, findings: Sequence[Finding], source: SampleSource, width: int) -> None:
     """A table of the layers, the outputs, the findings, and the verdict."""
     for line in render_table(COLUMNS, [_row(layer) for layer in comparison.layers], width):
         click.echo(click.style(line, fg="red") if line.startswith("!!") else line)
@@ -138,11 +139,11 @@ def _classes(found: Classification) -> list[str]:
     return texts
 
 
-def _verdict(comparison: FloatComparison, source: Mapping[str, Any]) -> str:
+def _verdict(comparison: FloatComparison, source: SampleSource) -> str:
     layers = count(len(comparison.layers), "layer")
     aligned = f"{layers} aligned" + (f", {len(comparison.unpaired)} not" if comparison.unpaired else "")
     sure = sum(layer.pair.confidence == "certain" for layer in comparison.layers)
-    kind = "generated " if source.get("path") is None else ""
+    kind = "generated " if source.path is None else ""
     scale = ""
     if comparison.scale_agreement is not None:
         scale = f"; recovered scales agree with the model's own output scale within {100 * comparison.scale_agreement:.2g}%"

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from typing import Any
-
 import click
 
 from npusim.cli.golden_check_text import check_lines
 from npusim.cli.options import INPUT_FILES, Invocation, json_option
-from npusim.cli.output import print_json, result_object, terminal_width
-from npusim.engine.session import InferenceSession
+from npusim.cli.output import print_json, terminal_width
 from npusim.errors import UsageError
-from npusim.files.dumps import FORMATS, Dump, read_dump
-from npusim.findings import Finding
-from npusim.golden.check import (
-    Check,
-    Expected,
-    WeighedCause,
-    check_dump,
-    check_header,
-    expected_of_dump,
-    expected_of_folder,
-    expected_of_model,
-    is_folder,
-    is_header,
-)
+from npusim.files.dumps import FORMATS, read_dump
+from npusim.golden.check import is_folder
 from npusim.golden.input_stage import InputStage
+from npusim.results.golden import check_golden
 from npusim.verification import LAYOUTS
 
 __all__ = ["check_command"]
@@ -90,30 +74,22 @@ def check_command(
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     _check_options(source, inputs, given_model, stage)
     dump = read_dump(dumped, format=format_name, dtype=_dtype(dtype), base=None if base is None else int(base))
-    if is_header(dump) and not is_folder(source):
-        session = InferenceSession(source)
-        model, checks = session.model, check_header(session.program, dump)
-    else:
-        expected = _expected(source, dump, inputs, given_model, InputStage.ONNX if stage is None else InputStage(stage))
-        model = expected.model
-        if is_header(dump):
-            checks = check_header(expected.expectation.program, dump)
-        else:
-            checks = check_dump(expected.expectation, dump, tensor=tensor, set_index=set_index, layout=layout)
-    ok = all(checks)
+    result = check_golden(
+        source,
+        dump,
+        inputs=inputs,
+        model=given_model,
+        set_index=set_index,
+        tensor=tensor,
+        layout=layout,
+        input_stage=str(InputStage.ONNX) if stage is None else stage,
+    )
     if as_json:
-        layers = [_check_object(check) for check in checks]
-        print_json(
-            {
-                **result_object(model, ok=ok, layers=layers, totals=_totals(checks)),
-                "findings": [asdict(finding) for check in checks for finding in _findings(check)],
-                "dump": {"path": dump.path, "format": dump.format, "layout": layout, "notes": list(dump.notes)},
-            }
-        )
+        print_json(result)
     else:
-        for line in check_lines(checks, dump, terminal_width()):
+        for line in check_lines(result.layers, dump, terminal_width()):
             click.echo(line)
-    return 0 if ok else 1
+    return 0 if result else 1
 
 
 def _check_options(source: str, inputs: str | None, given_model: str | None, stage: str | None) -> None:
@@ -127,76 +103,8 @@ def _check_options(source: str, inputs: str | None, given_model: str | None, sta
         raise UsageError(f"--model goes with a golden folder, and {source} is none; leave it out")
 
 
-def _expected(source: str, dump: Dump, inputs: str | None, given_model: str | None, variant: InputStage) -> Expected:
-    if is_folder(source):
-        return expected_of_folder(source, model=given_model)
-    if inputs is not None:
-        return expected_of_model(source, inputs, variant=variant)
-    return expected_of_dump(source, dump, variant=variant)
-
-
 def _dtype(name: str | None) -> str | None:
     known = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
     if name is not None and name not in known:
         raise UsageError(f"there is no element type '{name}'; the types are {', '.join(known)}")
     return name
-
-
-def _totals(checks: Sequence[Check]) -> dict[str, int]:
-    return {
-        "tensors": len(checks),
-        "values": sum(check.values for check in checks),
-        "differing": sum(check.differing for check in checks),
-        "explained": sum(
-            check.causes.stated[0].explained for check in checks if check.causes is not None and check.causes.stated
-        ),
-    }
-
-
-def _check_object(check: Check) -> dict[str, Any]:
-    causes = check.causes
-    return {
-        "name": check.layer,
-        "tensor": check.tensor,
-        "kind": check.kind,
-        "array": check.array,
-        "reading": check.note,
-        "sets": list(check.sets),
-        "values": check.values,
-        "differing": check.differing,
-        "largest_difference": check.largest,
-        "first": None if check.first is None else asdict(check.first),
-        "explained": bool(causes is not None and causes.stated),
-        "causes": [] if causes is None else [_cause_object(item) for item in causes.stated],
-        "possible": [] if causes is None else [_cause_object(item) for item in causes.possible],
-        "tried": 0 if causes is None else causes.tried,
-    }
-
-
-def _cause_object(item: WeighedCause) -> dict[str, Any]:
-    cause = item.hypothesis
-    return {
-        "cause": cause.cause,
-        "layer": cause.step,
-        "message": cause.message,
-        "remedy": cause.remedy,
-        "explained": item.explained,
-        "differing": item.differing,
-        "bits": round(item.bits, 1),
-    }
-
-
-def _findings(check: Check) -> Iterator[Finding]:
-    """One finding for what differs, one for each cause that is stated."""
-    if check:
-        return
-    message = f"{check.differing} of {check.values} values of '{check.tensor}' differ"
-    causes = check.causes.stated if check.causes is not None else ()
-    remedy = "see the causes" if causes else "no single cause that was tried explains this; compare the layers before it"
-    yield Finding(
-        "differs", "error", check.layer, message, remedy, {"first": None if check.first is None else asdict(check.first)}
-    )
-    for item in causes:
-        cause = item.hypothesis
-        evidence = {"explained": item.explained, "differing": item.differing, "ambiguous": len(causes) > 1}
-        yield Finding(cause.cause, "error", cause.step, cause.message, cause.remedy, evidence)

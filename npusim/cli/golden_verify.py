@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
 import click
 
 from npusim.cli.options import json_option
-from npusim.cli.output import count, paragraph, print_json, result_object, terminal_width
-from npusim.golden.folder import Verification, verify_folder
+from npusim.cli.output import count, paragraph, print_json, terminal_width
+from npusim.results.golden import GoldenVerifyResult, verify_golden
 
 __all__ = ["verify_command"]
 
@@ -28,44 +25,22 @@ def verify_command(folder: str, model: str | None, as_json: bool) -> int:
     \b
     Example: npusim golden verify golden_vectors
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
-    found = verify_folder(folder, model)
+    result = verify_golden(folder, model)
     if as_json:
-        print_json(_as_object(found, folder))
+        print_json(result)
     else:
-        _print(found, folder)
-    return 0 if found else 1
+        _print(result)
+    return 0 if result else 1
 
 
-def _as_object(found: Verification, folder: str) -> dict[str, Any]:
-    manifest = found.manifest
-    layers = [
-        {"name": item.get("layer"), "tensor": item["name"], "kind": item.get("kind"), "crc32": item["crc32"]}
-        for item in manifest["tensors"]
-        if item.get("layer") is not None
-    ]
-    totals = {
-        "sets": len(manifest["sets"]),
-        "tensors": len(manifest["tensors"]),
-        "values": found.values,
-        "files": len(manifest["files"]),
-        "errors": len(found.findings),
-    }
-    return {
-        **result_object(found.model, ok=bool(found), layers=layers, totals=totals),
-        "findings": [asdict(finding) for finding in found.findings],
-        "folder": folder,
-        "written_by": manifest["npusim"],
-    }
-
-
-def _print(found: Verification, folder: str) -> None:
-    width, manifest = terminal_width(), found.manifest
-    for finding in found.findings:
+def _print(result: GoldenVerifyResult) -> None:
+    width, totals, folder = terminal_width(), result.totals, result.folder
+    for finding in result.findings:
         click.echo(paragraph(f"{finding.message}; {finding.remedy}", width))
-    if found.findings:
+    if result.findings:
         click.echo()
-        click.echo(paragraph(f"not proven: {folder} is not what it says: {count(len(found.findings), 'finding')}", width))
+        click.echo(paragraph(f"not proven: {folder} is not what it says: {count(totals.errors, 'finding')}", width))
         return
-    files, tensors, sets = (count(len(manifest[key]), key[:-1]) for key in ("files", "tensors", "sets"))
-    text = f"proven: {folder} is what it says: {files}, {tensors} with {count(found.values, 'value')} in {sets}"
+    files, tensors, sets = count(totals.files, "file"), count(totals.tensors, "tensor"), count(totals.sets, "set")
+    text = f"proven: {folder} is what it says: {files}, {tensors} with {count(totals.values, 'value')} in {sets}"
     click.echo(paragraph(f"{text}, computed again from the model", width))

@@ -10,16 +10,16 @@ from typing import Any, Final
 import click
 
 from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option
-from npusim.cli.output import count, paragraph, print_json, result_object, terminal_width
+from npusim.cli.output import count, paragraph, print_json, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
-from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
-from npusim.golden.choice import DEFAULT_SETS, pick_samples, read_samples
-from npusim.golden.folder import FORMATS, Options, check_destination, write_folder
+from npusim.golden.choice import DEFAULT_SETS
+from npusim.golden.folder import FORMATS, check_destination
 from npusim.golden.input_stage import InputStage
-from npusim.golden.stage_differences import StageDifference, compare_stages
-from npusim.program.trace import step_kind
+from npusim.golden.stage_differences import StageDifference
+from npusim.results.golden import write_golden
+from npusim.schemas.objects import json_object
 
 __all__ = ["write_command"]
 
@@ -119,28 +119,32 @@ def write_command(
     \b
     Example: npusim golden write model.onnx -o golden_vectors
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
-    options = Options(
-        formats=_formats(formats),
-        patterns=_patterns(patterns),
-        variant=InputStage(variant),
-        from_codes=skip_normalize or codes,
-        module=_module(module_name),
-        seed=seed,
-    )
+    chosen, kept, module = _formats(formats), _patterns(patterns), _module(module_name)
     if inputs is None and (codes or directed):
         raise UsageError(f"{'--codes' if codes else '--directed'} is about INPUTS, which is missing; give a {INPUT_FILES} file")
     check_destination(output, force=force)
     _check_sources(output, model, inputs)
-    session = InferenceSession(model)
-    given = None if inputs is None else read_samples(session, inputs, codes_for=options.variant if codes else None)
     with progress("choose", quiet=quiet) as report:
-        samples = pick_samples(session, given, wanted, directed=directed, seed=seed, progress=report)
-    manifest = write_folder(output, session, samples, options, force=force)
-    differences = None if given is None else compare_stages(session.program, given)
+        result = write_golden(
+            model,
+            output,
+            inputs,
+            sets=wanted,
+            seed=seed,
+            formats=chosen,
+            layers=kept,
+            input_stage=variant,
+            skip_normalize=skip_normalize,
+            codes=codes,
+            module_name=module,
+            directed=directed,
+            overwrite=force,
+            progress=report,
+        )
     if as_json:
-        print_json(_as_object(session, manifest, differences, output))
+        print_json(result)
     else:
-        _print(manifest, differences, output)
+        _print(result.manifest, result.differences, output)
     return 0
 
 
@@ -174,25 +178,6 @@ def _check_sources(output: str, *sources: str | None) -> None:
             raise UsageError(f"{output}: holds '{source}', which is read; name another folder")
 
 
-def _as_object(
-    session: InferenceSession, manifest: Mapping[str, Any], differences: Sequence[StageDifference] | None, output: str
-) -> dict[str, Any]:
-    layers = [{"name": step.name, "tensor": step.tensors[-1], "kind": step_kind(step)} for step in session.program.steps]
-    totals = {
-        "sets": len(manifest["sets"]),
-        "layers": len(layers),
-        "tensors": len(manifest["tensors"]),
-        "files": len(manifest["files"]) + 1,
-        "bytes": sum(item["bytes"] for item in manifest["files"]),
-    }
-    return {
-        **result_object(session.model, ok=True, layers=layers, totals=totals),
-        "output": output,
-        "differences": None if differences is None else [item.as_json() for item in differences],
-        "manifest": manifest,
-    }
-
-
 def _print(manifest: Mapping[str, Any], differences: Sequence[StageDifference] | None, output: str) -> None:
     rows = [
         Row((item["name"], item["kind"] or "-", item["role"], item["dtype"], "x".join(map(str, item["shape"])), item["crc32"]))
@@ -219,7 +204,7 @@ def _sentences(manifest: Mapping[str, Any], differences: Sequence[StageDifferenc
     sets, reached = len(manifest["sets"]), manifest["coverage"]["total"]
     yield f"coverage: the sets reach {reached['reached']:,} of {reached['possible']:,} goals not proven unreachable"
     yield from (_difference(item, "the sets", "set") for item in manifest["input_stage"]["differences"])
-    yield from (_difference(item.as_json(), "INPUTS", "sample") for item in differences or () if item.samples > sets)
+    yield from (_difference(json_object(item), "INPUTS", "sample") for item in differences or () if item.samples > sets)
     total = sum(item["bytes"] for item in manifest["files"])
     yield f"{output}: {count(sets, 'set')}, {count(len(manifest['files']) + 1, 'file')}, {total:,} bytes beside the manifest"
 

@@ -126,7 +126,7 @@ def _print_findings(report: LintReport, width: int) -> None:
         layer = lines.get(first.layer or "")
         if severity != "info" and layer is not None and layer.line is not None:
             click.echo(f"  {one_line(layer.line)}")
-            if layer.compiler_message is not None and "compiler_message" in first.evidence:
+            if layer.compiler_message is not None and "compiler_message" in (first.evidence or {}):
                 click.echo(f"  {layer.compiler_message}")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from npusim import __version__
 from npusim.errors import NpusimError
 from npusim.graph.model_file import ModelFile, open_model
-from npusim.results.base import Failure, FailureReason, ModelIdentity
+from npusim.results.base import Failure, FailureReason, ModelIdentity, Result
 from npusim.schemas.objects import json_object
 
 __all__ = [
@@ -104,7 +104,8 @@ def print_json(value: object) -> None:
 
 def json_text(value: object) -> str:
     """A result as the text of one JSON object."""
-    return json.dumps(json_object(value), indent=2, allow_nan=False)
+    plain = value.to_dict() if isinstance(value, Result) else json_object(value)
+    return json.dumps(plain, indent=2, allow_nan=False)
 
 
 def _sha256(path: str) -> str | None:

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
-from npusim.bounds.certificate import certify
-from npusim.bounds.report import findings_of
 from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option
-from npusim.cli.output import count, note, paragraph, print_json, result_object, terminal_width
+from npusim.cli.output import count, note, paragraph, print_json, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
-from npusim.engine.session import InferenceSession
-from npusim.engine.simulation import input_specs
 from npusim.errors import UsageError
-from npusim.files.datasets import read_inputs
 from npusim.findings import Finding
-from npusim.graph.model_file import ModelFile, open_model
-from npusim.quantization import LayerReport, QuantizedModel, quantize
+from npusim.quantization import QuantizedModel
 from npusim.quantization.options import ACTIVATION_BITS, WEIGHT_BITS
+from npusim.results.quantization import quantize
 
 __all__ = ["quantize_command"]
 
@@ -85,23 +79,22 @@ def quantize_command(
     Example: npusim quantize float.onnx --calibration windows.npz --weight-bits 4 -o w4.onnx
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     _check_target(model, target, force=force)
-    source = open_model(model)
-    samples = read_inputs(calibration, input_specs(InferenceSession(model, check_finite=False)), note)
     with progress("quantize", quiet=quiet, unit="layers") as report:
-        found = quantize(
-            source.content,
-            samples,
+        result = quantize(
+            model,
+            calibration,
             int(weight_bits),
             int(activation_bits),
             float_output=output_type == "float",
+            output=target,
+            overwrite=force,
             progress=report,
+            announce=note,
         )
-    found.save(target, overwrite=force)
-    findings = _findings(found)
     if as_json:
-        print_json(_as_object(source, found, findings, target, weight_bits, activation_bits, output_type))
+        print_json(result)
     else:
-        _print(found, findings, target)
+        _print(result.quantization, result.findings, target)
     return 0
 
 
@@ -116,43 +109,6 @@ def _check_target(model: str, target: str, *, force: bool) -> None:
         raise UsageError(f"{target}: is the float model, and would be overwritten; name another file")
     if path.exists() and not force:
         raise UsageError(f"{target}: exists already; name another file, or give --force to overwrite it")
-
-
-def _findings(found: QuantizedModel) -> tuple[Finding, ...]:
-    """What quantization has to say, then what is not proven of the result."""
-    own = [Finding(item.rule, item.severity, item.layer, item.message, item.remedy) for item in found.warnings]
-    return (*own, *findings_of(certify(InferenceSession(found.content).program)))
-
-
-def _as_object(
-    source: ModelFile,
-    found: QuantizedModel,
-    findings: Sequence[Finding],
-    target: str,
-    weight_bits: str,
-    activation_bits: str,
-    output_type: str,
-) -> dict[str, Any]:
-    written = ModelFile(target, found.content)
-    totals = {
-        "layers": len(found.layers),
-        "host_operations": sum(layer.kind == "host" for layer in found.layers),
-        "bytes": len(found.content),
-        "warnings": sum(finding.severity == "warning" for finding in findings),
-    }
-    return {
-        **result_object(source, ok=True, layers=[_layer_object(layer) for layer in found.layers], totals=totals),
-        "findings": [asdict(finding) for finding in findings],
-        "quantized": {"path": target, "sha256": written.sha256},
-        "weight_bits": int(weight_bits),
-        "activation_bits": int(activation_bits),
-        "output": output_type,
-        "output_scales": dict(found.output_scales),
-    }
-
-
-def _layer_object(layer: LayerReport) -> dict[str, Any]:
-    return {**asdict(layer), "kind": layer.kind.upper()}
 
 
 def _print(found: QuantizedModel, findings: Sequence[Finding], target: str) -> None:

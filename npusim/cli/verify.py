@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
-from npusim.bounds import Certificate, Property, Verdict, certify
-from npusim.cli.directed import Directed, check_options, directed_options, search_directed
-from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option, threads_option
-from npusim.cli.output import count, number, paragraph, print_json, result_object, terminal_width
+from npusim.bounds import Certificate, Property, Verdict
+from npusim.cli.directed import check_options, directed_options, directed_paragraphs
+from npusim.cli.options import json_option, model_argument, quiet_option, threads_option
+from npusim.cli.output import count, number, paragraph, print_json, terminal_width
 from npusim.cli.progress import progress
 from npusim.cli.tables import Column, Row, render_table
 from npusim.engine.session import InferenceSession
-from npusim.engine.simulation import input_specs
 from npusim.errors import UsageError
-from npusim.files.datasets import read_inputs
-from npusim.findings import Finding
-from npusim.graph import Array
-from npusim.graph.model_file import ModelFile
-from npusim.program import Batching
-from npusim.search.sampling import generate_inputs
-from npusim.verification import StepComparison, Verification, verify
+from npusim.results.directed import Directed, search_directed
+from npusim.results.samples import DEFAULT_SAMPLES, choose_inputs
+from npusim.results.verification import remedy_of, verify_samples
+from npusim.verification import StepComparison, Verification
 
 __all__ = ["verify_command"]
-
-DEFAULT_SAMPLES = 64
 
 COLUMNS = (
     Column("layer", shrinks=True),
@@ -88,134 +80,21 @@ def verify_command(
     Example: npusim verify model.onnx recorded.npz
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     check_options(directed, seconds, output, (model, inputs))
+    if inputs is not None and (samples is not None or (seed is not None and not directed)):
+        raise UsageError("--samples and --seed are for generated samples; leave them out where INPUTS are given")
     session = InferenceSession(model, threads=threads)
-    feeds, source = _choose_inputs(session, inputs, samples, None if directed and inputs is not None else seed)
+    feeds, source = choose_inputs(session, inputs, samples, None if inputs is not None else seed)
     searched = None
     if directed:
-        searched = search_directed(session, feeds, seconds=seconds, seed=seed or 0, output=output, quiet=quiet)
-        feeds = searched.added_to(feeds)
+        with progress("directed search", quiet=quiet, unit="seconds") as report:
+            searched = search_directed(session, feeds, seconds=seconds, seed=seed or 0, output=output, progress=report)
     with progress("verify", quiet=quiet) as report:
-        result = verify(session, feeds, progress=report)
-    certificate = certify(session.program, refutations=() if searched is None else searched.refutations)
+        result = verify_samples(session, feeds, source, searched=searched, progress=report)
     if as_json:
-        print_json(_as_object(session.model, result, source, certificate, searched))
+        print_json(result)
     else:
-        _print(result, certificate, searched, terminal_width())
-    return 0 if result.ok else 1
-
-
-def _choose_inputs(
-    session: InferenceSession, path: str | None, samples: int | None, seed: int | None
-) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The inputs to compare on, and what the JSON object says of them."""
-    if path is not None:
-        if samples is not None or seed is not None:
-            raise UsageError("--samples and --seed are for generated samples; leave them out where INPUTS are given")
-        return read_inputs(path, input_specs(session)), {"path": path, "seed": None}
-    if session.program.batching is Batching.FIXED:
-        raise UsageError(
-            f"{session.model.label} has no batch axis of one sample, so no samples can be generated for it; give INPUTS, a "
-            f"{INPUT_FILES} file"
-        )
-    chosen = 0 if seed is None else seed
-    feeds = generate_inputs(session.program, DEFAULT_SAMPLES if samples is None else samples, seed=chosen)
-    return feeds, {"path": None, "seed": chosen}
-
-
-def _as_object(
-    model: ModelFile,
-    result: Verification,
-    source: Mapping[str, Any],
-    certificate: Certificate,
-    searched: Directed | None,
-) -> dict[str, Any]:
-    totals = {
-        "samples": result.samples,
-        "layers": len(result.steps),
-        "differing_layers": len(_differing(result)),
-        "elements": result.elements,
-        "mismatches": result.mismatches,
-    }
-    runtime = {
-        "version": result.onnxruntime,
-        "optimizations_agree": result.optimized_mismatches == 0,
-        "outputs": result.outputs,
-        "optimized_mismatches": result.optimized_mismatches,
-    }
-    shared = result_object(model, ok=result.ok, layers=[_layer_object(step) for step in result.steps], totals=totals)
-    exact, optimized = (certificate.model[one] for one in (Property.ONNXRUNTIME_EXACT, Property.ONNXRUNTIME_OPTIMIZED))
-    every = {
-        "verdict": str(exact.verdict),
-        "reason": exact.reason,
-        "onnxruntime_optimized": {"verdict": str(optimized.verdict), "reason": optimized.reason},
-    }
-    findings = (*_findings(result), *([] if searched is None else searched.findings()))
-    return {
-        **shared,
-        "findings": [{**asdict(item), "evidence": dict(item.evidence) or None} for item in findings],
-        "inputs": dict(source),
-        "onnxruntime": runtime,
-        "every_input": every,
-        "directed": None if searched is None else searched.as_object(),
-    }
-
-
-def _layer_object(step: StepComparison) -> dict[str, Any]:
-    return {
-        "name": step.name,
-        "tensor": step.tensor,
-        "kind": step.kind,
-        "comparison": step.comparison,
-        "elements": step.elements,
-        "mismatches": step.mismatches,
-        "largest_difference": step.largest_difference,
-        "limit": step.limit if step.comparison == "bounded" else None,
-        "carried": step.carried,
-        "beyond_float32": step.beyond_float32,
-        "first_difference": _difference_object(step),
-    }
-
-
-def _difference_object(step: StepComparison) -> dict[str, Any] | None:
-    first = step.first_difference
-    if first is None:
-        return None
-    return {
-        "tensor": first.tensor,
-        "index": list(first.index),
-        "npusim": first.npusim,
-        "onnxruntime": first.onnxruntime,
-    }
-
-
-def _findings(result: Verification) -> list[Finding]:
-    differing = _differing(result)
-    if not differing and not result.ok:
-        remedy = "give a model and inputs that lead to at least one value"
-        return [Finding("nothing_compared", "error", None, "no value was compared", remedy)]
-    return [
-        Finding(
-            "mismatch",
-            "error",
-            step.name,
-            f"{step.mismatches} of {step.elements} values differ from onnxruntime's",
-            _remedy(step, differing[0]),
-            _difference_object(step) or {},
-        )
-        for step in differing
-    ]
-
-
-def _remedy(step: StepComparison, first: StepComparison) -> str:
-    """What to make of a layer that differs."""
-    if step is not first:
-        return f"look at layer '{first.name}' first: what differs there flows on"
-    if step.beyond_float32:
-        return (
-            "inner values of this layer pass 2^24, where onnxruntime's float32 has to round and the device's integers do not: "
-            "rely on npusim's values, and keep such layers in mind when onnxruntime is the reference"
-        )
-    return "no inner value of this layer passes 2^24, so float32 does not explain it; please report it as a bug in npusim"
+        _print(result.comparison, result.proof, searched, terminal_width())
+    return 0 if result else 1
 
 
 def _differing(result: Verification) -> list[StepComparison]:
@@ -232,8 +111,8 @@ def _print(result: Verification, certificate: Certificate, searched: Directed | 
         click.echo(paragraph(note, width))
     click.echo()
     for step in differing:
-        click.echo(paragraph(f"'{step.name}': {_remedy(step, differing[0])}", width))
-    for text in [] if searched is None else searched.paragraphs():
+        click.echo(paragraph(f"'{step.name}': {remedy_of(step, differing[0])}", width))
+    for text in [] if searched is None else directed_paragraphs(searched):
         click.echo(paragraph(text, width))
     click.echo(paragraph(f"{_verdict(result)}; {_for_every_input(certificate)}", width))
 

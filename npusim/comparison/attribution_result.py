@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from npusim.comparison.sums import FloatArray
+from npusim.schemas.objects import BY_CHANNEL
 
 __all__ = ["PART_NAMES", "Attribution", "ErrorPart", "Introduced", "LayerEffect"]
 
@@ -36,8 +37,8 @@ class ErrorPart:
     root_mean_square_error: float
     largest_error: float
     share: float
-    channel_mean_error: FloatArray
-    channel_root_mean_square_error: FloatArray
+    channel_mean_error: FloatArray = field(metadata=BY_CHANNEL)
+    channel_root_mean_square_error: FloatArray = field(metadata=BY_CHANNEL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from npusim.comparison.output_result import Classification, Regression, WorstSample
-from npusim.comparison.serialization import plain
+from npusim.schemas.objects import json_object
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,7 +74,7 @@ class DatasetResult:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
-        found: dict[str, Any] = plain(self)
+        found: dict[str, Any] = json_object(self)
         return found
 
     def to_pandas(self) -> pd.DataFrame:
@@ -103,9 +103,9 @@ def samples_table(
     import pandas as pd
 
     flips = () if classification is None else classification.flips
-    rows = [{"reason": "flip", **plain(flip)} for flip in flips]
-    rows.extend({"reason": "worst", **plain(sample)} for sample in worst)
-    rows.extend({"reason": "worst_target", **plain(sample)} for sample in worst_targets)
+    rows = [{"reason": "flip", **json_object(flip)} for flip in flips]
+    rows.extend({"reason": "worst", **json_object(sample)} for sample in worst)
+    rows.extend({"reason": "worst_target", **json_object(sample)} for sample in worst_targets)
     whole = ["sample", "float_class", "quantized_class", "label"]
     table = pd.DataFrame(rows, columns=["reason", *whole, "float_margin", "quantized_margin", "error", "sqnr_db"])
     return table.astype(dict.fromkeys(whole, "Int64"))

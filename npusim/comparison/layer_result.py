@@ -5,7 +5,7 @@ Real units are those of the float model. One LSB of a layer is its output scale:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -13,6 +13,8 @@ import numpy as np
 from npusim.comparison.attribution_result import PART_NAMES, Attribution, ErrorPart, Introduced, LayerEffect
 from npusim.comparison.code_sums import IntegerArray
 from npusim.comparison.sums import FloatArray
+from npusim.schemas.derivation import Count
+from npusim.schemas.objects import ANY_BY_CHANNEL, BY_CHANNEL
 
 __all__ = [
     "PART_NAMES",
@@ -73,16 +75,22 @@ class LayerPair:
 
     Attributes
     ----------
-    step, kind, tensor
-        The step, its kind (a layer kind, ``QUANTIZE`` or ``HOST``) and the tensor it produces.
+    step
+        The step of the quantized program.
+    kind
+        A layer kind, QUANTIZE or HOST.
+    tensor
+        The tensor it produces.
     operator
-        For ``HOST``: the ONNX operator.
+        For HOST: the ONNX operator.
     float_tensor
-        Tensor of the float model with the same meaning.
+        Tensor of the float model that means the same.
     float_nodes
         Nodes of the float model between what the step reads and `float_tensor`; none where the step only changes the scale.
-    confidence, reason
-        How sure, and why, as a sentence.
+    confidence
+        How sure that is.
+    reason
+        Why, as a sentence.
     weight_correlation
         For layers with weights: cosine of the integer weights of each output channel and the float ones (batch norm folded),
         ``[channels]``; 0 where one of them is zero.
@@ -98,13 +106,25 @@ class LayerPair:
     float_nodes: tuple[str, ...]
     confidence: Confidence
     reason: str
-    weight_correlation: FloatArray | None
+    weight_correlation: FloatArray | None = field(metadata=BY_CHANNEL)
     squeezed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class UnpairedLayer:
-    """A step of the quantized program without a counterpart, and why."""
+    """A step of the quantized program without a counterpart, and why.
+
+    Attributes
+    ----------
+    step
+        The step.
+    kind
+        A layer kind, QUANTIZE or HOST.
+    tensor
+        The tensor it produces.
+    reason
+        Why there is none.
+    """
 
     step: str
     kind: str
@@ -152,8 +172,8 @@ class LayerScales:
     output: float
     zero_point: float = 0.0
     input: float | None = None
-    weights: FloatArray | None = None
-    by_channel: FloatArray | None = None
+    weights: FloatArray | None = field(default=None, metadata=ANY_BY_CHANNEL)
+    by_channel: FloatArray | None = field(default=None, metadata=BY_CHANNEL)
     spread: float | None = None
     gain: float = 1.0
     fitted: float = float("nan")
@@ -161,7 +181,7 @@ class LayerScales:
     bias_input: float | None = None
     bias_difference: float | None = None
     agreed: bool = True
-    channels: FloatArray | None = None
+    channels: FloatArray | None = field(default=None, metadata=BY_CHANNEL)
 
     def over(self, shape: tuple[int, ...]) -> FloatArray:
         """The scale shaped so that it broadcasts over codes of a shape, samples on the first axis.
@@ -202,7 +222,7 @@ class ErrorMetrics:
         The same in LSB of the layer's output.
     """
 
-    values: int
+    values: Count
     sqnr_db: float
     cosine: float
     r_squared: float
@@ -249,8 +269,8 @@ class CodeUse:
     share_on_upper: float
     lower_is_relu: bool
     range_used: float
-    dead_channels: tuple[int, ...]
-    float_dead_channels: tuple[int, ...]
+    dead_channels: tuple[Count, ...]
+    float_dead_channels: tuple[Count, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from npusim.comparison.code_sums import IntegerArray
 from npusim.comparison.sums import FloatArray
+from npusim.schemas.derivation import Axes, Count
+
+Confusion = Annotated[IntegerArray, Axes(2)]
+"""Row the first class, column the second."""
 
 __all__ = ["Classification", "Flip", "OutputComparison", "Regression", "WorstSample"]
 
@@ -26,9 +31,9 @@ class Flip:
         Largest output minus the second largest, in real units: how sure each model was.
     """
 
-    sample: int
-    float_class: int
-    quantized_class: int
+    sample: Count
+    float_class: Count
+    quantized_class: Count
     label: int | None
     float_margin: float
     quantized_margin: float
@@ -36,9 +41,19 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class WorstSample:
-    """A sample with a large error: its index, the root mean square of the error in real units, and its SQNR in dB."""
+    """A sample with a large error.
 
-    sample: int
+    Attributes
+    ----------
+    sample
+        Its index.
+    error
+        Root mean square of the error in real units.
+    sqnr_db
+        Its SQNR in dB.
+    """
+
+    sample: Count
     error: float
     sqnr_db: float
 
@@ -69,23 +84,33 @@ class Classification:
         Row the true class, column the one found; None without labels.
     """
 
-    classes: int
+    classes: Count
     agreement: float
     flips: tuple[Flip, ...]
-    flip_count: int
-    flips_to_right: int | None
-    flips_to_wrong: int | None
-    agreement_confusion: IntegerArray
-    labelled: int
+    flip_count: Count
+    flips_to_right: Count | None
+    flips_to_wrong: Count | None
+    agreement_confusion: Confusion
+    labelled: Count
     float_accuracy: float | None
     quantized_accuracy: float | None
-    float_confusion: IntegerArray | None
-    quantized_confusion: IntegerArray | None
+    float_confusion: Confusion | None
+    quantized_confusion: Confusion | None
 
 
 @dataclass(frozen=True, slots=True)
 class Regression:
-    """Quality against true values; R2, SMAPE in percent and MAE of both models."""
+    """Quality against true values.
+
+    Attributes
+    ----------
+    float_r_squared, quantized_r_squared
+        R2 of both models.
+    float_smape, quantized_smape
+        SMAPE in percent.
+    float_mean_absolute_error, quantized_mean_absolute_error
+        Mean absolute error.
+    """
 
     float_r_squared: float
     quantized_r_squared: float

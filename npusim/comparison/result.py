@@ -5,8 +5,7 @@ Real units are those of the float model. One LSB of a layer is its output scale:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from npusim.comparison.code_sums import Histogram
@@ -26,7 +25,8 @@ from npusim.comparison.layer_result import (
     UnpairedLayer,
 )
 from npusim.comparison.output_result import OutputComparison
-from npusim.comparison.serialization import plain
+from npusim.schemas.derivation import Count
+from npusim.schemas.objects import BY_CHANNEL, UNLISTED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,28 +82,28 @@ class LayerComparison:
         A selection of values.
     """
 
-    index: int
+    index: Count
     name: str
     kind: str
     tensor: str
     operator: str | None
     inputs: tuple[str, ...]
-    shape: tuple[int, ...]
-    channel_axis: int
+    shape: tuple[Count, ...]
+    channel_axis: Count
     weight_bits: int | None
     weight_range: tuple[int, int] | None
-    weight_shape: tuple[int, ...] | None
+    weight_shape: tuple[Count, ...] | None
     bias_range: tuple[int, int] | None
     pair: LayerPair
     scales: LayerScales
     metrics: ErrorMetrics
     codes: CodeUse
-    channels: ChannelMetrics
+    channels: ChannelMetrics = field(metadata=BY_CHANNEL)
     attribution: Attribution | None
     effect: LayerEffect | None
-    code_histogram: Histogram
-    error_histogram: Histogram
-    scatter: Scatter
+    code_histogram: Histogram = field(metadata=UNLISTED)
+    error_histogram: Histogram = field(metadata=UNLISTED)
+    scatter: Scatter = field(metadata=UNLISTED)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,11 +162,6 @@ class FloatComparison:
             if layer.name == name:
                 return layer
         raise KeyError(name)
-
-    def as_json(self) -> Mapping[str, Any]:
-        """Everything but histograms and scatter points, as what JSON can hold."""
-        found = plain(self, leave_out=frozenset({"code_histogram", "error_histogram", "scatter"}))
-        return {**found, "ok": self.ok}
 
     def to_pandas(self) -> pd.DataFrame:
         """A table with one row for each layer."""

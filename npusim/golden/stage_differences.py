@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,48 +15,55 @@ from npusim.errors import UnsupportedError
 from npusim.golden.input_stage import InputStage, input_stages, stage_codes
 from npusim.graph import Array
 from npusim.program import IntegerArray, Program
+from npusim.schemas.derivation import Choice, Count
 
 __all__ = ["StageDifference", "compare_stages"]
 
 
 @dataclass(frozen=True, slots=True)
 class StageDifference:
-    """An implementation against the graph's own on some samples.
+    """An implementation of the input stage against the graph's own.
 
     Attributes
     ----------
     variant
         The implementation.
-    values, different_values
-        Input values, and those that become another code.
-    samples, different_samples
-        Samples, and those with such a value.
+    values
+        Input values.
+    different_values
+        Those that become another code.
+    samples
+        Samples.
+    different_samples
+        Those with such a value.
     changed
         Numbers of the samples whose outputs change.
     undefined
-        Why the implementation cannot be said to exist for this model, None where it can; all numbers are 0 then.
+        Why there is no such implementation for this model, all numbers being 0; null where there is.
     """
 
-    variant: InputStage
-    values: int
-    different_values: int
-    samples: int
-    different_samples: int
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("variant", "values", "different_values", "samples", "different_samples", "changed_outputs", "first_changed"),
+        "undefined",
+    )
+
+    variant: Annotated[InputStage, Choice((InputStage.C28, InputStage.MSPM0))]
+    values: Count
+    different_values: Count
+    samples: Count
+    different_samples: Count
     changed: tuple[int, ...]
     undefined: str | None = None
 
-    def as_json(self) -> dict[str, Any]:
-        """All of it, with the number of samples whose outputs change, and the first ten of them by number."""
-        return {
-            "variant": str(self.variant),
-            "values": self.values,
-            "different_values": self.different_values,
-            "samples": self.samples,
-            "different_samples": self.different_samples,
-            "changed_outputs": len(self.changed),
-            "first_changed": list(self.changed[:10]),
-            "undefined": self.undefined,
-        }
+    @property
+    def changed_outputs(self) -> Count:
+        """Samples whose outputs change."""
+        return len(self.changed)
+
+    @property
+    def first_changed(self) -> tuple[int, ...]:
+        """Numbers of the first ten of them."""
+        return self.changed[:10]
 
 
 def compare_stages(program: Program, inputs: Mapping[str, Array]) -> tuple[StageDifference, ...]:

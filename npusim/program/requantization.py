@@ -36,7 +36,13 @@ MAXIMUM_STEPS: Final = 2**22
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """Saturation to the closed interval [lower, upper]."""
+    """Saturation to the closed interval [lower, upper].
+
+    Attributes
+    ----------
+    lower, upper
+        Its ends.
+    """
 
     lower: int
     upper: int

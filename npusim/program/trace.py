@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Annotated
+from typing import Annotated, Final
 
 from npusim.errors import UnknownTensorError
 from npusim.graph import Array
@@ -14,10 +14,12 @@ from npusim.program.layers import Accumulating, IntegerLayer, LayerKind
 from npusim.program.program import Program, Step
 from npusim.schemas.derivation import Choice
 
-__all__ = ["LayerTrace", "StepKind", "Trace", "matching_names", "step_kind", "unknown_tensor"]
+__all__ = ["STEP_KINDS", "LayerTrace", "StepKind", "Trace", "matching_names", "step_kind", "unknown_tensor"]
 
-StepKind = Annotated[str, Choice((*(str(kind) for kind in LayerKind), "QUANTIZE", "HOST"))]
+STEP_KINDS: Final = (*(str(kind) for kind in LayerKind), "QUANTIZE", "HOST")
 """What :func:`step_kind` gives."""
+
+StepKind = Annotated[str, Choice(STEP_KINDS)]
 
 
 @dataclass(frozen=True, slots=True)

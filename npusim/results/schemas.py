@@ -10,11 +10,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from npusim.bounds.certificate_file import CertificateFile
 from npusim.results.base import Failure
+from npusim.results.certificate import CertifyResult
+from npusim.results.comparison import ExactCompareResult, FloatCompareResult
+from npusim.results.golden import GoldenCheckResult, GoldenVerifyResult, GoldenWriteResult
 from npusim.results.inspection import InspectResult
 from npusim.results.lint import LintResult, LintRules
+from npusim.results.quantization import QuantizeResult
 from npusim.results.simulation import RunResult
-from npusim.schemas.derivation import derive_schema
+from npusim.results.verification import VerifyResult
+from npusim.schemas.derivation import derive_schema, summary_of
 
 __all__ = ["derive_all", "schema_text", "write_schemas"]
 
@@ -23,17 +29,33 @@ WIDTH: Final = 120
 
 _RESULTS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
     {
+        "bounds": (CertifyResult,),
+        "compare": (ExactCompareResult, FloatCompareResult),
+        "golden_check": (GoldenCheckResult,),
+        "golden_verify": (GoldenVerifyResult,),
+        "golden_write": (GoldenWriteResult,),
         "inspect": (InspectResult,),
         "lint": (LintResult, LintRules),
+        "quantize": (QuantizeResult,),
         "run": (RunResult,),
+        "verify": (VerifyResult,),
     }
 )
 """What each command prints with ``--json``, besides a failure."""
 
+_FILES: Final[Mapping[str, tuple[str, type]]] = MappingProxyType(
+    {
+        "certificate": ("npusim certificate", CertificateFile),
+    }
+)
+"""Title and content of the JSON files that npusim writes."""
+
 
 def derive_all() -> dict[str, dict[str, Any]]:
     """The schema of each command's object and of each JSON file, by the names of :func:`npusim.schemas.load_schema`."""
-    return {name: _of_command(name, kinds) for name, kinds in _RESULTS.items()}
+    commands = {name: _of_command(name, kinds) for name, kinds in _RESULTS.items()}
+    files = {name: derive_schema(title, summary_of(kind), (kind,)) for name, (title, kind) in _FILES.items()}
+    return {**commands, **files}
 
 
 def _of_command(name: str, kinds: tuple[type, ...]) -> dict[str, Any]:

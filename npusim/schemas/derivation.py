@@ -15,7 +15,20 @@ import numpy as np
 
 from npusim.schemas.objects import json_names, optional_names
 
-__all__ = ["Axes", "Choice", "Count", "Finite", "Maximum", "Minimum", "Pattern", "Sha256", "derive_schema"]
+__all__ = [
+    "Axes",
+    "Choice",
+    "Count",
+    "Finite",
+    "Maximum",
+    "Minimum",
+    "NotEmpty",
+    "Pattern",
+    "Rules",
+    "Sha256",
+    "derive_schema",
+    "summary_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,18 @@ class Choice:
     """Annotation: a value is one of these; a function gives values that stand in files."""
 
     values: tuple[str | int, ...] | Callable[[], tuple[str | int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Annotation: the rules of findings in a list are among these."""
+
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotEmpty:
+    """Annotation: a list has at least one entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +123,11 @@ def _reference(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
         definitions[name] = {}
         own: Mapping[str, Any] | None = getattr(kind, "json_schema", None)
         if own is not None:
-            definitions[name] = {"description": _summary(kind), **own}
+            definitions[name] = {"description": summary_of(kind), **own}
             return {"$ref": f"#/$defs/{name}"}
         definitions[name] = {
             "type": "object",
-            "description": _summary(kind),
+            "description": summary_of(kind),
             "properties": {key: _property(kind, name, definitions) for key, name in json_names(kind).items()},
             "required": [name for name in json_names(kind) if name not in optional_names(kind)],
             "additionalProperties": False,
@@ -136,6 +161,8 @@ def _schema(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:  # noqa: 
         return {"const": arguments[0]} if len(arguments) == 1 else {"enum": list(arguments)}
     if origin in (Union, types.UnionType):
         return _union([_schema(item, definitions) for item in arguments if item is not type(None)], type(None) in arguments)
+    if hint is type(None):
+        return dict(_NULL)
     if hint is Any:
         return {}
     if hint is float:
@@ -161,6 +188,10 @@ def _annotated(hint: Any, marks: Sequence[object], definitions: dict[str, Any]) 
     choice = next((mark.values for mark in marks if isinstance(mark, Choice)), None)
     if choice is not None:
         return {"enum": list(choice() if callable(choice) else choice)}
+    rules = next((mark.values for mark in marks if isinstance(mark, Rules)), None)
+    if rules is not None:
+        found = _schema(hint, definitions)
+        return {**found, "items": {**found["items"], "properties": {"rule": {"enum": list(rules)}}}}
     axes = next((mark.count for mark in marks if isinstance(mark, Axes)), None)
     if axes is not None:
         return _array(get_args(hint), axes, definitions)
@@ -168,6 +199,8 @@ def _annotated(hint: Any, marks: Sequence[object], definitions: dict[str, Any]) 
     for mark in marks:
         if isinstance(mark, Minimum):
             found = {**found, "minimum": mark.value}
+        elif isinstance(mark, NotEmpty):
+            found = {**found, "minItems": 1}
         elif isinstance(mark, Maximum):
             found = {**found, "maximum": mark.value}
         elif isinstance(mark, Pattern):
@@ -210,7 +243,7 @@ def _array(arguments: Sequence[Any], axes: int, definitions: dict[str, Any]) -> 
     return found
 
 
-def _summary(kind: type) -> str:
+def summary_of(kind: type) -> str:
     """The first paragraph of a docstring on one line."""
     return " ".join(inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].split())
 

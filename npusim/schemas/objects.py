@@ -17,13 +17,16 @@ from typing import Any, Final
 
 import numpy as np
 
-__all__ = ["BY_CHANNEL", "UNLISTED", "json_names", "json_object", "optional_names"]
+__all__ = ["ANY_BY_CHANNEL", "BY_CHANNEL", "UNLISTED", "json_names", "json_object", "optional_names"]
 
 UNLISTED: Final[Mapping[str, bool]] = {"json": False}
 """Metadata of a field that is no key of the JSON object: ``field(metadata=UNLISTED)``."""
 
-BY_CHANNEL: Final[Mapping[str, bool]] = {"by_channel": True}
+BY_CHANNEL: Final[Mapping[str, str]] = {"by_channel": "always"}
 """Metadata of a field with numbers for each channel: a key that is left out where these are not asked for."""
+
+ANY_BY_CHANNEL: Final[Mapping[str, str]] = {"by_channel": "where there are any"}
+"""The same of a key that is left out only where there are such numbers; where there are none, it says so."""
 
 
 def json_names(kind: type) -> dict[str, str]:
@@ -44,7 +47,13 @@ def json_names(kind: type) -> dict[str, str]:
 
 def optional_names(kind: type) -> frozenset[str]:
     """The keys of a dataclass that are left out where the numbers of each channel are not asked for."""
-    return frozenset(item.name for item in fields(kind) if item.metadata.get("by_channel", False))
+    return frozenset(item.name for item in fields(kind) if "by_channel" in item.metadata)
+
+
+def _is_left_out(value: Any, key: str) -> bool:  # noqa: ANN401 - any dataclass
+    """Whether a key holds numbers for each channel, which are not asked for."""
+    mark = next((item.metadata.get("by_channel") for item in fields(value) if item.name == key), None)
+    return mark == BY_CHANNEL["by_channel"] or (mark is not None and getattr(value, key) is not None)
 
 
 def json_object(value: Any, *, by_channel: bool = True) -> Any:  # noqa: ANN401 - anything a result holds
@@ -58,7 +67,7 @@ def json_object(value: Any, *, by_channel: bool = True) -> Any:  # noqa: ANN401 
     value
         A result, or a part of one.
     by_channel
-        Whether fields marked `BY_CHANNEL` are listed.
+        Whether fields marked `BY_CHANNEL` or `ANY_BY_CHANNEL` are listed.
 
     Examples
     --------
@@ -76,8 +85,9 @@ def json_object(value: Any, *, by_channel: bool = True) -> Any:  # noqa: ANN401 
     if hasattr(value, "json_value"):
         return json_object(value.json_value(), by_channel=by_channel)
     if is_dataclass(value) and not isinstance(value, type):
-        left_out = frozenset() if by_channel else optional_names(type(value))
-        names = {key: name for key, name in json_names(type(value)).items() if key not in left_out}
+        names = json_names(type(value))
+        if not by_channel:
+            names = {key: name for key, name in names.items() if not _is_left_out(value, key)}
         return {key: json_object(attrgetter(name)(value), by_channel=by_channel) for key, name in names.items()}
     if isinstance(value, Mapping):
         return {str(key): json_object(item, by_channel=by_channel) for key, item in value.items()}

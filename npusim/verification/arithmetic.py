@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,7 +23,9 @@ from npusim.program import (
     TextRow,
 )
 from npusim.program.terms import padded_count
-from npusim.program.trace import step_kind, unknown_tensor
+from npusim.program.trace import StepKind, step_kind, unknown_tensor
+from npusim.schemas.derivation import Count
+from npusim.schemas.objects import UNLISTED
 from npusim.verification.contributions import Contribution, contributions_of
 
 __all__ = ["ElementArithmetic", "FloatOperation", "explain_element", "explain_step", "find_step"]
@@ -51,7 +52,7 @@ class FloatOperation:
 
 @dataclass(frozen=True, slots=True)
 class ElementArithmetic:
-    """The arithmetic of one element.
+    """How an element comes about; what a kind of layer does not have is null.
 
     ``biased = accumulator + bias``, ``scaled = biased * scale``, ``unclipped = scaled >> shift`` (floor), and the code is
     `unclipped` within `clip`. With a residual, `unclipped` is first brought into `inner_clip` (`inner_code`), the residual is
@@ -59,22 +60,44 @@ class ElementArithmetic:
 
     Attributes
     ----------
-    layer, kind, tensor
-        The layer and the tensor of its codes.
+    layer
+        The layer.
+    kind
+        Kind of layer, QUANTIZE or HOST.
+    tensor
+        The tensor of its codes.
     inputs
         Names of the tensors it reads.
-    sample, index
-        Number of the sample, and the position in it.
+    sample
+        Number of the sample.
+    index
+        Position in the sample.
     contributions
         Codes and weights whose products the accumulator is the sum of; for MAXPOOL what the maximum is taken of.
     padded
         Weights that meet padding, which contributes nothing.
-    accumulator, bias, scale, shift, biased, scaled, unclipped
-        Integers of the requantization.
+    accumulator
+        Sum of the products.
+    bias
+        Added to it.
+    scale
+        Multiplied with it.
+    shift
+        Bits it is shifted by.
+    biased
+        accumulator + bias
+    scaled
+        biased * scale
+    unclipped
+        scaled >> shift
     rows
         The arithmetic of the requantization as text.
-    residual, inner_clip, inner_code
-        For PWCONVRES.
+    residual
+        Added behind the inner clip.
+    inner_clip
+        For PWCONVRES: saturation before the residual is added.
+    inner_code
+        unclipped within inner_clip
     clip
         Final saturation.
     operations
@@ -86,14 +109,14 @@ class ElementArithmetic:
     """
 
     layer: str
-    kind: str
+    kind: StepKind
     tensor: str
     inputs: tuple[str, ...]
-    sample: int
-    index: tuple[int, ...]
+    sample: Count
+    index: tuple[Count, ...]
     code: int
     contributions: tuple[Contribution, ...] = ()
-    padded: int = 0
+    padded: Count = 0
     accumulator: int | None = None
     bias: int | None = None
     scale: int | None = None
@@ -104,7 +127,7 @@ class ElementArithmetic:
     residual: int | None = None
     inner_clip: Clip | None = None
     inner_code: int | None = None
-    rows: tuple[TextRow, ...] = ()
+    rows: tuple[TextRow, ...] = field(default=(), metadata=UNLISTED)
     clip: Clip | None = None
     operations: tuple[FloatOperation, ...] = ()
     value: float | None = None
@@ -114,13 +137,6 @@ class ElementArithmetic:
         from npusim.verification.arithmetic_text import arithmetic_lines
 
         return "\n".join(arithmetic_lines(self))
-
-    def as_json(self) -> dict[str, Any]:
-        """All fields as plain data, every contribution included."""
-        value = asdict(self)
-        del value["rows"]
-        value["contributions"] = [{**asdict(one), "product": one.product} for one in self.contributions]
-        return value
 
 
 def explain_element(

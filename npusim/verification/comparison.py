@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, UsageError
 from npusim.graph import Array
 from npusim.program import Batching, HostOperation, Program, Step
 from npusim.program.trace import step_kind
+from npusim.schemas.objects import json_object
 from npusim.verification.arithmetic import ElementArithmetic, explain_element
 from npusim.verification.differences import LayerDifferences
 from npusim.verification.pairing import Pairing, pair_steps
@@ -37,7 +38,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """The first element that differs, in the order of the layers, and its arithmetic.
+    """The first difference in the order of the layers, and its arithmetic.
 
     Attributes
     ----------
@@ -53,6 +54,8 @@ class Divergence:
         What both sides are called.
     """
 
+    json_names: ClassVar[tuple[str, ...]] = ("layer=layer.name", "tensor=layer.tensor", "model", "other", "other_values")
+
     layer: LayerDifferences
     model: ElementArithmetic | None = None
     other: ElementArithmetic | None = None
@@ -63,16 +66,6 @@ class Divergence:
         from npusim.verification.arithmetic_text import divergence_lines
 
         return "\n".join(divergence_lines(self))
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "layer": self.layer.name,
-            "tensor": self.layer.tensor,
-            "model": None if self.model is None else self.model.as_json(),
-            "other": None if self.other is None else self.other.as_json(),
-            "other_values": dict(self.other_values),
-        }
 
 
 @dataclass(slots=True)
@@ -138,7 +131,7 @@ class ExactComparison:
         """One row for each layer, as a pandas DataFrame."""
         import pandas
 
-        rows = [layer.as_json() for layer in self.layers]
+        rows = [json_object(layer) for layer in self.layers]
         return pandas.DataFrame(
             [{key: row[key] for key in row if key not in ("histogram", "first_difference")} for row in rows]
         )

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from npusim.graph import Array
 from npusim.program import IntegerLayer
 from npusim.program.terms import terms_of
+from npusim.schemas.derivation import Count
 
 __all__ = ["Contribution", "contributions_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """One code that goes into an element.
+    """A code that goes into an element.
 
     Attributes
     ----------
@@ -25,15 +27,17 @@ class Contribution:
     code
         The code.
     weight
-        What it is multiplied with; 1 for sums, None for a maximum.
+        What it is multiplied with; 1 for sums, null for a maximum.
     operand
         Number of the input it comes from.
     """
 
-    position: tuple[int, ...]
+    json_names: ClassVar[tuple[str, ...]] = ("position", "code", "weight", "operand", "product")
+
+    position: tuple[Count, ...]
     code: int
     weight: int | None
-    operand: int = 0
+    operand: Count = 0
 
     @property
     def product(self) -> int:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, ClassVar, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from npusim.errors import InputError
 from npusim.graph import Array
+from npusim.program.trace import StepKind
+from npusim.schemas.derivation import Choice, Count
 
-__all__ = ["LayerDifferences", "Place"]
+__all__ = ["Demand", "LayerDifferences", "Place"]
+
+
+Demand = Annotated[str, Choice(("exact", "exact_given_inputs", "bounded"))]
+"""What is asked of the values of a layer."""
 
 
 LARGEST_COUNTED: Final = 2.0**53
@@ -21,22 +27,34 @@ LARGEST_COUNTED: Final = 2.0**53
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """An element that differs.
+    """The first value that differs.
 
     Attributes
     ----------
     sample
         Number of the sample.
     index
-        Position in it.
+        Position in the sample.
     value, other
         The model's value and the other side's.
     """
 
-    sample: int
-    index: tuple[int, ...]
+    json_names: ClassVar[tuple[str, ...]] = ("sample", "index", "value=real_value", "other=real_other")
+
+    sample: Count
+    index: tuple[Count, ...]
     value: float
     other: float
+
+    @property
+    def real_value(self) -> float:
+        """The model's value."""
+        return float(self.value)
+
+    @property
+    def real_other(self) -> float:
+        """The other side's value."""
+        return float(self.other)
 
 
 @dataclass(slots=True)
@@ -45,15 +63,21 @@ class LayerDifferences:
 
     Attributes
     ----------
-    name, kind, tensor
-        The layer of the model, its kind, and the tensor compared.
+    name
+        Name of the layer.
+    tensor
+        The ONNX tensor compared.
+    kind
+        Kind of layer, QUANTIZE or HOST.
     other_name, other_tensor
-        What the other side calls them; None where it has no such names.
+        What the other side calls them; null where it has no such names.
     comparison
         ``exact``: every value has to be equal. ``exact_given_inputs``: the same with the other side's inputs of the layer,
         because a float32 sum before it may be rounded in another order. ``bounded``: such a sum itself, within its limit.
-    elements, mismatches
-        Values compared, and values that break the demand.
+    elements
+        Values compared.
+    mismatches
+        Values that break the demand.
     integers
         Whether all values of both sides are whole numbers, so that differences are in LSB.
     total
@@ -79,14 +103,19 @@ class LayerDifferences:
     (2, [(-1, 1), (0, 1), (2, 1)], 0.3333333333333333)
     """
 
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("name", "tensor", "kind", "other_name", "other_tensor", "comparison", "elements", "mismatches", "unit"),
+        *("mean_difference", "largest_difference=largest", "histogram=bins", "first_difference=first"),
+    )
+
     name: str
-    kind: str
+    kind: StepKind
     tensor: str
     other_name: str | None = None
     other_tensor: str | None = None
-    comparison: str = "exact"
-    elements: int = 0
-    mismatches: int = 0
+    comparison: Demand = "exact"
+    elements: Count = 0
+    mismatches: Count = 0
     integers: bool = True
     total: float = 0.0
     largest: float = 0.0
@@ -102,7 +131,12 @@ class LayerDifferences:
         return self.total / self.elements if self.elements else float("nan")
 
     @property
-    def unit(self) -> str:
+    def bins(self) -> tuple[tuple[int, int], ...] | None:
+        """How often each difference occurs, in ascending order; null for values that are not whole numbers."""
+        return tuple((key, self.histogram[key]) for key in sorted(self.histogram)) if self.integers else None
+
+    @property
+    def unit(self) -> Literal["LSB", "value"]:
         """``LSB`` for whole numbers, else ``value``."""
         return "LSB" if self.integers else "value"
 
@@ -162,30 +196,6 @@ class LayerDifferences:
             sample, index = (place[0], place[1:]) if stacked else (0, place)
             self.first = Place(sample + start, index, ours[place].item(), theirs[place].item())
         return broken
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data; the histogram as pairs in ascending order, None for values that are no whole numbers."""
-        first = self.first
-        place = (
-            None
-            if first is None
-            else {"sample": first.sample, "index": list(first.index), "value": float(first.value), "other": float(first.other)}
-        )
-        return {
-            "name": self.name,
-            "tensor": self.tensor,
-            "kind": self.kind,
-            "other_name": self.other_name,
-            "other_tensor": self.other_tensor,
-            "comparison": self.comparison,
-            "elements": self.elements,
-            "mismatches": self.mismatches,
-            "unit": self.unit,
-            "mean_difference": self.mean_difference,
-            "largest_difference": self.largest,
-            "histogram": [[key, self.histogram[key]] for key in sorted(self.histogram)] if self.integers else None,
-            "first_difference": place,
-        }
 
     def _count(self, difference: npt.NDArray[np.float64], broken: npt.NDArray[np.bool_], *, whole: bool) -> None:
         finite = np.isfinite(difference)

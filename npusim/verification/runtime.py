@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,11 @@ from npusim.graph import Array
 from npusim.graph.ranges import EXACT_FLOAT32
 from npusim.graph.rounding_limits import is_free, rounding_limit
 from npusim.program import Accumulating, Batching, HostOperation, IntegerLayer, Program, Step
-from npusim.program.trace import step_kind
+from npusim.program.trace import STEP_KINDS, step_kind
+from npusim.schemas.derivation import Choice, Count
 from npusim.verification.arithmetic import explain_step
 from npusim.verification.comparison import Divergence, ExactComparison, Part, Progress, compared_parts, need_samples
-from npusim.verification.differences import LayerDifferences
+from npusim.verification.differences import Demand, LayerDifferences
 
 __all__ = ["Difference", "StepComparison", "Verification", "compare_with_runtime", "verify"]
 
@@ -41,12 +42,12 @@ FOLDING_LIMIT: Final = 2.0**-22
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The first element that differs.
+    """The first value that breaks the demand.
 
     Attributes
     ----------
     tensor
-        ONNX name.
+        ONNX tensor, an inner one perhaps.
     index
         Position, the sample first.
     npusim, onnxruntime
@@ -54,7 +55,7 @@ class Difference:
     """
 
     tensor: str
-    index: tuple[int, ...]
+    index: tuple[Count, ...]
     npusim: float
     onnxruntime: float
 
@@ -65,12 +66,17 @@ class StepComparison:
 
     Attributes
     ----------
-    name, kind, tensor
-        The step, its kind, and the tensor it produces.
+    name
+        Name of the ONNX node that gives the layer its kind, made unique.
+    tensor
+        The ONNX tensor that the layer produces; empty for CONSTANT.
+    kind
+        Kind of layer; QUANTIZE makes codes of floats, HOST is computed by the host CPU as the graph says. CONSTANT stands for
+        the constants that nodes of the graph compute.
     comparison
-        ``exact``: all values equal is demanded. ``exact_given_inputs``: demanded with ONNX Runtime's own inputs, because a
-        float sum before may be rounded in another order. ``bounded``: a float operation whose rounding order is free;
-        within the limit computed from its operands is demanded.
+        exact: every value must be equal. exact_given_inputs: the same on onnxruntime's own inputs, because a float32 sum before
+        may be rounded in another order. bounded: a float32 operation whose order of rounding is free; values must agree within
+        a limit computed for each.
     elements
         Values compared, inner tensors included.
     mismatches
@@ -88,17 +94,27 @@ class StepComparison:
         Where the demand is first broken.
     """
 
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("name", "tensor", "kind", "comparison", "elements", "mismatches", "largest_difference"),
+        *("limit=demanded_limit", "carried", "beyond_float32", "first_difference"),
+    )
+
     name: str
-    kind: str
+    kind: Annotated[str, Choice((*STEP_KINDS, "CONSTANT"))]
     tensor: str
-    comparison: str = "exact"
-    elements: int = 0
-    mismatches: int = 0
+    comparison: Demand = "exact"
+    elements: Count = 0
+    mismatches: Count = 0
     largest_difference: float = 0.0
     limit: float = 0.0
-    carried: int = 0
-    beyond_float32: int = 0
+    carried: Count = 0
+    beyond_float32: Count = 0
     first_difference: Difference | None = None
+
+    @property
+    def demanded_limit(self) -> float | None:
+        """For bounded: the largest limit of any element."""
+        return self.limit if self.comparison == "bounded" else None
 
 
 @dataclass(slots=True)

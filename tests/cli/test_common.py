@@ -83,7 +83,7 @@ def raising(error: BaseException) -> Callable[..., object]:
 
 
 def test_interrupt_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("npusim.cli.verify.verify", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("npusim.cli.verify.verify_samples", raising(KeyboardInterrupt()))
     done = call("verify", W8)
     assert (done.code, done.out, done.err) == (130, "", "")
 
@@ -93,7 +93,7 @@ def test_interrupt_of_a_process_ends_quietly(tmp_path: Path) -> None:
         "import os, signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored\n"
         "import npusim.cli.verify as command\n"
-        "command.verify = lambda session, feeds, progress: os.kill(os.getpid(), signal.SIGINT)\n"
+        "command.verify_samples = lambda *given, **options: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.exit(command.__spec__ and __import__('npusim.cli').cli.main(sys.argv[1:]))\n"
     )
     done = subprocess.run([sys.executable, "-c", script, "verify", str(W8)], cwd=tmp_path, capture_output=True, check=False)
@@ -113,7 +113,7 @@ def test_interrupt_of_a_process_ends_quietly(tmp_path: Path) -> None:
     ],
 )
 def test_what_escapes_is_one_sentence(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, says: str) -> None:
-    monkeypatch.setattr("npusim.cli.verify.verify", raising(error))
+    monkeypatch.setattr("npusim.cli.verify.verify_samples", raising(error))
     check_error("verify", W8, code=code, kind=type(error).__name__, says=says)
 
 

@@ -12,6 +12,7 @@ from npusim.comparison.layer_result import PART_NAMES, Confidence
 from npusim.comparison.result import FloatComparison, LayerComparison
 from npusim.errors import InputError, UsageError
 from npusim.program import LayerKind
+from npusim.schemas.objects import json_object
 from support.builders import DIALECTS
 from support.float_pairs import (
     FIRST,
@@ -257,8 +258,8 @@ def test_histograms_and_points_are_those_of_the_codes() -> None:
 
 def test_the_result_as_json_and_as_a_table() -> None:
     comparison = compared(network())
-    found = json.loads(json.dumps(comparison.as_json()))
-    assert found["ok"] is True
+    found = json.loads(json.dumps(json_object(comparison)))
+    assert comparison.ok
     assert [layer["name"] for layer in found["layers"]] == [layer.name for layer in comparison.layers]
     assert set(PART_NAMES) <= set(found["layers"][1]["attribution"])
     table = comparison.to_pandas()

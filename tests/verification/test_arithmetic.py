@@ -13,6 +13,7 @@ from npusim import InferenceSession
 from npusim.errors import UnknownTensorError, UsageError
 from npusim.program import Accumulating, Clip, HostOperation, IntegerLayer, MeanTap, ResidualTap, Tap
 from npusim.program.trace import Trace
+from npusim.schemas.objects import json_object
 from npusim.verification import ElementArithmetic, explain_element
 from npusim.verification.pairing import pair_steps
 from support import Export
@@ -158,7 +159,7 @@ def test_a_long_sum_is_shortened_and_stays_complete() -> None:
     assert sum(int(line.split()[-1]) for line in [*shown, others]) == found.accumulator
     assert f"sample 2, element [1, 6, 0] of '{layer.output}'" in text[0]
     assert text[-1].split()[-1] == str(found.code)
-    value = json.loads(json.dumps(found.as_json()))
+    value = json.loads(json.dumps(json_object(found)))
     assert sum(one["product"] for one in value["contributions"]) == value["accumulator"]
 
 

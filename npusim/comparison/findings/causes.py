@@ -160,7 +160,7 @@ def weight_of(finding: Finding) -> float:
     """
     if finding.rule == "input_range" and finding.severity == "warning":
         return math.inf
-    gain = float(finding.evidence.get("output_gain_db") or 0.0)
+    gain = float((finding.evidence or {}).get("output_gain_db") or 0.0)
     return gain if gain >= NOTEWORTHY_DB else 0.0
 
 
@@ -168,11 +168,11 @@ def _measured(scene: Scene, finding: Finding) -> Finding:
     """The finding with the effect of its layer on the output, where that was measured."""
     compared = None if finding.layer is None else scene.compared(finding.layer)
     if (
-        "output_gain_db" in finding.evidence
+        "output_gain_db" in (finding.evidence or {})
         or compared is None
         or compared.effect is None
         or math.isnan(compared.effect.if_float_gain_db)
     ):
         return finding
-    evidence = {**finding.evidence, "output_gain_db": compared.effect.if_float_gain_db}
+    evidence = {**(finding.evidence or {}), "output_gain_db": compared.effect.if_float_gain_db}
     return Finding(finding.rule, finding.severity, finding.layer, finding.message, finding.remedy, evidence)

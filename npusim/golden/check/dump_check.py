@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from npusim.files.dumps import Dump
 from npusim.golden.check.buffer_causes import Buffer
-from npusim.golden.check.evidence import Ranking
+from npusim.golden.check.evidence import Ranking, WeighedCause
 from npusim.golden.check.explain import Simulated, explain
 from npusim.golden.input_stage import InputStage
 from npusim.graph import Array
 from npusim.program import Program
+from npusim.schemas.derivation import Count, Minimum
 from npusim.verification.dump_reading import DumpedTensor, read_tensors
 
 __all__ = ["Check", "Expectation", "Mismatch", "check_dump"]
@@ -52,56 +54,89 @@ class Mismatch:
 
     Attributes
     ----------
-    set_index, index
-        Set, and index in the tensor of one sample in ONNX layout.
+    set_index
+        Set or sample.
+    index
+        Index in the tensor of one set, in ONNX layout.
     position
-        Position in the dump's values of this set, from 0.
+        Position among the values of this set in the dump.
     seen, wanted
         The values.
     """
 
-    set_index: int
-    index: tuple[int, ...]
-    position: int
+    set_index: Count
+    index: tuple[Count, ...]
+    position: Count
     seen: float
     wanted: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Check:
-    """What a dump holds of one tensor against what is right.
+    """One array of the dump against one tensor.
 
     Attributes
     ----------
-    tensor, layer, kind
-        The tensor, the step that makes it and that step's kind.
+    tensor
+        ONNX name.
+    layer
+        Name of the step that makes the tensor; empty for an input.
+    kind
+        Layer type, QUANTIZE, HOST or INPUT.
     array
-        How messages name the array, or the arrays of several sets.
+        The array in the dump and where it starts.
     note
-        How it was read, where the file leaves that open.
+        How it was read where the file leaves that open; empty where it does not.
     sets
         Numbers of the sets compared.
-    values, differing
-        Numbers of values compared and of those that differ.
+    values
+        Values compared.
+    differing
+        Values that differ.
     largest
-        Largest difference; codes count in steps.
+        Largest difference; of codes in steps.
     first
         The first difference.
     causes
         What explains the differences; None where there are none.
     """
 
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("name=layer", "tensor", "kind", "array", "reading=note", "sets", "values", "differing", "largest_difference=largest"),
+        *("first", "explained", "causes=stated", "possible", "tried"),
+    )
+
     tensor: str
     layer: str
     kind: str
     array: str
     note: str
-    sets: tuple[int, ...]
-    values: int
-    differing: int
+    sets: tuple[Count, ...]
+    values: Annotated[int, Minimum(1)]
+    differing: Count
     largest: float
     first: Mismatch | None
     causes: Ranking | None
+
+    @property
+    def stated(self) -> tuple[WeighedCause, ...]:
+        """What explains the most, and better than chance; several where they explain equally much."""
+        return () if self.causes is None else self.causes.stated
+
+    @property
+    def possible(self) -> tuple[WeighedCause, ...]:
+        """What would fit where too few values differ to tell it from chance."""
+        return () if self.causes is None else self.causes.possible
+
+    @property
+    def explained(self) -> bool:
+        """Whether a cause is stated."""
+        return bool(self.stated)
+
+    @property
+    def tried(self) -> Count:
+        """Different predictions that were tried."""
+        return 0 if self.causes is None else self.causes.tried
 
     def __bool__(self) -> bool:
         """True when all values are equal."""

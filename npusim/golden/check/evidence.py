@@ -6,14 +6,47 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from npusim.graph import Array
+from npusim.schemas.derivation import Choice, Finite, Minimum
 
-__all__ = ["ENOUGH", "Hypothesis", "Ranking", "WeighedCause", "judge", "rank"]
+__all__ = ["CAUSES", "ENOUGH", "Hypothesis", "Ranking", "WeighedCause", "judge", "rank"]
+
+CAUSES: Final = (
+    "channels_last",
+    "channels_first",
+    "axes_permuted",
+    "bytes_swapped",
+    "read_as_uint8",
+    "read_as_int8",
+    "words_of_16_bits",
+    "stale_previous_set",
+    "wrong_set",
+    "constant_buffer",
+    "truncated_buffer",
+    "shifted_buffer",
+    "printed_decimals",
+    "rounded_parameters",
+    "round_half_up",
+    "toward_zero",
+    "missing_bias",
+    "missing_clip",
+    "inner_clip_512",
+    "no_inner_clip",
+    "accumulator_wraps_18",
+    "accumulator_wraps_24",
+    "product_wraps_32",
+    "digits_wrap_18",
+    "digits_saturate_18",
+    "input_stage_c28",
+    "input_stage_mspm0",
+    "input_stage_onnx",
+)
+"""Kinds of causes."""
 
 ENOUGH: Final = 5.0
 """Bits of evidence, less the logarithm of the number of causes tried, from which on a cause is stated: 1 chance in 32."""
@@ -35,17 +68,17 @@ class Hypothesis:
     Attributes
     ----------
     cause
-        A name of the kind of cause, as in ``channels_last``.
+        What kind of cause.
     message
-        A sentence.
+        The cause as a sentence.
     remedy
-        What to do.
+        What to do about it.
     predicted
         ``[sets, values]``, in the order of the dump.
     known
         Where the cause says what is written; None for everywhere.
     step
-        Name of the layer that it is about.
+        Name of the layer or input stage that it is in; null where it is in none or in all.
     price
         Bits for choosing it among others of its family that are not listed.
     fitted
@@ -54,7 +87,7 @@ class Hypothesis:
         Chance that it meets a value by accident, where that cannot be seen from the values.
     """
 
-    cause: str
+    cause: Annotated[str, Choice(CAUSES)]
     message: str
     remedy: str
     predicted: Array
@@ -67,27 +100,37 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WeighedCause:
-    """A hypothesis held against a dump.
+    """Something that accounts for differences: a hypothesis held against a dump.
 
     Attributes
     ----------
     hypothesis
         The cause.
     explained
-        Differing values that the cause predicts.
+        Differing values that it predicts.
     broken
         Right values that it would have made wrong.
     differing
-        Differing values in all.
+        Values that differ.
     bits
         How much better than chance it does, in bits.
     """
 
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("cause=hypothesis.cause", "layer=hypothesis.step", "message=hypothesis.message", "remedy=hypothesis.remedy"),
+        *("explained", "differing", "bits=rounded_bits"),
+    )
+
     hypothesis: Hypothesis
-    explained: int
+    explained: Annotated[int, Minimum(1)]
     broken: int
-    differing: int
+    differing: Annotated[int, Minimum(1)]
     bits: float
+
+    @property
+    def rounded_bits(self) -> Annotated[float, Finite()]:
+        """How much better than chance it does, in bits, before the number of causes tried is paid for."""
+        return round(self.bits, 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

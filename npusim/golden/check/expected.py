@@ -115,7 +115,9 @@ def expected_of_model(
     return Expected(session.model, _expectation(session.program, feeds, variant, {}))
 
 
-def expected_of_dump(model: str | os.PathLike[str], dump: Dump, *, variant: InputStage = InputStage.ONNX) -> Expected:
+def expected_of_dump(
+    model: str | os.PathLike[str] | InferenceSession, dump: Dump, *, variant: InputStage = InputStage.ONNX
+) -> Expected:
     """What a model computes from the inputs that a test vector holds.
 
     Parameters
@@ -134,7 +136,7 @@ def expected_of_dump(model: str | os.PathLike[str], dump: Dump, *, variant: Inpu
     InputError
         If they do not fit the model, or a set lacks its own.
     """
-    session = InferenceSession(model)
+    session = model if isinstance(model, InferenceSession) else InferenceSession(model)
     specs = input_specs(session)
     arrays = dump.with_role(Role.INPUT)
     if not arrays:

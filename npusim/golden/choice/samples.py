@@ -13,7 +13,8 @@ from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import input_specs
 from npusim.errors import InputError, UnsupportedError
-from npusim.files.datasets import InputSpec, read_inputs
+from npusim.files.datasets import InputSpec, check_samples, read_inputs
+from npusim.files.element_types import convert_exactly
 from npusim.golden.choice.choosing import choose_samples
 from npusim.golden.choice.evaluation import measure_coverage, sample_count
 from npusim.golden.input_stage import InputStage, input_stages, values_for_codes
@@ -104,18 +105,18 @@ def pick_samples(
 
 
 def read_samples(
-    session: InferenceSession, path: str | os.PathLike[str], *, codes_for: InputStage | None = None
+    session: InferenceSession, source: str | os.PathLike[str] | Mapping[str, Array], *, codes_for: InputStage | None = None
 ) -> dict[str, Array]:
-    """Samples from a file.
+    """Samples from a file, or from arrays.
 
     Parameters
     ----------
     session
         The model.
-    path
-        A file as :func:`npusim.files.datasets.read_inputs` takes it.
+    source
+        A file as :func:`npusim.files.datasets.read_inputs` takes it, or arrays by input name.
     codes_for
-        The file holds codes, under the names of the tensors that the input stage makes, and this implementation made them. The
+        It holds codes, under the names of the tensors that the input stage makes, and this implementation made them. The
         samples are then values from which it makes these codes.
 
     Raises
@@ -127,13 +128,13 @@ def read_samples(
     """
     specs = input_specs(session)
     if codes_for is None:
-        return read_inputs(path, specs)
+        return _read(source, specs)
     program = session.program
     stages: dict[str, QuantizeStage] = {program.resolve(stage.input): stage for stage in input_stages(program)}
     if not stages:
         raise UnsupportedError(f"{session.model.label} has no input stage: its inputs are codes already; leave out --codes")
     wanted = [_spec(session, stages[spec.name].output, spec) if spec.name in stages else spec for spec in specs]
-    arrays = read_inputs(path, wanted)
+    arrays = _read(source, wanted)
     try:
         return {
             spec.name: values_for_codes(program, stages[spec.name], arrays[want.name], codes_for)
@@ -142,7 +143,22 @@ def read_samples(
             for spec, want in zip(specs, wanted, strict=True)
         }
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        where = "the inputs" if isinstance(source, Mapping) else source
+        raise InputError(f"{where}: {error}") from error
+
+
+def _read(source: str | os.PathLike[str] | Mapping[str, Array], specs: list[InputSpec]) -> dict[str, Array]:
+    """Samples of a file, or arrays by input name, held against what the model wants."""
+    if not isinstance(source, Mapping):
+        return read_inputs(source, specs)
+    found = {}
+    for spec in specs:
+        if spec.name not in source:
+            raise InputError(f"input '{spec.name}' of the model is missing; give an array for every input")
+        where = f"input '{spec.name}'"
+        check_samples(source[spec.name], spec, where)
+        found[spec.name] = convert_exactly(source[spec.name], spec.dtype, where)
+    return found
 
 
 def _spec(session: InferenceSession, name: str, spec: InputSpec) -> InputSpec:

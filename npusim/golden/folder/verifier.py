@@ -12,7 +12,6 @@ import numpy as np
 
 from npusim import __version__
 from npusim.bounds.certificate import certify
-from npusim.bounds.certificate_file import judgements_object
 from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, UsageError
 from npusim.files.arrays import read_npz
@@ -26,6 +25,7 @@ from npusim.golden.input_stage import InputStage
 from npusim.golden.stage_differences import compare_stages
 from npusim.graph import Array
 from npusim.graph.model_file import ModelFile, open_model
+from npusim.schemas.objects import json_object
 
 __all__ = ["Verification", "verify_folder"]
 
@@ -191,13 +191,13 @@ def _compare(item: Mapping[str, Any], tensor: GoldenTensor, stored: Array) -> It
 
 def _check_statements(session: InferenceSession, manifest: Mapping[str, Any], inputs: Mapping[str, Array]) -> Iterator[Finding]:
     """Verdicts, differences of the input stages, and coverage."""
-    verdicts = judgements_object(certify(session.program).model)["verdicts"]
+    verdicts = json_object(certify(session.program).verdicts)
     if manifest["certificate"]["verdicts"] != verdicts:
         message = f"the manifest cites the verdicts {manifest['certificate']['verdicts']}, found are {verdicts}"
         yield Finding(
             "certificate", "error", None, message, "look at 'npusim bounds' for this model, then write the folder again"
         )
-    found = [item.as_json() for item in compare_stages(session.program, inputs)]
+    found = json_object(compare_stages(session.program, inputs))
     if manifest["input_stage"].get("differences") != found:
         message = "the manifest says something else about how input stages differ on these sets than is computed"
         yield Finding("input_stage", "error", None, message, "write the folder again", {"found": found})

@@ -12,7 +12,6 @@ import numpy as np
 
 from npusim import __version__
 from npusim.bounds.certificate import certify
-from npusim.bounds.certificate_file import judgements_object
 from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, InternalMismatchError, UnsupportedError, UsageError
 from npusim.files.arrays import write_arrays
@@ -26,6 +25,7 @@ from npusim.golden.folder.vectors import Vectors, compute_vectors, crc_of
 from npusim.golden.folder.vendor_files import INPUT_CONFIG, TEST_VECTOR, input_config, test_vector
 from npusim.golden.input_stage import InputStage, input_stages, stage_parameters
 from npusim.golden.stage_differences import StageDifference, compare_stages
+from npusim.schemas.objects import json_object
 
 __all__ = ["FORMATS", "MODEL_COPY", "VECTORS", "Options", "check_destination", "write_folder"]
 
@@ -216,9 +216,9 @@ def _about(
             "variant": str(options.variant),
             "from_codes": options.from_codes,
             "parameters_derived": _derived(session),
-            "differences": [item.as_json() for item in differences],
+            "differences": json_object(differences),
         },
-        "certificate": judgements_object(certify(session.program).model),
+        "certificate": json_object(certify(session.program)),
         "coverage": samples.coverage,
     }
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from npusim.cli.options import INPUT_FILES
-from npusim.cli.output import note
 from npusim.comparison.outputs import LABEL_KEYS, read_labels
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import input_specs
@@ -19,34 +19,40 @@ from npusim.files.datasets import InputSpec, check_samples, read_inputs, width_n
 from npusim.files.element_types import convert_exactly
 from npusim.graph import Array
 from npusim.program import Batching
+from npusim.results.base import SampleSource
+from npusim.results.samples import DEFAULT_SAMPLES, Announce, Inputs, arrays_of, silent
 from npusim.search.sampling import generate_inputs
 
-__all__ = ["DEFAULT_SAMPLES", "read_compared"]
+__all__ = ["Labels", "read_compared"]
 
-DEFAULT_SAMPLES = 64
+Labels = str | os.PathLike[str] | npt.NDArray[Any]
+"""A file, or an array."""
 
 
 def read_compared(
     session: InferenceSession,
-    data: str | None,
-    labels: str | None,
+    data: Inputs | None,
+    labels: Labels | None,
     samples: int | None,
     seed: int | None,
     *,
     extremes: bool,
-) -> tuple[dict[str, Array], Array | None, dict[str, Any]]:
-    """Samples, labels, and what the JSON object says of them.
+    announce: Announce = silent,
+) -> tuple[dict[str, Array], Array | None, SampleSource]:
+    """Samples, labels, and where they are from.
 
     Parameters
     ----------
     session
         The model that the samples are for.
     data, labels
-        Files; without the first samples are generated. Labels may also stand in a .npz file of samples.
+        Files or arrays; without the first samples are generated. Labels may also stand in a .npz file of samples.
     samples, seed
         Of generated samples.
     extremes
         Whether generated samples begin with extremes, also beyond the range of the input stage.
+    announce
+        Called with a sentence about what was done to the samples of a file.
 
     Raises
     ------
@@ -59,20 +65,33 @@ def read_compared(
         if labels is not None:
             raise UsageError("--labels are for the samples in --data; give both")
         if session.program.batching is Batching.FIXED:
-            raise UsageError(f"no samples can be generated for {session.model.label}; give --data, a {INPUT_FILES} file")
+            raise UsageError(
+                f"no samples can be generated for {session.model.label}; give --data, a .npz, .npy, .csv or .parquet file"
+            )
         chosen = 0 if seed is None else seed
         wanted = DEFAULT_SAMPLES if samples is None else samples
         feeds = generate_inputs(session.program, wanted, seed=chosen, extremes=extremes)
-        return feeds, None, {"path": None, "seed": chosen}
+        return feeds, None, SampleSource(None, chosen)
     if samples is not None or seed is not None:
         raise UsageError("--samples and --seed are for generated samples; leave them out where --data is given")
-    feeds = _read_samples(data, input_specs(session), note)
-    count = len(next(iter(feeds.values())))
-    found = read_labels(labels, count) if labels is not None else _labels_beside(data, count, session)
-    return feeds, found, {"path": data, "seed": None}
+    if not isinstance(data, (str, os.PathLike)):
+        feeds = arrays_of(session, data)
+        return feeds, None if labels is None else _labels(labels, _count(feeds)), SampleSource(None, None)
+    path = os.fspath(data)
+    feeds = _read_samples(path, input_specs(session), announce)
+    found = _labels_beside(path, _count(feeds), session) if labels is None else _labels(labels, _count(feeds))
+    return feeds, found, SampleSource(path, None)
 
 
-def _read_samples(path: str, specs: list[InputSpec], announce: Callable[[str], None]) -> dict[str, Array]:
+def _count(feeds: Mapping[str, Array]) -> int:
+    return len(next(iter(feeds.values())))
+
+
+def _labels(labels: Labels, count: int) -> Array:
+    return read_labels(os.fspath(labels), count) if isinstance(labels, (str, os.PathLike)) else np.asarray(labels)
+
+
+def _read_samples(path: str, specs: list[InputSpec], announce: Announce) -> dict[str, Array]:
     """The samples; of a .npz file whose names say nothing, the only array that fits the only input."""
     if Path(path).suffix.lower() != ".npz" or len(specs) != 1 or specs[0].name in list_npz(path):
         return read_inputs(path, specs, announce)

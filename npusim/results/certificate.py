@@ -1,0 +1,294 @@
+"""``npusim.certify``: the worst case of every integer, and what is proven for every input."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+from npusim.bounds.certificate import Certificate, StepCertificate
+from npusim.bounds.certificate import certify as prove
+from npusim.bounds.certificate_file import (
+    Comparison,
+    Deviation,
+    certificate_object,
+    compare_certificate,
+    read_certificate,
+    write_certificate,
+)
+from npusim.bounds.channels import ChannelBounds
+from npusim.bounds.interval import Ends, Interval
+from npusim.bounds.report import RULES, findings_of
+from npusim.bounds.verdicts import Property, Verdict
+from npusim.bounds.widths import Room, room_of
+from npusim.errors import UsageError
+from npusim.findings import Finding
+from npusim.results.base import CommandResult, Model, identity_of, session_of
+from npusim.schemas.derivation import Count, Rules
+from npusim.schemas.objects import UNLISTED
+
+__all__ = ["BoundsLayer", "BoundsTotals", "CertificateOnDisk", "CertifyResult", "ChannelIntervals", "certify"]
+
+_CHECK_RULES = ("other_model", "changed_verdict", "changed_evidence")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelIntervals:
+    """Intervals of each channel.
+
+    Attributes
+    ----------
+    accumulator, biased, scaled, floored
+        One for each channel.
+    digit_accumulators
+        For each 2-bit digit of the weights; null where weights leave their declared bits.
+    """
+
+    accumulator: tuple[Ends, ...]
+    biased: tuple[Ends, ...]
+    scaled: tuple[Ends, ...]
+    floored: tuple[Ends, ...]
+    digit_accumulators: tuple[tuple[Ends, ...], ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class BoundsLayer:
+    """A step: the intervals inside of it, and what is proven of it.
+
+    Attributes
+    ----------
+    step
+        What is known of it.
+    room
+        Bits left; null where there is no accumulator.
+    channels
+        Where they are asked for and there is an accumulator.
+    """
+
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("name=step.name", "tensor=step.tensor", "kind=step.kind", "attained=step.attained"),
+        *("accumulator=step.accumulator", "biased=step.biased", "scaled=step.scaled", "floored=step.floored"),
+        *("digit_accumulator=step.digit_accumulator", "room", "channels", "verdicts=step.verdicts"),
+        *("reasons=step.reasons", "onnxruntime_optimized=step.onnxruntime_optimized", "evidence=step.evidence"),
+    )
+
+    step: StepCertificate
+    room: Room | None
+    channels: ChannelIntervals | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundsTotals:
+    """Sums over the layers.
+
+    Attributes
+    ----------
+    layers
+        Steps of all sorts.
+    integer_layers
+        Steps in integers.
+    proven, violated, unknown
+        Verdicts of all layers.
+    errors, warnings
+        Findings of this severity.
+    """
+
+    layers: Count
+    integer_layers: Count
+    proven: Count
+    violated: Count
+    unknown: Count
+    errors: Count
+    warnings: Count
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateOnDisk:
+    """The certificate that was written, or with --check compared.
+
+    Attributes
+    ----------
+    path
+        Its file.
+    checked
+        Whether it was compared.
+    reproduced
+        Whether each of its statements was found again; null where it was written.
+    """
+
+    path: str
+    checked: bool
+    reproduced: bool | None
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class CertifyResult(CommandResult):
+    """What is proven of a model for every input; true when nothing is violated and all widths hold.
+
+    Attributes
+    ----------
+    layers
+        In execution order.
+    findings
+        In the order of the layers; with --check, how the certificate differs.
+    totals
+        Sums over the layers.
+    proof
+        What is proven.
+    certificate
+        Null without -o and --check.
+    compared
+        How a certificate that was given compares.
+    """
+
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("npusim", "model", "ok", "layers", "findings", "totals", "verdicts=proof.verdicts", "reasons=proof.reasons"),
+        *("onnxruntime_optimized=proof.onnxruntime_optimized", "certificate"),
+    )
+
+    layers: tuple[BoundsLayer, ...]
+    findings: Annotated[tuple[Finding, ...], Rules((*RULES, *_CHECK_RULES))]
+    totals: BoundsTotals
+    proof: Certificate
+    certificate: CertificateOnDisk | None
+    compared: Comparison | None = field(default=None, metadata=UNLISTED)
+
+    def summary(self) -> str:
+        """The verdict on each statement."""
+        said = ", ".join(f"{statement} {judgement.verdict}" for statement, judgement in self.proof.model.items())
+        return f"{said}; {self.totals.errors} errors, {self.totals.warnings} warnings"
+
+
+def certify(
+    model: Model,
+    *,
+    strict: bool = False,
+    channels: bool = False,
+    output: str | os.PathLike[str] | None = None,
+    check: str | os.PathLike[str] | None = None,
+) -> CertifyResult:
+    """Find the range of every integer of a model over all inputs, and prove what follows from it.
+
+    Parameters
+    ----------
+    model
+        A session, the path of an ``.onnx`` file, or its content.
+    strict
+        Count what is not proven like what is violated.
+    channels
+        Give the intervals of each channel as well.
+    output
+        Write the certificate to this file.
+    check
+        Prove the statements of this certificate again. The result is true then where all of them are found again.
+
+    Returns
+    -------
+    CertifyResult
+        True when nothing is violated and all widths hold.
+
+    Raises
+    ------
+    UsageError
+        If both a file to write and one to check are given, or the file cannot be written.
+    InputError
+        If the certificate is damaged.
+    ModelError, UnsupportedError
+        If the model cannot be read or planned.
+
+    Examples
+    --------
+    >>> result = npusim.certify("golden/vibration_w8.onnx")  # doctest: +SKIP
+    >>> result.proof.verdicts.soft_int32, result.layers[1].step.accumulator  # doctest: +SKIP
+    (<Verdict.PROVEN: 'proven'>, (-38862, 41145))
+    """
+    if output is not None and check is not None:
+        raise UsageError("a certificate is either written or checked; give one of both files")
+    stated = None if check is None else read_certificate(check)
+    session = session_of(model)
+    sha256 = session.model.sha256
+    proof = prove(session.program)
+    findings = findings_of(proof, strict=strict)
+    compared = None if stated is None else compare_certificate(stated, proof, sha256)
+    if compared is not None:
+        findings = (*_comparison_findings(compared), *(findings if strict else ()))
+    if output is not None:
+        write_certificate(output, certificate_object(proof, sha256))
+    path = output if check is None else check
+    on_disk = None if path is None else CertificateOnDisk(os.fspath(path), compared is not None, _reproduced(compared))
+    return CertifyResult(
+        model=identity_of(session.model),
+        ok=not any(finding.severity == "error" for finding in findings),
+        layers=tuple(_layer(step, channels=channels) for step in proof.steps),
+        findings=findings,
+        totals=_totals(proof, findings),
+        proof=proof,
+        certificate=on_disk,
+        compared=compared,
+    )
+
+
+def _reproduced(compared: Comparison | None) -> bool | None:
+    return None if compared is None else bool(compared)
+
+
+def _layer(step: StepCertificate, *, channels: bool) -> BoundsLayer:
+    if step.bounds is None:
+        return BoundsLayer(step, None, None)
+    return BoundsLayer(step, room_of(step.bounds), _channels(step.bounds) if channels else None)
+
+
+def _channels(bounds: ChannelBounds) -> ChannelIntervals:
+    return ChannelIntervals(
+        accumulator=_pairs(bounds.accumulator),
+        biased=_pairs(bounds.biased),
+        scaled=_pairs(bounds.scaled),
+        floored=_pairs(bounds.floored),
+        digit_accumulators=None if bounds.digits is None else tuple(_pairs(digit) for digit in bounds.digits),
+    )
+
+
+def _pairs(interval: Interval) -> tuple[Ends, ...]:
+    return tuple((int(lower), int(upper)) for lower, upper in zip(interval.lower, interval.upper, strict=True))
+
+
+def _totals(proof: Certificate, findings: tuple[Finding, ...]) -> BoundsTotals:
+    judged = [
+        judgement.verdict
+        for step in proof.steps
+        for statement, judgement in step.judgements.items()
+        if statement is not Property.ONNXRUNTIME_OPTIMIZED
+    ]
+    return BoundsTotals(
+        layers=len(proof.steps),
+        integer_layers=sum(step.kind not in ("HOST", "QUANTIZE") for step in proof.steps),
+        proven=judged.count(Verdict.PROVEN),
+        violated=judged.count(Verdict.VIOLATED),
+        unknown=judged.count(Verdict.UNKNOWN),
+        errors=sum(finding.severity == "error" for finding in findings),
+        warnings=sum(finding.severity == "warning" for finding in findings),
+    )
+
+
+def _comparison_findings(compared: Comparison) -> tuple[Finding, ...]:
+    """What a certificate says that is not found again."""
+    if compared.other_model:
+        message = "the certificate is of another model: its SHA-256 is not that of this file"
+        return (Finding("other_model", "error", None, message, "check the model that the certificate was written for"),)
+    written = f"the certificate was written by npusim {compared.version}"
+    remedy = f"{written}; if it was not edited, write it again and look at what changed"
+    return tuple(
+        Finding(
+            _rule(item), "error", item.layer, _deviation(item), remedy, {"certified": item.certified, "proven": item.proven}
+        )
+        for item in compared.deviations
+    )
+
+
+def _rule(item: Deviation) -> str:
+    return "changed_verdict" if "verdict" in item.place else "changed_evidence"
+
+
+def _deviation(item: Deviation) -> str:
+    shown = [str(value) if len(str(value)) <= 60 else f"{str(value)[:57]}..." for value in (item.certified, item.proven)]
+    return f"the certificate says {item.place} is {shown[0]}, found is {shown[1]}"

@@ -1,0 +1,255 @@
+"""``npusim.quantize``: from a float model and calibration samples to a model for the NPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, Literal
+
+import numpy as np
+
+from npusim.bounds.certificate import certify
+from npusim.bounds.report import RULES, findings_of
+from npusim.engine.runner import Progress
+from npusim.engine.session import InferenceSession
+from npusim.engine.simulation import input_specs
+from npusim.errors import UsageError
+from npusim.files.datasets import read_inputs
+from npusim.findings import Finding
+from npusim.floats.network import FloatKind
+from npusim.graph import Array
+from npusim.graph.model_file import ModelFile
+from npusim.quantization import QuantizedModel
+from npusim.quantization import quantize as quantize_model
+from npusim.quantization.model import LayerReport
+from npusim.quantization.options import ACTIVATION_BITS, WEIGHT_BITS
+from npusim.results.base import CommandResult, Model, ModelIdentity, file_of, identity_of
+from npusim.results.samples import Announce, Inputs, silent
+from npusim.schemas.derivation import Choice, Count, Finite, Rules
+from npusim.schemas.objects import UNLISTED
+
+__all__ = ["QuantizeResult", "QuantizeTotals", "QuantizedLayer", "quantize"]
+
+_OWN_RULES: Final = ("kept_in_float", "bias_saturated", "coarse_input", "silent_channels")
+
+_Ends = tuple[Annotated[float, Finite()], Annotated[float, Finite()]]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedLayer:
+    """A layer of the quantized model, in execution order.
+
+    Attributes
+    ----------
+    name
+        Name of the layer, that of its node in the float model where it has one.
+    tensor
+        Its output in the quantized model.
+    kind
+        What it does.
+    weight_bits
+        Null without weights.
+    weight_scale
+        Smallest and largest real value of one step of the weights over the output channels; null without weights.
+    output_scale
+        Smallest and largest real value of one code over the channels; null for float results.
+    sqnr
+        Signal to quantization noise on the calibration samples, in dB.
+    """
+
+    name: str
+    tensor: str
+    kind: Annotated[str, Choice(tuple(kind.upper() for kind in FloatKind))]
+    weight_bits: Annotated[int, Choice(WEIGHT_BITS)] | None
+    weight_scale: _Ends | None
+    output_scale: _Ends | None
+    sqnr: Annotated[float, Finite()] | Literal["inf"]
+
+    @classmethod
+    def of(cls, layer: LayerReport) -> QuantizedLayer:
+        """What quantization reports of a layer."""
+        return cls(
+            layer.name, layer.tensor, layer.kind.upper(), layer.weight_bits, layer.weight_scale, layer.output_scale, layer.sqnr
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizeTotals:
+    """Counts.
+
+    Attributes
+    ----------
+    layers
+        Layers, nodes kept in float included.
+    host_operations
+        Nodes kept in float.
+    bytes
+        Size of the quantized model.
+    warnings
+        Findings of this severity.
+    """
+
+    layers: Count
+    host_operations: Count
+    bytes: Count
+    warnings: Count
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class QuantizeResult(CommandResult):
+    """A model that was quantized.
+
+    Attributes
+    ----------
+    ok
+        True: the model was made.
+    layers
+        In execution order.
+    findings
+        What quantization has to say, then what is not proven of the result.
+    totals
+        Counts.
+    quantized
+        The file that was written.
+    weight_bits
+        Of weights.
+    activation_bits
+        Of codes between layers.
+    output
+        Whether the model gives codes or real values.
+    output_scales
+        Real value of one code of each output; 1 where the model gives real values.
+    quantization
+        The ONNX file, the integers in it, and a report for each layer.
+    """
+
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("npusim", "model", "ok", "layers", "findings", "totals", "quantized", "weight_bits", "activation_bits"),
+        *("output", "output_scales"),
+    )
+
+    ok: Literal[True] = field(default=True, init=False)
+    layers: tuple[QuantizedLayer, ...]
+    findings: Annotated[tuple[Finding, ...], Rules((*RULES, *_OWN_RULES))]
+    totals: QuantizeTotals
+    quantized: ModelIdentity
+    weight_bits: Annotated[int, Choice(WEIGHT_BITS)]
+    activation_bits: Annotated[int, Choice(ACTIVATION_BITS)]
+    output: Literal["int", "float"]
+    output_scales: Mapping[str, Annotated[float, Finite()]]
+    quantization: QuantizedModel = field(metadata=UNLISTED)
+
+    @property
+    def content(self) -> bytes:
+        """The ONNX file."""
+        return self.quantization.content
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the ONNX file, whole or not at all.
+
+        Raises
+        ------
+        UsageError
+            If the file exists and is not to be overwritten.
+        """
+        self.quantization.save(path, overwrite=overwrite)
+
+    def summary(self) -> str:
+        """Layers, size, and the layer that loses most."""
+        worst = min(self.quantization.layers, key=lambda layer: layer.sqnr, default=None)
+        least = "" if worst is None else f"; lowest SQNR {worst.sqnr:.1f} dB at '{worst.name}'"
+        totals = self.totals
+        return f"{totals.layers} layers, {totals.bytes:,} bytes, {totals.warnings} warnings{least}"
+
+
+def quantize(
+    model: Model,
+    calibration: Inputs,
+    weight_bits: int = 8,
+    activation_bits: int = 8,
+    *,
+    float_output: bool = False,
+    output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    announce: Announce = silent,
+) -> QuantizeResult:
+    """Quantize a float network after training.
+
+    Parameters
+    ----------
+    model
+        A session of a float model, the path of its ``.onnx`` file, or its content.
+    calibration
+        Samples, as a file, as arrays by input name, or as the array of a model with one input, [N, ...]. Some hundred that look
+        like what the device will see; they decide scales, clips and rounding.
+    weight_bits
+        8, 4 or 2.
+    activation_bits
+        8 or 4: codes between layers. Inputs and outputs of the model have 8 bits.
+    float_output
+        Give real values, by a last multiplication, instead of codes.
+    output
+        Write the quantized model to this file; ``result.save(path)`` does it later.
+    overwrite
+        Let `output` replace a file.
+    progress
+        Called with the number of layers done and of all.
+    announce
+        Called with a sentence about what was done to the samples of a file.
+
+    Returns
+    -------
+    QuantizeResult
+        Its ``content`` is the ONNX file.
+
+    Raises
+    ------
+    ModelError, UnsupportedError
+        If the model cannot be read or quantized.
+    InputError
+        If the calibration samples do not fit: wrong shape, too few, NaN, all zeros.
+    UsageError
+        If a width is not one that the NPU has, or the file exists.
+
+    Examples
+    --------
+    >>> result = npusim.quantize("float.onnx", np.load("windows.npy"), weight_bits=4)  # doctest: +SKIP
+    >>> result.save("w4.onnx")  # doctest: +SKIP
+    """
+    target = None if output is None else Path(output)
+    if target is not None and target.exists() and not overwrite:
+        raise UsageError(f"{target}: exists already; name another file, or allow it to be overwritten")
+    source = file_of(model)
+    samples: Mapping[str, Array] | Array
+    if isinstance(calibration, (str, os.PathLike)):
+        session = InferenceSession(source.content if source.path is None else source.path, check_finite=False)
+        samples = read_inputs(calibration, input_specs(session), announce)
+    elif isinstance(calibration, Mapping):
+        samples = {name: np.asarray(values) for name, values in calibration.items()}
+    else:
+        samples = np.asarray(calibration)
+    found = quantize_model(source.content, samples, weight_bits, activation_bits, float_output=float_output, progress=progress)
+    if target is not None:
+        found.save(target, overwrite=overwrite)
+    own = (Finding(item.rule, item.severity, item.layer, item.message, item.remedy) for item in found.warnings)
+    findings = (*own, *findings_of(certify(InferenceSession(found.content).program)))
+    return QuantizeResult(
+        model=identity_of(source),
+        layers=tuple(QuantizedLayer.of(layer) for layer in found.layers),
+        findings=findings,
+        totals=QuantizeTotals(
+            layers=len(found.layers),
+            host_operations=sum(layer.kind == FloatKind.HOST for layer in found.layers),
+            bytes=len(found.content),
+            warnings=sum(finding.severity == "warning" for finding in findings),
+        ),
+        quantized=identity_of(ModelFile(None if target is None else os.fspath(target), found.content)),
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        output="float" if float_output else "int",
+        output_scales=dict(found.output_scales),
+        quantization=found,
+    )

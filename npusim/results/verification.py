@@ -1,0 +1,258 @@
+"""``npusim.verify``: every tensor of every layer against ONNX Runtime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from npusim.bounds import Certificate, Property, certify
+from npusim.bounds.verdicts import Statement, Verdict
+from npusim.engine.runner import Progress
+from npusim.engine.session import InferenceSession
+from npusim.findings import Finding
+from npusim.graph import Array
+from npusim.results.base import CommandResult, Model, SampleSource, identity_of, session_of
+from npusim.results.directed import Directed, search_directed
+from npusim.results.samples import Inputs, choose_inputs
+from npusim.schemas.derivation import Count
+from npusim.schemas.objects import UNLISTED, json_object
+from npusim.verification import StepComparison, Verification
+from npusim.verification import verify as compare_every_tensor
+
+__all__ = ["EveryInput", "RuntimeOpinion", "VerifyResult", "VerifyTotals", "remedy_of", "verify", "verify_samples"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyTotals:
+    """Sums over the layers.
+
+    Attributes
+    ----------
+    samples
+        Samples compared.
+    layers
+        Layers compared.
+    differing_layers
+        Layers with a mismatch.
+    elements
+        Values compared.
+    mismatches
+        Values that break their demand.
+    """
+
+    samples: Count
+    layers: Count
+    differing_layers: Count
+    elements: Count
+    mismatches: Count
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeOpinion:
+    """The second opinion.
+
+    Attributes
+    ----------
+    version
+        Of onnxruntime.
+    outputs
+        Output values.
+    optimized_mismatches
+        Output values at which onnxruntime with its graph optimizations differs from itself without.
+    """
+
+    json_names: ClassVar[tuple[str, ...]] = ("version", "optimizations_agree", "outputs", "optimized_mismatches")
+
+    version: str
+    outputs: Count
+    optimized_mismatches: Count
+
+    @property
+    def optimizations_agree(self) -> bool:
+        """Whether onnxruntime with its graph optimizations gives the same outputs as without."""
+        return self.optimized_mismatches == 0
+
+
+@dataclass(frozen=True, slots=True)
+class EveryInput:
+    """What is proven beyond the samples; 'npusim bounds' tells more.
+
+    Attributes
+    ----------
+    verdict
+        Whether onnxruntime, running the graph as it is written, gives the integers' codes for every input.
+    reason
+        One clause.
+    onnxruntime_optimized
+        The same for an onnxruntime that folds bias and scale into weights, as its graph optimizations do for convolutions.
+    """
+
+    verdict: Verdict
+    reason: str
+    onnxruntime_optimized: Statement
+
+
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class VerifyResult(CommandResult):
+    """A model against onnxruntime; true when values were compared and none breaks its demand.
+
+    Attributes
+    ----------
+    layers
+        In execution order.
+    findings
+        One for each layer that differs; empty when ok.
+    totals
+        Sums over the layers.
+    inputs
+        The samples.
+    onnxruntime
+        The second opinion.
+    every_input
+        What is proven beyond the samples.
+    directed
+        The search for inputs at which a layer differs; null without --directed.
+    comparison, proof
+        The comparison of all tensors, and what is proven of the model.
+    """
+
+    layers: tuple[StepComparison, ...]
+    findings: tuple[Finding, ...]
+    totals: VerifyTotals
+    inputs: SampleSource
+    onnxruntime: RuntimeOpinion
+    every_input: EveryInput
+    directed: Directed | None
+    comparison: Verification = field(metadata=UNLISTED)
+    proof: Certificate = field(metadata=UNLISTED)
+
+    def summary(self) -> str:
+        """How many values were compared and differ, and what is proven for every input."""
+        return f"{self.comparison}; for every input: {self.every_input.verdict}"
+
+
+def verify(
+    model: Model,
+    inputs: Inputs | None = None,
+    *,
+    samples: int | None = None,
+    seed: int | None = None,
+    directed: bool = False,
+    seconds: float | None = None,
+    output: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> VerifyResult:
+    """Compare every tensor of every layer of a model with ONNX Runtime, for equality.
+
+    Parameters
+    ----------
+    model
+        A session, the path of an ``.onnx`` file, or its content.
+    inputs
+        Samples: a ``.npz``, ``.npy``, ``.csv`` or ``.parquet`` file, arrays by input name with the samples on the first axis,
+        or the array of a model with one input. Without them samples are generated: extremes first, then random ones over the
+        range of the input stage.
+    samples, seed
+        Of generated samples; by default 64 and 0.
+    directed
+        Also search inputs at which a layer differs; those found are compared like the others.
+    seconds
+        Time for that search.
+    output
+        Archive for the inputs that it finds.
+    progress
+        Called with the number of samples compared and of all.
+
+    Returns
+    -------
+    VerifyResult
+        True when at least one value was compared and all are as demanded.
+
+    Raises
+    ------
+    InputError
+        If the inputs do not fit the model.
+    UsageError
+        If inputs are given and a number of samples as well, or none can be generated.
+    ModelError, UnsupportedError
+        If the model cannot be read or planned, or ONNX Runtime refuses it.
+
+    Examples
+    --------
+    >>> result = npusim.verify("golden/vibration_w8.onnx", samples=4)  # doctest: +SKIP
+    >>> bool(result), result.totals.mismatches, str(result.every_input.verdict)  # doctest: +SKIP
+    (True, 0, 'proven')
+    """
+    session = session_of(model)
+    feeds, source = choose_inputs(session, inputs, samples, None if directed and inputs is not None else seed)
+    searched = None
+    if directed:
+        path = None if output is None else os.fspath(output)
+        searched = search_directed(session, feeds, seconds=seconds, seed=seed or 0, output=path)
+    return verify_samples(session, feeds, source, searched=searched, progress=progress)
+
+
+def verify_samples(
+    session: InferenceSession,
+    feeds: Mapping[str, Array],
+    source: SampleSource,
+    *,
+    searched: Directed | None = None,
+    progress: Progress | None = None,
+) -> VerifyResult:
+    """As :func:`verify`, on samples that were chosen, and on those that a search found."""
+    compared = feeds if searched is None else searched.added_to(feeds)
+    found = compare_every_tensor(session, compared, progress=progress)
+    proof = certify(session.program, refutations=() if searched is None else searched.refutations)
+    exact, optimized = (proof.model[one] for one in (Property.ONNXRUNTIME_EXACT, Property.ONNXRUNTIME_OPTIMIZED))
+    return VerifyResult(
+        model=identity_of(session.model),
+        ok=found.ok,
+        layers=tuple(found.steps),
+        findings=(*_findings(found), *(() if searched is None else searched.findings())),
+        totals=VerifyTotals(
+            samples=found.samples,
+            layers=len(found.steps),
+            differing_layers=sum(step.mismatches > 0 for step in found.steps),
+            elements=found.elements,
+            mismatches=found.mismatches,
+        ),
+        inputs=source,
+        onnxruntime=RuntimeOpinion(found.onnxruntime, found.outputs, found.optimized_mismatches),
+        every_input=EveryInput(exact.verdict, exact.reason, Statement.of(optimized)),
+        directed=searched,
+        comparison=found,
+        proof=proof,
+    )
+
+
+def _findings(result: Verification) -> list[Finding]:
+    differing = [step for step in result.steps if step.mismatches]
+    if not differing and not result.ok:
+        remedy = "give a model and inputs that lead to at least one value"
+        return [Finding("nothing_compared", "error", None, "no value was compared", remedy, None)]
+    return [
+        Finding(
+            "mismatch",
+            "error",
+            step.name,
+            f"{step.mismatches} of {step.elements} values differ from onnxruntime's",
+            remedy_of(step, differing[0]),
+            json_object(step.first_difference),
+        )
+        for step in differing
+    ]
+
+
+def remedy_of(step: StepComparison, first: StepComparison) -> str:
+    """What to make of a layer that differs."""
+    if step is not first:
+        return f"look at layer '{first.name}' first: what differs there flows on"
+    if step.beyond_float32:
+        return (
+            "inner values of this layer pass 2^24, where onnxruntime's float32 has to round and the device's integers do not: "
+            "rely on npusim's values, and keep such layers in mind when onnxruntime is the reference"
+        )
+    return "no inner value of this layer passes 2^24, so float32 does not explain it; please report it as a bug in npusim"

@@ -1,0 +1,158 @@
+"""The public names: what `npusim` offers, with which signatures, that nothing replaces them, and that results behave alike."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+
+import npusim
+from npusim.results.base import Result
+from npusim.schemas import load_schema
+from support import ROOT
+
+GOLDEN = ROOT / "golden"
+W8 = GOLDEN / "vibration_w8.onnx"
+INPUTS = GOLDEN / "vibration_inputs.npz"
+
+SIGNATURES = {
+    "certify": "(model, *, strict=False, channels=False, output=None, check=None)",
+    "check_golden": "(source, dump, *, inputs=None, model=None, set_index=None, tensor=None, layout='nchw', "
+    "input_stage='onnx', format=None, dtype=None, base=None)",
+    "compare": "(model, against, inputs=None, *, labels=None, samples=None, seed=None, tensor=None, layout=None, "
+    "channels=False, threads=None, progress=None, announce)",
+    "lint": "(model, device, *, compiler='2.1', strict=False, fix=None, overwrite=False)",
+    "quantize": "(model, calibration, weight_bits=8, activation_bits=8, *, float_output=False, output=None, overwrite=False, "
+    "progress=None, announce)",
+    "verify": "(model, inputs=None, *, samples=None, seed=None, directed=False, seconds=None, output=None, progress=None)",
+    "verify_golden": "(folder, model=None)",
+    "write_golden": "(model, output, inputs=None, *, sets=8, seed=0, formats=('c', 'npz'), layers=('*',), input_stage='onnx', "
+    "skip_normalize=False, codes=False, module_name='default', directed=False, overwrite=False, progress=None)",
+}
+
+CLASSES = {"InferenceSession", "Program", "Trace"}
+ERRORS = {"InputError", "ModelError", "NpusimError", "UnsupportedError", "UsageError"}
+
+
+def shown(function: Callable[..., Any]) -> str:
+    """A signature without annotations, and without defaults that are functions."""
+    signature = inspect.signature(function)
+    plain = [
+        item.replace(
+            annotation=inspect.Parameter.empty, default=inspect.Parameter.empty if callable(item.default) else item.default
+        )
+        for item in signature.parameters.values()
+    ]
+    return str(signature.replace(parameters=plain, return_annotation=inspect.Signature.empty))
+
+
+def test_the_names_are_these() -> None:
+    assert set(npusim.__all__) == {*SIGNATURES, *CLASSES, *ERRORS, "__version__"}
+    assert set(npusim.__all__) <= set(dir(npusim))
+    with pytest.raises(AttributeError, match="has no attribute 'train'"):
+        npusim.train  # noqa: B018 - reading it is the test
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_functions_have_these_signatures_annotated_and_explained(name: str) -> None:
+    function = getattr(npusim, name)
+    assert shown(function) == SIGNATURES[name]
+    signature = inspect.signature(function)
+    assert all(item.annotation is not inspect.Parameter.empty for item in signature.parameters.values())
+    assert signature.return_annotation is not inspect.Signature.empty
+    text = inspect.getdoc(function) or ""
+    for section in ("Parameters", "Returns", "Raises", "Examples"):
+        assert f"\n{section}\n{'-' * len(section)}\n" in text
+    for parameter in signature.parameters:
+        assert parameter in text.split("Returns\n")[0]
+
+
+def test_no_module_replaces_a_function() -> None:
+    """A package with the name of a function would take its place when it is imported; importing everything shows it."""
+    names = [module.name for module in pkgutil.walk_packages(npusim.__path__, "npusim.")]
+    assert not {f"npusim.{name}" for name in SIGNATURES} & set(names)
+    left_out = ("npusim.torch", "npusim.examples", "npusim.pytest_plugin", "npusim.__main__")
+    modules = [name for name in names if not name.startswith(left_out)]
+    script = f"import importlib, inspect, npusim\nfor name in {modules!r}: importlib.import_module(name)\n"
+    script += f"assert all(inspect.isfunction(getattr(npusim, name)) for name in {list(SIGNATURES)!r})\n"
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_npusim_stays_light() -> None:
+    script = "import sys, npusim; print([name for name in ('numpy', 'onnx', 'pandas', 'click') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("results")
+
+
+def make(name: str, folder: Path) -> Result:
+    """A result of each function; the small ones of the repository's models."""
+    samples = np.load(INPUTS)["input"][:8]
+    float_model, calibration = GOLDEN / "keywords_float.onnx", GOLDEN / "keywords_samples.npz"
+    made: dict[str, Callable[[], Result]] = {
+        "bounds": lambda: npusim.certify(W8),
+        "compare": lambda: npusim.compare(W8, "ort", samples),
+        "compare_float": lambda: npusim.compare(GOLDEN / "keywords_w8.onnx", float_model, samples=4),
+        "golden_check": lambda: npusim.check_golden(GOLDEN / "vibration_w8", GOLDEN / "vibration_w8" / "vectors.npz"),
+        "golden_verify": lambda: npusim.verify_golden(GOLDEN / "vibration_w8"),
+        "golden_write": lambda: npusim.write_golden(W8, folder / "vectors", samples, sets=2),
+        "lint": lambda: npusim.lint(npusim.InferenceSession(W8), "soft"),
+        "quantize": lambda: npusim.quantize(float_model, np.load(calibration)["input"][:16]),
+        "verify": lambda: npusim.verify(W8.read_bytes(), {"input": samples}),
+    }
+    return made[name]()
+
+
+RESULTS = ["bounds", "compare", "compare_float", "golden_check", "golden_verify", "golden_write", "lint", "quantize", "verify"]
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_are_short_true_and_become_objects_and_tables(name: str, folder: Path) -> None:
+    result = make(name, folder)
+    assert bool(result) is result.ok
+    assert repr(result).startswith(f"<{type(result).__name__}: ")
+    assert len(repr(result)) < 600
+    assert repr(result).count("\n") <= 3
+    value = result.to_dict()
+    jsonschema.Draft202012Validator(load_schema(name.removesuffix("_float"))).validate(value)
+    assert json.loads(json.dumps(value, allow_nan=False)) == value
+    table = result.to_pandas()
+    assert isinstance(table, pd.DataFrame)
+    assert len(table) == len(value["layers"]) > 0
+    shown_in_notebooks = result._repr_html_()
+    assert "<table" in shown_in_notebooks
+    assert "<p>" in shown_in_notebooks
+
+
+def test_a_result_that_is_not_as_expected_is_false(tmp_path: Path) -> None:
+    with np.load(GOLDEN / "vibration_w8" / "vectors.npz") as arrays:
+        name = list(arrays)[-1]
+        np.savez(tmp_path / "dump.npz", **{name: arrays[name] ^ 1})
+    result = npusim.check_golden(GOLDEN / "vibration_w8", tmp_path / "dump.npz")
+    assert not result
+    assert result.totals.differing == result.totals.values
+    assert result.findings[0].rule == "differs"
+    other = npusim.compare(W8, GOLDEN / "vibration_w4.onnx", INPUTS)
+    assert not other
+    assert "values differ" in repr(other)
+
+
+def test_every_public_name_is_found_where_it_is_said_to_be() -> None:
+    for name, module in npusim._MODULES.items():
+        assert getattr(import_module(module), name) is getattr(npusim, name)
