@@ -80,7 +80,7 @@ class Window:
         return all(size == 1 for size in self.kernel_shape)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class IntegerLayer(ABC):
     """A layer in integers.
 
@@ -105,6 +105,10 @@ class IntegerLayer(ABC):
     output_shape: tuple[int, ...]
     nodes: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        shapes = (" x ".join(map(str, shape)) for shape in (self.input_shape, self.output_shape))
+        return f"<{type(self).__name__} '{self.name}': {' -> '.join(shapes)}>"
+
     @property
     @abstractmethod
     def kind(self) -> LayerKind:
@@ -126,7 +130,7 @@ class IntegerLayer(ABC):
         return 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class MaxPool(IntegerLayer):
     """Maximum over windows."""
 
@@ -138,7 +142,7 @@ class MaxPool(IntegerLayer):
         return LayerKind.MAXPOOL
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Accumulating(IntegerLayer):
     """A layer that sums up and makes codes of the sum.
 
@@ -202,7 +206,7 @@ class Accumulating(IntegerLayer):
         return along(values, len(self.accumulator_shape), self.channel_axis)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Add(Accumulating):
     """The sum of two tensors."""
 
@@ -212,7 +216,7 @@ class Add(Accumulating):
         return LayerKind.ADD
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class AveragePool(Accumulating):
     """The sum over windows, whose division is part of the requantization."""
 
@@ -229,7 +233,7 @@ class AveragePool(Accumulating):
         return math.prod(self.output_shape) * math.prod(self.window.kernel_shape)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Weighted(Accumulating):
     """A layer with weights.
 
@@ -255,7 +259,7 @@ class Weighted(Accumulating):
         return math.prod(self.output_shape) * math.prod(self.weights.shape[1:])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class FullyConnected(Weighted):
     """Product with a matrix ``[in, out]``."""
 
@@ -270,7 +274,7 @@ class FullyConnected(Weighted):
         return math.prod(self.output_shape) * int(self.weights.shape[0])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Convolution(Weighted):
     """Convolution with weights ``[out, in / group, *kernel]``."""
 
@@ -288,7 +292,7 @@ class Convolution(Weighted):
         return LayerKind.FCONV if channels == 1 else LayerKind.GCONV
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class ResidualConvolution(Convolution):
     """A pointwise convolution whose codes a residual is added to: ``clip(codes + residual)``; its second input.
 
@@ -326,7 +330,7 @@ class ResidualConvolution(Convolution):
         return np.asarray(self.requantization.clip.apply(unclipped) + residual)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class TransposedConvolution(Weighted):
     """Transposed convolution with weights ``[in, out / group, *kernel]``."""
 

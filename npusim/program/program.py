@@ -188,7 +188,7 @@ class HostOperation:
 Step: TypeAlias = IntegerLayer | QuantizeStage | HostOperation
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Program:
     """The steps of a network in execution order.
 
@@ -219,6 +219,11 @@ class Program:
     aliases: Mapping[str, str]
     opset: int
     batching: Batching
+
+    def __repr__(self) -> str:
+        sorts = (len(self.layers), "integer layers"), (len(self.quantize_stages), "quantize stages")
+        counted = ", ".join(f"{count} {noun}" for count, noun in (*sorts, (len(self.host_operations), "host operations")))
+        return f"<Program: {counted}; inputs {', '.join(self.inputs)}; outputs {', '.join(self.outputs)}>"
 
     @property
     def layers(self) -> tuple[IntegerLayer, ...]:

@@ -156,3 +156,14 @@ def test_a_result_that_is_not_as_expected_is_false(tmp_path: Path) -> None:
 def test_every_public_name_is_found_where_it_is_said_to_be() -> None:
     for name, module in npusim._MODULES.items():
         assert getattr(import_module(module), name) is getattr(npusim, name)
+
+
+def test_programs_and_layers_print_in_a_line() -> None:
+    program = npusim.InferenceSession(W8).program
+    assert repr(program) == (
+        f"<Program: {len(program.layers)} integer layers, 1 quantize stages, {len(program.host_operations)} host operations; "
+        f"inputs {program.inputs[0]}; outputs {program.outputs[0]}>"
+    )
+    for layer in program.layers:
+        assert layer.name in repr(layer)
+        assert len(repr(layer)) < 150
