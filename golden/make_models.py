@@ -20,11 +20,10 @@ import numpy.typing as npt
 from networks import NETWORKS
 from onnx import TensorProto, helper, numpy_helper
 
-from npusim import InferenceSession
+from npusim import InferenceSession, quantize
 from npusim.files.arrays import write_arrays
 from npusim.golden.choice import pick_samples
 from npusim.golden.folder import Options, write_folder
-from npusim.quantization import quantize
 
 Integers = npt.NDArray[np.int64]
 
