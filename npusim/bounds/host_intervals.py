@@ -10,7 +10,7 @@ from npusim.bounds.interval import Interval, declared_interval
 from npusim.graph import Node, TensorType
 from npusim.graph.ranges import Ends, ends_of_results, range_of_input
 from npusim.graph.traits import Trait, is_a
-from npusim.program import HostOperation, Program, QuantizeStage
+from npusim.program import HostOperation, Program, QuantizeStage, Tensor
 
 __all__ = ["host_intervals", "permutes_elements", "stage_interval"]
 
@@ -24,7 +24,7 @@ def stage_interval(program: Program, stage: QuantizeStage, source: Interval) -> 
         (ends,) = _results(program, node, tensors)
         if ends is None:
             return None
-        tensors[node.outputs[0]] = Interval(*ends)
+        tensors[node.outputs[0]] = _held(program.tensors[node.outputs[0]], ends)
     codes = tensors[stage.output]
     return Interval(codes.lower.astype(np.int64), codes.upper.astype(np.int64))
 
@@ -45,7 +45,7 @@ def host_intervals(program: Program, step: HostOperation, tensors: Mapping[str, 
             continue
         kind = found[name].lower.dtype
         if kind == np.int64 or program.tensors[name].dtype.kind == "f":
-            found[name] = Interval(ends[0].astype(kind), ends[1].astype(kind))
+            found[name] = _held(program.tensors[name], (ends[0].astype(kind), ends[1].astype(kind)))
     return found
 
 
@@ -58,7 +58,7 @@ def _results(program: Program, node: Node, tensors: Mapping[str, Interval]) -> t
 def _ends(program: Program, name: str, tensors: Mapping[str, Interval]) -> Ends:
     if name in program.constants:
         return program.constants[name], program.constants[name]
-    lower, upper = tensors[name].lower, tensors[name].upper
+    lower, upper = _declared(program.tensors[name], tensors[name])
     if name not in program.inputs or program.tensors[name].dtype.kind != "f":
         return lower, upper
     # the numbers that an input can be are finite
@@ -71,4 +71,21 @@ def _type(program: Program, name: str) -> TensorType:
     if constant is not None:
         return TensorType(constant.dtype, constant.shape)
     tensor = program.tensors[name]
-    return TensorType(tensor.dtype, tensor.shape)
+    return TensorType(tensor.dtype, tensor.declared_shape)
+
+
+def _declared(tensor: Tensor, held: Interval) -> Ends:
+    """Ends as the file has them: in its order, zero points included. Host operations compute on that."""
+    ends = held.lower, held.upper
+    if tensor.order is not None:
+        ends = ends[0].transpose(tensor.order), ends[1].transpose(tensor.order)
+    return (ends[0] + tensor.zero_point, ends[1] + tensor.zero_point) if tensor.zero_point else ends
+
+
+def _held(tensor: Tensor, declared: Ends) -> Interval:
+    """Ends as the program holds them: the inverse of :func:`_declared`."""
+    ends = (declared[0] - tensor.zero_point, declared[1] - tensor.zero_point) if tensor.zero_point else declared
+    if tensor.order is None:
+        return Interval(*ends)
+    back = tuple(int(axis) for axis in np.argsort(tensor.order))
+    return Interval(ends[0].transpose(back), ends[1].transpose(back))

@@ -17,7 +17,17 @@ import numpy as np
 from npusim.bounds.host_intervals import host_intervals, permutes_elements, stage_interval
 from npusim.bounds.interval import Interval, declared_interval
 from npusim.engine.reference import accumulate, maximum_of_windows, unknown_kind
-from npusim.program import Accumulating, HostOperation, IntegerArray, IntegerLayer, MaxPool, Program, QuantizeStage, Weighted
+from npusim.program import (
+    Accumulating,
+    Direct,
+    HostOperation,
+    IntegerArray,
+    IntegerLayer,
+    MaxPool,
+    Program,
+    QuantizeStage,
+    Weighted,
+)
 
 __all__ = [
     "Interval",
@@ -105,6 +115,9 @@ def analyse(program: Program) -> RangeAnalysis:
                 case Accumulating():
                     layers[step.name] = layer_bounds(step, inputs, attained=_is_free(step, origins))
                     tensors[step.output] = layers[step.name].output
+                case Direct():
+                    ends = step.interval([(part.lower.astype(np.int64), part.upper.astype(np.int64)) for part in inputs])
+                    tensors[step.output] = Interval(*(end.reshape(step.output_shape) for end in ends))
                 case _:
                     raise unknown_kind(step)
         elif isinstance(step, QuantizeStage):

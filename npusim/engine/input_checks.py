@@ -53,7 +53,7 @@ def check_shapes(program: Program, feeds: Mapping[str, Array]) -> None:
     """
     counts = {}
     for name in program.inputs:
-        shape, wanted = feeds[name].shape, program.tensors[name].shape
+        shape, wanted = feeds[name].shape, program.tensors[name].declared_shape
         free = 0 if program.batching is Batching.FIXED else 1
         if len(shape) != len(wanted) or shape[free:] != wanted[free:]:
             shown = [*(["N"] if free else []), *wanted[free:]]

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
-from npusim.errors import InputError, UnsupportedError
+from npusim.errors import InputError, UnsupportedError, UsageError
 from npusim.graph import Array, Graph, TensorType
 from npusim.graph.folding import fold
 from npusim.graph.onnx_reader import infer_node
 from npusim.program import Program
+from npusim.program.lowering.tflite import lower_tflite
 from npusim.program.lowering.tinpu import lower
 
-__all__ = ["OpenShapeError", "may_decide_shapes", "needs_inputs", "plan"]
+__all__ = ["NPU", "OpenShapeError", "may_decide_shapes", "needs_inputs", "plan"]
+
+
+NPU: Final = "npu"
+"""The arithmetic of TI's NPU."""
 
 
 class OpenShapeError(UnsupportedError):
@@ -31,7 +37,7 @@ def needs_inputs(graph: Graph) -> str | None:
     return None
 
 
-def plan(graph: Graph, feeds: Mapping[str, Array] | None = None) -> Program:
+def plan(graph: Graph, feeds: Mapping[str, Array] | None = None, arithmetic: str | None = None) -> Program:
     """Plan a program for a graph.
 
     Parameters
@@ -41,6 +47,8 @@ def plan(graph: Graph, feeds: Mapping[str, Array] | None = None) -> Program:
     feeds
         Inputs of one run; they fix open sizes, and where shapes depend on the values of inputs, those values: such inputs are
         constants of the program.
+    arithmetic
+        Name of the arithmetic; None for the default of the graph's format.
 
     Raises
     ------
@@ -49,6 +57,10 @@ def plan(graph: Graph, feeds: Mapping[str, Array] | None = None) -> Program:
     UnsupportedError
         If something else of the graph cannot be simulated.
     """
+    if graph.format == "tflite":
+        return lower_tflite(graph, arithmetic)
+    if arithmetic not in (None, NPU):
+        raise UsageError(f"there is no arithmetic '{arithmetic}' for ONNX models; there is {NPU}")
     given = {} if feeds is None else feeds
     types = {name: _input_type(graph.types[name], given.get(name)) for name in graph.inputs}
     folded = fold(graph, infer_node, known={}, input_types=types)

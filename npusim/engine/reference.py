@@ -22,6 +22,7 @@ from npusim.program import (
     Add,
     AveragePool,
     Convolution,
+    Direct,
     FullyConnected,
     HostOperation,
     IntegerArray,
@@ -113,6 +114,8 @@ def run_layer(layer: IntegerLayer, inputs: list[Array], targets: set[str], progr
             return {layer.output: result.astype(program.tensors[layer.output].stored)}
         case Accumulating():
             return finish_layer(layer, accumulate(layer, codes), codes, targets, program)
+        case Direct():
+            return {layer.output: layer.codes(codes).astype(program.tensors[layer.output].stored)}
         case _:
             raise unknown_kind(layer)
 

@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from npusim.engine.input_checks import check_finite, check_names_and_types, check_shapes
-from npusim.engine.planning import OpenShapeError, may_decide_shapes, needs_inputs, plan
+from npusim.engine.planning import NPU, OpenShapeError, may_decide_shapes, needs_inputs, plan
 from npusim.engine.runner import ChunkRunner, Progress, available_threads, run_chunked
 from npusim.engine.selection import ENGINES, make_runner
 from npusim.errors import UnsupportedError, UsageError
 from npusim.graph import Array, Dimension, TensorType
 from npusim.graph.model_file import ModelFile, open_model
-from npusim.graph.onnx_reader import read_graph
+from npusim.graph.model_reader import read_model
 from npusim.program import Batching, Program
+from npusim.program.lowering.tflite import ARITHMETICS
 from npusim.program.trace import Trace, matching_names, unknown_tensor
 
 __all__ = ["InferenceSession", "NodeArg"]
@@ -65,6 +66,9 @@ class InferenceSession:
         Chunks of samples computed at the same time; by default as many as there are processors.
     check_finite
         Refuse NaN and infinity in inputs. Off is for pure float models only.
+    arithmetic
+        How integers are rounded; None for the default of the model's format. TensorFlow Lite models: ``tflm`` (default),
+        ``tflm_single``, ``litert_ref``, ``litert``, ``xnnpack``. Models for TI's NPU: ``npu``.
 
     Raises
     ------
@@ -88,6 +92,7 @@ class InferenceSession:
         engine: str = "fast",
         threads: int | None = None,
         check_finite: bool = True,
+        arithmetic: str | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise UsageError(f"there is no engine '{engine}'; the engines are {', '.join(ENGINES)}")
@@ -97,7 +102,8 @@ class InferenceSession:
         self._model = open_model(model)
         self._engine = engine
         self._check_finite = check_finite
-        self._graph = read_graph(self._model)
+        self._graph = read_model(self._model)
+        self._arithmetic = arithmetic
         self._open_input = needs_inputs(self._graph)
         self._plans: dict[tuple[object, ...], _Prepared] = {}
         self._static = None if self._open_input else self._plan_static()
@@ -111,6 +117,18 @@ class InferenceSession:
     def engine(self) -> str:
         """Name of the engine."""
         return self._engine
+
+    @property
+    def format(self) -> str:
+        """The dialect of the model: ``tinpu``, or ``tflite``."""
+        return "tflite" if self._graph.format == "tflite" else "tinpu"
+
+    @property
+    def arithmetic(self) -> str:
+        """Name of the arithmetic in use."""
+        if self._arithmetic is not None:
+            return self._arithmetic
+        return next(iter(ARITHMETICS)) if self._graph.format == "tflite" else NPU
 
     @property
     def program(self) -> Program:
@@ -262,7 +280,7 @@ class InferenceSession:
         return self._plans[key]
 
     def _prepare(self, feeds: Mapping[str, Array] | None) -> _Prepared:
-        program = plan(self._graph, feeds)
+        program = plan(self._graph, feeds, self._arithmetic)
         return _Prepared(program, make_runner(program, self._engine))
 
     def _as_declared(self, chosen: _Prepared, name: str, held: Array) -> Array:

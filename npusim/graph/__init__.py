@@ -7,8 +7,19 @@ from npusim.graph.graph import (
     Dimension,
     Graph,
     Node,
+    Quantization,
     TensorType,
     sort_topologically,
 )
 
-__all__ = ["Array", "Attribute", "AttributeReader", "Dimension", "Graph", "Node", "TensorType", "sort_topologically"]
+__all__ = [
+    "Array",
+    "Attribute",
+    "AttributeReader",
+    "Dimension",
+    "Graph",
+    "Node",
+    "Quantization",
+    "TensorType",
+    "sort_topologically",
+]

@@ -15,7 +15,17 @@ import numpy.typing as npt
 
 from npusim.errors import ModelError, OperatorError
 
-__all__ = ["Array", "Attribute", "AttributeReader", "Dimension", "Graph", "Node", "TensorType", "sort_topologically"]
+__all__ = [
+    "Array",
+    "Attribute",
+    "AttributeReader",
+    "Dimension",
+    "Graph",
+    "Node",
+    "Quantization",
+    "TensorType",
+    "sort_topologically",
+]
 
 Array: TypeAlias = npt.NDArray[np.generic]
 Attribute: TypeAlias = int | float | str | Array | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
@@ -130,6 +140,25 @@ class Node(AttributeReader):
 
 
 @dataclass(frozen=True, slots=True)
+class Quantization:
+    """What the codes of a tensor stand for: ``scale * (code - zero_point)``.
+
+    Attributes
+    ----------
+    scales
+        float32 ``[1]``, or one for each index of `axis`.
+    zero_points
+        int64 in the shape of `scales`.
+    axis
+        Axis of the scales where there are several.
+    """
+
+    scales: npt.NDArray[np.float32]
+    zero_points: npt.NDArray[np.int64]
+    axis: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """A graph in topological order: each node's inputs are graph inputs, constants or outputs of earlier nodes.
 
@@ -147,6 +176,10 @@ class Graph:
         Element type and shape of tensors by name: declared ones, and after type inference those of every tensor.
     folded
         Names of the constants that nodes produced, before folding took those nodes out.
+    format
+        ``"onnx"`` or ``"tflite"``: whose operators the nodes are.
+    quantization
+        Scales and zero points of tensors, where the format keeps them with the tensor.
     """
 
     opset: int
@@ -156,6 +189,8 @@ class Graph:
     constants: Mapping[str, Array]
     types: Mapping[str, TensorType]
     folded: frozenset[str] = frozenset()
+    format: str = "onnx"
+    quantization: Mapping[str, Quantization] = field(default_factory=dict)
 
     def producers(self) -> dict[str, Node]:
         """The node that produces each tensor."""

@@ -90,6 +90,4 @@ def guess_format(content: bytes) -> str:
     for start, meaning in _FOREIGN_STARTS:
         if content.startswith(start):
             return f"; it looks like {meaning}"
-    if content[4:8] == b"TFL3":
-        return "; it looks like a TensorFlow Lite model: export to ONNX instead"
     return "; it may be truncated or of another format: export or copy it again"

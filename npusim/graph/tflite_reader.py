@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,11 +12,11 @@ import numpy as np
 
 from npusim.errors import ModelError, UnsupportedError
 from npusim.graph.flat_tables import FlatTable, root_table
-from npusim.graph.graph import Array, Attribute
+from npusim.graph.graph import Array, Attribute, Graph, Node, Quantization, TensorType, sort_topologically
 from npusim.graph.tflite_model import TfliteModel, TfliteOperator, TfliteTensor
-from npusim.graph.tflite_schema import CUSTOM, DTYPES, ENUMERATIONS, OPERATORS, OPTIONS, TYPE_NAMES, OptionField
+from npusim.graph.tflite_schema import CUSTOM, DTYPES, ENUMERATIONS, OPERANDS, OPERATORS, OPTIONS, TYPE_NAMES, OptionField
 
-__all__ = ["IDENTIFIER", "is_tflite", "parse_tflite"]
+__all__ = ["IDENTIFIER", "is_tflite", "parse_tflite", "read_tflite"]
 
 IDENTIFIER: Final = b"TFL3"
 LARGEST_TENSOR: Final = 2**31
@@ -62,6 +63,77 @@ def parse_tflite(content: bytes, label: str) -> TfliteModel:
     operators = tuple(file.operator(table, len(tensors)) for table in graph.tables(10))
     inputs, outputs = file.indices(graph, 6, len(tensors)), file.indices(graph, 8, len(tensors))
     return TfliteModel(tensors, operators, inputs, outputs, root.text(10))
+
+
+def read_tflite(content: bytes, label: str) -> Graph:
+    """Parse a file into a graph with TensorFlow Lite's operators; tensors keep their scales and zero points.
+
+    Tensors are named as in the file; where names are missing or used twice, their number is added.
+
+    Raises
+    ------
+    ModelError
+        If the file contradicts itself.
+    UnsupportedError
+        If it holds what npusim does not simulate.
+    """
+    model = parse_tflite(content, label)
+    names = _unique_names([tensor.name for tensor in model.tensors])
+    known = {name for name, tensor in zip(names, model.tensors, strict=True) if tensor.data is not None}
+    inputs, outputs = (tuple(names[index] for index in places) for places in (model.inputs, model.outputs))
+    if not outputs or len(set(inputs)) < len(inputs) or known & set(inputs):
+        raise ModelError(
+            f"{label} has inputs {list(inputs)} and outputs {list(outputs)}: outputs, and inputs that differ, are wanted"
+        )
+    nodes = tuple(
+        Node(
+            operator.name,
+            "",
+            tuple(names[index] if index >= 0 else "" for index in operator.inputs),
+            tuple(names[index] for index in operator.outputs),
+            operator.options,
+        )
+        for operator in model.operators
+    )
+    _check_operands(nodes, label)
+    variable = next((name for name, tensor in zip(names, model.tensors, strict=True) if tensor.variable), None)
+    types = {name: _type(tensor, name, label) for name, tensor in zip(names, model.tensors, strict=True)}
+    return Graph(
+        3,
+        inputs,
+        outputs,
+        sort_topologically(nodes, {*inputs, *known} if variable is None else {*inputs, *known, variable}, outputs),
+        {name: tensor.data for name, tensor in zip(names, model.tensors, strict=True) if tensor.data is not None},
+        types,
+        format="tflite",
+        quantization={
+            name: Quantization(np.array(tensor.scales, np.float32), np.array(tensor.zero_points, np.int64), tensor.axis)
+            for name, tensor in zip(names, model.tensors, strict=True)
+            if tensor.scales
+        },
+    )
+
+
+def _unique_names(given: Sequence[str]) -> list[str]:
+    count = Counter(given)
+    return [name if name and count[name] == 1 else f"{name or 'tensor'}:{index}" for index, name in enumerate(given)]
+
+
+def _check_operands(nodes: Sequence[Node], label: str) -> None:
+    """Make sure that every operator has as many operands as its runtimes read."""
+    for node in nodes:
+        fewest, outputs = OPERANDS.get(node.op_type, (0, 0))
+        if len(node.inputs) < fewest or not all(node.inputs[:fewest]) or len(node.outputs) < outputs:
+            raise ModelError(
+                f"a {node.op_type} of {label} has {len(node.inputs)} inputs, wanted {fewest} at least; the file is damaged"
+            )
+
+
+def _type(tensor: TfliteTensor, name: str, label: str) -> TensorType:
+    dtype = DTYPES.get(tensor.type)
+    if dtype is None:
+        raise UnsupportedError(f"tensor '{name}' of {label} has elements of type {tensor.type}, which npusim does not simulate")
+    return TensorType(dtype, tensor.shape)
 
 
 def _operator_name(table: FlatTable, label: str) -> tuple[str, int]:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-__all__ = ["CUSTOM", "DTYPES", "ENUMERATIONS", "OPERATORS", "OPTIONS", "TYPE_NAMES", "OptionField", "OptionTable"]
+__all__ = ["CUSTOM", "DTYPES", "ENUMERATIONS", "OPERANDS", "OPERATORS", "OPTIONS", "TYPE_NAMES", "OptionField", "OptionTable"]
 
 OPERATORS: Final = tuple(
     """
@@ -178,3 +178,22 @@ OPTIONS: Final[Mapping[str, OptionTable]] = MappingProxyType(
     }
 )
 """Options of the operators that npusim simulates. RELU, RELU6, LOGISTIC and TANH have none."""
+
+OPERANDS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            "AVERAGE_POOL_2D CONCATENATION DEQUANTIZE HARD_SWISH LEAKY_RELU LOGISTIC MAX_POOL_2D PACK QUANTIZE RELU RELU6 "
+            "RESHAPE "
+            "SHAPE SOFTMAX SQUEEZE TANH".split(),
+            (1, 1),
+        ),
+        **dict.fromkeys(
+            "ADD CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED MEAN MUL PAD RESIZE_NEAREST_NEIGHBOR SPLIT SUB "
+            "TRANSPOSE".split(),
+            (2, 1),
+        ),
+        **dict.fromkeys("BATCH_TO_SPACE_ND PADV2 SPACE_TO_BATCH_ND TRANSPOSE_CONV".split(), (3, 1)),
+        "STRIDED_SLICE": (4, 1),
+    }
+)
+"""Fewest inputs and outputs of the operators that npusim simulates."""

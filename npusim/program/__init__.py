@@ -6,6 +6,7 @@ Layers are a closed set (:mod:`~npusim.program.layers`), and so is what turns an
 
 from __future__ import annotations
 
+from npusim.program.direct import Direct, Elementwise, Table
 from npusim.program.float_operations import FloatOperation, Operator
 from npusim.program.layers import (
     Accumulating,
@@ -40,6 +41,8 @@ __all__ = [
     "Batching",
     "Clip",
     "Convolution",
+    "Direct",
+    "Elementwise",
     "FloatOperation",
     "FullyConnected",
     "Grouped",
@@ -57,6 +60,7 @@ __all__ = [
     "ResidualTap",
     "ShiftFloor",
     "Step",
+    "Table",
     "Tap",
     "Tensor",
     "TextRow",

@@ -61,6 +61,12 @@ class LayerKind(StrEnum):
     AVGPOOL = "AVGPOOL"
     MAXPOOL = "MAXPOOL"
     ADD = "ADD"
+    MUL = "MUL"
+    TABLE = "TABLE"
+    CONCAT = "CONCAT"
+    SOFTMAX = "SOFTMAX"
+    PAD = "PAD"
+    SLICE = "SLICE"
 
 
 @dataclass(frozen=True, slots=True)

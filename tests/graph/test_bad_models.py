@@ -141,7 +141,7 @@ def test_random_bytes_are_no_model(content: bytes) -> None:
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
         (b"", "empty"),
         (b"<html></html>", "text or HTML"),
-        (b"\x00\x00\x00\x00TFL3", "TensorFlow Lite"),
+        (b"\x00\x00\x00\x00TFL3", "is damaged"),
         (b"\x08", "truncated"),
     ],
 )

@@ -31,6 +31,7 @@ from npusim.graph import Array
 from npusim.kernels.samples_last import Call
 from npusim.program import (
     Accumulating,
+    Direct,
     FullyConnected,
     HostOperation,
     IntegerArray,
@@ -186,6 +187,8 @@ def _is_native(step: Step, program: Program, carriers: Mapping[str, CarrierChoic
     if not all(_fits_float32(program.tensors[name]) for name in (*step.inputs, step.output)):
         return False
     if isinstance(step, FullyConnected) and len(step.input_shape) != 2:
+        return False
+    if isinstance(step, Direct):
         return False
     return isinstance(step, MaxPool) or carriers[step.name].carrier is not Carrier.INTEGER
 
