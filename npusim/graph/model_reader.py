@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from npusim.graph.graph import Graph
 from npusim.graph.c_header import find_model
+from npusim.graph.graph import Graph
 from npusim.graph.model_file import ModelFile
 from npusim.graph.onnx_reader import read_graph
 from npusim.graph.tflite_reader import is_tflite, read_tflite
