@@ -71,7 +71,7 @@ COMPARING = dict.fromkeys(
         "npusim.comparison.findings.scene",
         "npusim.comparison.findings.structure_rules",
         "npusim.comparison.result",
-        "npusim.golden.choice.back_projection",
+        "npusim.search.back_projection",
         "npusim.golden.choice.searching",
         "npusim.golden.faults",
         "npusim.golden.goals.requantization",

@@ -9,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npusim import InferenceSession
-from npusim.bounds.witness.input_codes import InputCodes
-from npusim.golden.choice.back_projection import back_project
 from npusim.golden.choice.evaluation import Evaluator
 from npusim.golden.choice.greedy import AGAIN, LazyGreedy, greedy_order, pack, row_gains, unpack
 from npusim.golden.choice.searching import Searcher
@@ -20,6 +18,8 @@ from npusim.golden.goals import Goal
 from npusim.golden.input_stage import InputStage, stage_codes
 from npusim.program import Accumulating, LayerKind
 from npusim.program.terms import terms_of
+from npusim.search.back_projection import back_project
+from npusim.search.input_codes import InputCodes
 from npusim.search.sampling import generate_inputs
 from support import engine_cases
 from support.builders import GraphBuilder

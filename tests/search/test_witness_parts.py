@@ -17,11 +17,7 @@ from npusim.bounds import Interval, Property, analyse
 from npusim.bounds.channels import channel_bounds
 from npusim.bounds.requantization import Disagreement, FloatPath, decide_exhaustively
 from npusim.bounds.witness import failing_values
-from npusim.bounds.witness.budget import Budget
-from npusim.bounds.witness.changes import Changes
-from npusim.bounds.witness.combination import combine
 from npusim.bounds.witness.failing_values import FailingValues, failing_digits, failing_in_floats, failing_in_int32
-from npusim.bounds.witness.input_codes import InputCodes
 from npusim.bounds.witness.layer_solution import LayerSolver
 from npusim.bounds.witness.observation import observation
 from npusim.bounds.witness.search import Search
@@ -32,6 +28,10 @@ from npusim.graph.model_file import ModelFile
 from npusim.graph.onnx_reader import extract
 from npusim.program import Accumulating, Clip, FloatOperation, Operator, ShiftFloor
 from npusim.program.terms import terms_of
+from npusim.search.budget import Budget
+from npusim.search.changes import Changes
+from npusim.search.combination import combine
+from npusim.search.input_codes import InputCodes
 from npusim.search.sampling import generate_inputs
 from support import ROOT
 from support.builders import GraphBuilder

@@ -8,13 +8,13 @@ from typing import Final, TypeAlias
 
 from npusim.bounds.certificate import certify
 from npusim.bounds.verdicts import Property
-from npusim.bounds.witness.budget import Budget
 from npusim.bounds.witness.results import NoWitness, Witness
 from npusim.bounds.witness.task import prepare
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.graph import Array
 from npusim.program import Accumulating, IntegerLayer, Program
+from npusim.search.budget import Budget
 
 __all__ = ["STATEMENTS", "find_model_witnesses", "find_witness"]
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from npusim.bounds.interval import Interval
 from npusim.bounds.intervals import LayerBounds, accumulator_interval
-from npusim.bounds.witness.combination import combine
 from npusim.bounds.witness.failing_values import FailingValues
 from npusim.bounds.witness.observation import Observation, Place
 from npusim.program import IntegerArray
 from npusim.program.terms import Terms, terms_of
+from npusim.search.combination import combine
 
 __all__ = ["LayerSolution", "LayerSolver"]
 

@@ -13,10 +13,10 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from npusim.bounds.witness.budget import Budget
-from npusim.bounds.witness.changes import Changes, combine_changes
 from npusim.bounds.witness.failing_values import FailingValues
 from npusim.program import IntegerArray
+from npusim.search.budget import Budget
+from npusim.search.changes import Changes, combine_changes
 
 __all__ = ["Hit", "Search"]
 

@@ -16,10 +16,8 @@ from npusim.bounds.channels import ChannelBounds, channel_bounds
 from npusim.bounds.intervals import LayerBounds, analyse
 from npusim.bounds.properties import DIGIT_LIMITS
 from npusim.bounds.verdicts import Property
-from npusim.bounds.witness.budget import Budget
 from npusim.bounds.witness.confirmation import Confirmation
 from npusim.bounds.witness.failing_values import FailingValues, failing_digits, failing_in_floats, failing_in_int32
-from npusim.bounds.witness.input_codes import InputCodes
 from npusim.bounds.witness.layer_solution import LayerSolution, LayerSolver
 from npusim.bounds.witness.observation import Observation, observation
 from npusim.bounds.witness.results import Witness
@@ -28,6 +26,8 @@ from npusim.engine.session import InferenceSession
 from npusim.graph import Array, TensorType
 from npusim.graph.onnx_reader import extract
 from npusim.program import Accumulating, Batching, IntegerArray, IntegerLayer, Program
+from npusim.search.budget import Budget
+from npusim.search.input_codes import InputCodes
 
 __all__ = ["Task", "prepare"]
 

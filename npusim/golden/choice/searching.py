@@ -9,9 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from npusim.bounds.witness.changes import Changes
-from npusim.bounds.witness.input_codes import InputCodes
-from npusim.golden.choice.back_projection import Directions, back_project
 from npusim.golden.choice.evaluation import Evaluator
 from npusim.golden.choice.greedy import PackedRows, row_gains
 from npusim.golden.choice.signals import signal_levels
@@ -19,6 +16,9 @@ from npusim.golden.goals.goal import Goal, GoalGroup
 from npusim.golden.goals.requantization import RequantizationMeter
 from npusim.graph import Array
 from npusim.program import Accumulating, IntegerArray, MaxPool
+from npusim.search.back_projection import Directions, back_project
+from npusim.search.changes import Changes
+from npusim.search.input_codes import InputCodes
 
 __all__ = ["Found", "Searcher"]
 
@@ -48,7 +48,7 @@ class Found:
     Attributes
     ----------
     levels
-        int64 [samples, size], see :class:`~npusim.bounds.witness.input_codes.InputCodes`.
+        int64 [samples, size], see :class:`~npusim.search.input_codes.InputCodes`.
     rows
         Which goals they reach.
     """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from npusim.bounds.witness.input_codes import InputCodes
-from npusim.golden.choice.back_projection import Directions
 from npusim.program import IntegerArray
+from npusim.search.back_projection import Directions
+from npusim.search.input_codes import InputCodes
 
 __all__ = ["signal_levels"]
 
