@@ -11,7 +11,7 @@ from npusim.bounds.channels import ChannelBounds, furthest
 from npusim.bounds.interval import Interval
 from npusim.bounds.requantization import Decision, Disagreement, decide, float_path
 from npusim.bounds.verdicts import Judgement, proven, unknown, violated
-from npusim.program import Accumulating, IntegerLayer, Program, ResidualConvolution, Weighted
+from npusim.program import Accumulating, IntegerLayer, Program, Weighted
 
 __all__ = ["DIGIT_LIMITS", "INT32_LIMITS", "judge_digits", "judge_onnxruntime", "judge_optimized", "judge_soft_library"]
 
@@ -156,9 +156,9 @@ def _is_seen(place: Disagreement, bounds: ChannelBounds) -> bool:
     Where they do with the smallest and with the largest residual, they do with all between.
     """
     layer, residual = bounds.layer, bounds.residual
-    if not isinstance(layer, ResidualConvolution) or residual is None:
+    if residual is None:
         return True
-    clip = layer.saturation
+    clip = layer.output_clip
     ends = int(residual.lower[place.channel]), int(residual.upper[place.channel])
     shown = [np.clip([place.integer_code + end, place.float_code + end], clip.lower, clip.upper) for end in ends]
     return all(mine != theirs for mine, theirs in shown)

@@ -46,7 +46,11 @@ UPWARD: dict[tuple[str, str], str] = {
 """Imports up the list of rooms that are known: importing and imported module, and why it is so."""
 
 CIRCLES: dict[tuple[str, ...], str] = {
-    ("npusim.bounds", "npusim.engine", "npusim.search"): "the imports upward above; samples to search with are run by the engine",
+    (
+        "npusim.bounds",
+        "npusim.engine",
+        "npusim.search",
+    ): "the imports upward above; the engine runs samples",
     (
         "npusim.verification.arithmetic",
         "npusim.verification.arithmetic_text",
