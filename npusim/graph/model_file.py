@@ -1,4 +1,4 @@
-"""The bytes of a model and where they came from; nothing here knows what is in them."""
+"""The bytes of a model and where they came from; nothing here knows what is in them, but that all of it is there."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ __all__ = ["ModelFile", "guess_format", "open_model"]
 
 MAXIMUM_FILE_BYTES = 256 * 2**20
 """A network for a microcontroller is far below 1 MB; a larger file is some other thing and would only fill the memory."""
+
+_REFERENCE = b"location"
+"""The key of a reference to external data in an ONNX model: without it in the bytes there is none."""
 
 _FOREIGN_STARTS: tuple[tuple[bytes, str], ...] = (
     (b"gAAAAA", "an encrypted file (a Fernet token): decrypt it first, or ask whoever encrypted it for the plain .onnx"),
@@ -35,15 +38,19 @@ class ModelFile:
     path
         The file's path as given; None when the model was passed as bytes.
     content
-        The serialized ModelProto.
+        The serialized ModelProto. Tensors that the file keeps in external data files are inside, so that content, its hash
+        and copies of it cover them.
+    external
+        Whether there were such tensors, so that the content is not the file's own bytes.
     """
 
     path: str | None
     content: bytes
+    external: bool = False
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the content as 64 hexadecimal digits."""
+        """SHA-256 of the content as 64 hexadecimal digits: that of the file, or of the model with its external data inside."""
         return hashlib.sha256(self.content).hexdigest()
 
     @property
@@ -63,10 +70,11 @@ def open_model(source: str | os.PathLike[str] | bytes) -> ModelFile:
     Raises
     ------
     ModelError
-        If there is no such file, it cannot be read, is empty or is larger than 256 MiB.
+        If there is no such file, it cannot be read, is empty or is larger than 256 MiB; the same of its external data, which
+        also has to lie in the model's folder.
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return ModelFile(None, bytes(source))
+        return _complete(None, bytes(source))
     path = os.fspath(source)
     try:
         size = os.stat(path).st_size
@@ -77,12 +85,23 @@ def open_model(source: str | os.PathLike[str] | bytes) -> ModelFile:
                 f"{path} has {size} bytes, more than the {MAXIMUM_FILE_BYTES} that npusim reads; "
                 "networks for a microcontroller are far smaller, so check that this is the right file"
             )
-        return ModelFile(path, Path(path).read_bytes())
+        content = Path(path).read_bytes()
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist; check the path of the model") from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ModelError(f"{path} cannot be read: {reason}") from None
+    return _complete(path, content)
+
+
+def _complete(path: str | None, content: bytes) -> ModelFile:
+    if _REFERENCE not in content:
+        return ModelFile(path, content)
+    # here, so that a model which is one file needs no protobuf to be opened
+    from npusim.graph.external_data import embed
+
+    whole = embed(content, path, MAXIMUM_FILE_BYTES)
+    return ModelFile(path, whole, whole is not content)
 
 
 def guess_format(content: bytes) -> str:

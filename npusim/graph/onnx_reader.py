@@ -6,7 +6,6 @@ its outputs look like; `expose_tensors` makes the copy of a model whose every te
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -41,7 +40,7 @@ def read_graph(model: ModelFile) -> Graph:
     Raises
     ------
     ModelError
-        If the bytes are not a valid ONNX model: not ONNX at all, truncated, external data missing, a cycle, a tensor that
+        If the bytes are not a valid ONNX model: not ONNX at all, truncated, a cycle, a tensor that
         nothing produces or two nodes produce.
     UnsupportedError
         If the model is valid but uses what npusim does not know: another operator domain, sparse tensors, subgraphs, element
@@ -172,27 +171,9 @@ def _parse(model: ModelFile) -> onnx.ModelProto:
         raise ModelError(f"{model.label} is not an ONNX model{guess_format(model.content)}") from None
     if not proto.HasField("graph") or not proto.opset_import:
         raise ModelError(f"{model.label} is not a complete ONNX model{guess_format(model.content)}")
-    _load_external_data(proto, model)
     if proto.functions:
         proto = _inline_functions(proto, model)
     return proto
-
-
-def _load_external_data(proto: onnx.ModelProto, model: ModelFile) -> None:
-    external = [tensor.name for tensor in proto.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
-    if not external:
-        return
-    if model.path is None:
-        raise ModelError(
-            f"the model given as bytes keeps tensor '{external[0]}' in an external file; give the path of the model instead"
-        )
-    try:
-        onnx.load_external_data_for_model(proto, os.path.dirname(os.path.abspath(model.path)))
-    except Exception as error:  # noqa: BLE001 - the library raises whatever the file system or its own checks raise
-        raise ModelError(
-            f"the external data of {model.label} (tensor '{external[0]}') cannot be read: {_first_sentence(error)}; "
-            "put the data file beside the .onnx file"
-        ) from None
 
 
 def _inline_functions(proto: onnx.ModelProto, model: ModelFile) -> onnx.ModelProto:
@@ -262,6 +243,8 @@ def _node_proto(node: Node) -> onnx.NodeProto:
 def _array(tensor: onnx.TensorProto, where: str, model: ModelFile) -> Array:
     if tensor.data_type == onnx.TensorProto.STRING:
         raise UnsupportedError(f"{where} in {model.label} holds strings; npusim simulates numbers only")
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise ModelError(f"{where} in {model.label} is in an external file; open the model by its path")
     try:
         array = numpy_helper.to_array(tensor)
     except Exception as error:  # noqa: BLE001 - the library raises several kinds for damaged tensors

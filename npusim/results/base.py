@@ -89,7 +89,7 @@ class ModelIdentity:
     path
         As given on the command line.
     sha256
-        Of the file's content; null where it cannot be read.
+        Of the file's content, external data put inside; null where it cannot be read.
     """
 
     path: str

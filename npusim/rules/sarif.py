@@ -42,12 +42,18 @@ def sarif_log(model: ModelFile, report: LintReport) -> dict[str, Any]:
                 "rules": [_rule(name, report) for name in names],
             }
         },
-        "artifacts": [{"location": {"uri": uri}, "hashes": {"sha-256": model.sha256}, "length": len(model.content)}],
+        "artifacts": [_artifact(model, uri)],
         "results": [_result(finding, names.index(finding.rule), uri) for finding in report.findings],
         "columnKind": "utf16CodeUnits",
         "properties": {"device": report.book.device.name, "compiler": report.book.compiler},
     }
     return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
+
+
+def _artifact(model: ModelFile, uri: str) -> dict[str, Any]:
+    """The file; with external data its own bytes are not the model, so neither their hash nor their number is stated."""
+    own = {} if model.external else {"hashes": {"sha-256": model.sha256}, "length": len(model.content)}
+    return {"location": {"uri": uri}, **own}
 
 
 def _rule(name: str, report: LintReport) -> dict[str, Any]:
