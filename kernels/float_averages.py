@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from npusim.kernels.geometry import output_sizes, pad_spatial, padded_sizes, tap_slices
 
-__all__ = ["average_planes", "average_windows"]
+__all__ = ["average_planes", "average_windows", "sum_rows"]
 
 Float32Array: TypeAlias = npt.NDArray[np.float32]
 
@@ -36,8 +36,8 @@ def average_windows(
     """Means over windows, ``f32(sum / f32(count))``, in one of three orders.
 
     A window with stride 1 that is the whole plane is summed as :func:`average_planes` does. With two axes or more, a stride
-    of 1 or 2 along the last one and no kernel above 32, sums go over the other axes first, then along the last one.
-    Everything else is summed as the window is read, the last axis fastest.
+    of 1 or 2 along the last one and no kernel above 32, sums go over the other axes first, then along the last one. Everything
+    else is summed as the window is read, the last axis fastest.
 
     Parameters
     ----------
@@ -117,3 +117,35 @@ def average_planes(x: Float32Array, /) -> Float32Array:
     for place in range(whole, count):
         total = total + flat[..., place]
     return np.asarray(total / np.float32(count)).reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
+
+
+def sum_rows(x: Float32Array, /) -> Float32Array:
+    """Sums of rows in the order of ReduceMean: two groups of four lanes side by side, added crosswise, then the rest.
+
+    That is the order where a row begins at a multiple of 16 bytes; elsewhere ONNX Runtime adds the elements before such an
+    address last, so that its result depends on where a sample lies. Here it never does.
+
+    Parameters
+    ----------
+    x
+        float32 ``[rows, count]``.
+
+    Examples
+    --------
+    >>> sum_rows(np.array([[1.0, 2.0, 3.0, 4.0, 5.0]], np.float32)).tolist()
+    [15.0]
+    """
+    count = x.shape[1]
+    whole = count // LANES * LANES
+    groups = np.zeros((2, len(x), LANES), np.float32)
+    for place, start in enumerate(range(0, whole, LANES)):
+        last = start + LANES == whole and place % 2 == 0
+        if last:
+            groups[0] = groups[0] + groups[1]
+            groups[1] = 0
+        groups[0 if last else place % 2] += x[:, start : start + LANES]
+    lanes = groups[0] + groups[1]
+    total = (lanes[:, 0] + lanes[:, 2]) + (lanes[:, 1] + lanes[:, 3])
+    for place in range(whole, count):
+        total = total + x[:, place]
+    return np.asarray(total)

@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from npusim.kernels.float_averages import sum_rows
+
 from .arithmetic import truncated_divide
 
 __all__ = [
@@ -73,7 +75,9 @@ def sum_of(x: Array, /) -> Array:
 
 
 def mean(x: Array, /) -> Array:
-    """Sum of each row as :func:`sum_of` rounds it, divided by the number of elements; an integer quotient drops its fraction.
+    """Sum of each row, divided by the number of elements; an integer quotient drops its fraction.
+
+    float32 is summed as ONNX Runtime sums (:func:`npusim.kernels.float_averages.sum_rows`), everything else by :func:`sum_of`.
 
     Raises
     ------
@@ -85,7 +89,7 @@ def mean(x: Array, /) -> Array:
     >>> mean(np.float32([[1, 2], [3, 4]])).tolist()
     [1.5, 3.5]
     """
-    total, count = sum_of(x), x.shape[1]
+    total, count = sum_rows(x) if x.dtype == np.float32 else sum_of(x), x.shape[1]
     if x.dtype.kind in "iu":
         return truncated_divide(total, np.asarray(count, x.dtype))
     return np.asarray(np.divide(total, x.dtype.type(count)))

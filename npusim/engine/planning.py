@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from npusim.errors import InputError, UnsupportedError, UsageError
@@ -11,14 +12,13 @@ from npusim.graph import Array, Graph, TensorType
 from npusim.graph.folding import fold
 from npusim.graph.onnx_reader import infer_node
 from npusim.program import Program
+from npusim.program.lowering.arithmetic import ARITHMETICS
+from npusim.program.lowering.quantized import is_quantized, lower_quantized
+from npusim.program.lowering.tflite import ARITHMETICS as TFLITE_ARITHMETICS
 from npusim.program.lowering.tflite import lower_tflite
 from npusim.program.lowering.tinpu import lower
 
-__all__ = ["NPU", "OpenShapeError", "may_decide_shapes", "needs_inputs", "plan"]
-
-
-NPU: Final = "npu"
-"""The arithmetic of TI's NPU."""
+__all__ = ["FORMATS", "OpenShapeError", "choose_arithmetic", "format_of", "may_decide_shapes", "needs_inputs", "plan"]
 
 
 class OpenShapeError(UnsupportedError):
@@ -37,6 +37,49 @@ def needs_inputs(graph: Graph) -> str | None:
     return None
 
 
+FORMATS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "tinpu": ("npu",),
+        "qdq": tuple(ARITHMETICS),
+        "qoperator": tuple(ARITHMETICS),
+        "tflite": tuple(TFLITE_ARITHMETICS),
+    }
+)
+"""The arithmetics of each format, the default first."""
+
+
+def format_of(graph: Graph) -> str:
+    """What a graph as read was written in: one of :data:`FORMATS`."""
+    if graph.format == "tflite":
+        return "tflite"
+    return is_quantized(graph) or "tinpu"
+
+
+def choose_arithmetic(graph: Graph, name: str | None) -> str:
+    """The arithmetic of a graph: its format's default, or one that the format has.
+
+    Raises
+    ------
+    UsageError
+        If the format has no arithmetic of that name.
+    """
+    found = format_of(graph)
+    choices = FORMATS[found]
+    if name is not None and name not in choices:
+        raise UsageError(
+            f"there is no arithmetic '{name}' for a model of the format '{found}'; wanted one of: {', '.join(choices)}"
+        )
+    return choices[0] if name is None else name
+
+
+def _lower(original: Graph, folded: Graph, arithmetic: str | None) -> Program:
+    found, chosen = format_of(original), choose_arithmetic(original, arithmetic)
+    if found == "tinpu":
+        program = lower(folded)
+        return program if program.layers else replace(program, format="float")
+    return lower_quantized(folded, ARITHMETICS[chosen], found)
+
+
 def plan(graph: Graph, feeds: Mapping[str, Array] | None = None, arithmetic: str | None = None) -> Program:
     """Plan a program for a graph.
 
@@ -48,7 +91,7 @@ def plan(graph: Graph, feeds: Mapping[str, Array] | None = None, arithmetic: str
         Inputs of one run; they fix open sizes, and where shapes depend on the values of inputs, those values: such inputs are
         constants of the program.
     arithmetic
-        Name of the arithmetic; None for the default of the graph's format.
+        How layers are computed; None for the default of the format.
 
     Raises
     ------
@@ -57,23 +100,22 @@ def plan(graph: Graph, feeds: Mapping[str, Array] | None = None, arithmetic: str
     UnsupportedError
         If something else of the graph cannot be simulated.
     """
+    chosen = choose_arithmetic(graph, arithmetic)
     if graph.format == "tflite":
-        return lower_tflite(graph, arithmetic)
-    if arithmetic not in (None, NPU):
-        raise UsageError(f"there is no arithmetic '{arithmetic}' for ONNX models; there is {NPU}")
+        return replace(lower_tflite(graph, chosen), format="tflite", arithmetic=chosen)
     given = {} if feeds is None else feeds
     types = {name: _input_type(graph.types[name], given.get(name)) for name in graph.inputs}
     folded = fold(graph, infer_node, known={}, input_types=types)
     open_tensor = _first_open(folded)
     if open_tensor is None:
-        return lower(folded)
+        return _lower(graph, folded, arithmetic)
     values = {name: array for name, array in given.items() if may_decide_shapes(types[name])}
     if values:
         folded = fold(graph, infer_node, known=values, input_types=types)
         open_tensor = _first_open(folded)
         if open_tensor is None:
             remaining = tuple(name for name in graph.inputs if name not in values)
-            return lower(replace(folded, inputs=remaining))
+            return _lower(graph, replace(folded, inputs=remaining), arithmetic)
     raise OpenShapeError(
         f"the shape of tensor '{open_tensor}' is not fixed by the model{'' if feeds is None else ' or the inputs'}; "
         "export the model with fixed shapes, or give inputs that fix them"

@@ -27,6 +27,7 @@ from npusim.program import (
     HostOperation,
     IntegerArray,
     IntegerLayer,
+    MatrixProduct,
     MaxPool,
     Program,
     QuantizeStage,
@@ -184,6 +185,9 @@ def accumulate(layer: Accumulating, codes: Sequence[IntegerArray], weights: Inte
     match layer:
         case Add():
             return codes[0] + codes[1]
+        case MatrixProduct():
+            product: IntegerArray = np.matmul(codes[0], codes[1])
+            return product
         case AveragePool(window=window):
             sums = window_sum(codes[0], kernel_shape=window.kernel_shape, strides=window.strides, pads=window.pads)
             return sums.reshape(-1, *layer.accumulator_shape[1:])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from npusim.engine.input_checks import check_finite, check_names_and_types, check_shapes
-from npusim.engine.planning import NPU, OpenShapeError, may_decide_shapes, needs_inputs, plan
+from npusim.engine.planning import OpenShapeError, choose_arithmetic, format_of, may_decide_shapes, needs_inputs, plan
 from npusim.engine.runner import ChunkRunner, Progress, available_threads, run_chunked
 from npusim.engine.selection import ENGINES, make_runner
 from npusim.errors import UnsupportedError, UsageError
@@ -15,7 +15,6 @@ from npusim.graph import Array, Dimension, TensorType
 from npusim.graph.model_file import ModelFile, open_model
 from npusim.graph.model_reader import read_model
 from npusim.program import Batching, Program
-from npusim.program.lowering.tflite import ARITHMETICS
 from npusim.program.trace import Trace, matching_names, unknown_tensor
 
 __all__ = ["InferenceSession", "NodeArg"]
@@ -67,8 +66,12 @@ class InferenceSession:
     check_finite
         Refuse NaN and infinity in inputs. Off is for pure float models only.
     arithmetic
-        How integers are rounded; None for the default of the model's format. TensorFlow Lite models: ``tflm`` (default),
-        ``tflm_single``, ``litert_ref``, ``litert``, ``xnnpack``. Models for TI's NPU: ``npu``.
+        How integer layers are computed; None for the default of the model's format. QDQ and QOperator models: ``"ort"`` (ONNX
+        Runtime's fused kernels, the default), ``"onnx"`` (the graph as written), ``"tvm"`` (generated C code; inferred).
+        TensorFlow Lite models: ``"tflm"`` (default), ``"tflm_single"``, ``"litert_ref"``, ``"litert"``, ``"xnnpack"``. Models
+        for TI's NPU: ``"npu"``.
+    input_codes
+        The codes of an input that is declared float but holds integers, for example ``"u8"``; for formats that need it.
 
     Raises
     ------
@@ -77,7 +80,7 @@ class InferenceSession:
     UnsupportedError
         If it cannot be simulated exactly.
     UsageError
-        If there is no such engine.
+        If there is no such engine, or no such arithmetic for the model's format.
 
     Examples
     --------
@@ -93,6 +96,7 @@ class InferenceSession:
         threads: int | None = None,
         check_finite: bool = True,
         arithmetic: str | None = None,
+        input_codes: str | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise UsageError(f"there is no engine '{engine}'; the engines are {', '.join(ENGINES)}")
@@ -103,7 +107,11 @@ class InferenceSession:
         self._engine = engine
         self._check_finite = check_finite
         self._graph = read_model(self._model)
-        self._arithmetic = arithmetic
+        self._arithmetic = choose_arithmetic(self._graph, arithmetic)
+        if input_codes is not None:
+            raise UsageError(
+                f"input_codes is '{input_codes}', but the inputs of {self._model.label} say themselves what they hold"
+            )
         self._open_input = needs_inputs(self._graph)
         self._plans: dict[tuple[object, ...], _Prepared] = {}
         self._static = None if self._open_input else self._plan_static()
@@ -120,15 +128,13 @@ class InferenceSession:
 
     @property
     def format(self) -> str:
-        """The dialect of the model: ``tinpu``, or ``tflite``."""
-        return "tflite" if self._graph.format == "tflite" else "tinpu"
+        """What the model is written in: ``tinpu``, ``qdq``, ``qoperator``, ``tflite``, ``float``."""
+        return format_of(self._graph) if self._static is None else self._static.program.format
 
     @property
     def arithmetic(self) -> str:
-        """Name of the arithmetic in use."""
-        if self._arithmetic is not None:
-            return self._arithmetic
-        return next(iter(ARITHMETICS)) if self._graph.format == "tflite" else NPU
+        """How its integer layers are computed."""
+        return self._arithmetic
 
     @property
     def program(self) -> Program:

@@ -61,7 +61,7 @@ def fold(graph: Graph, infer: Inference, *, known: Mapping[str, Array], input_ty
     constants = {**graph.constants, **known}
     types = {name: TensorType(value.dtype, value.shape) for name, value in constants.items()}
     types.update({name: kind for name, kind in input_types.items() if name not in constants})
-    remaining = []
+    remaining, origins = [], dict[str, Node]()
     for node in graph.nodes:
         if lookup(node.op_type) is None:
             raise UnsupportedError(f"{node} {why_unsupported(node.op_type)}")
@@ -77,12 +77,12 @@ def fold(graph: Graph, infer: Inference, *, known: Mapping[str, Array], input_ty
             for name, value in zip(node.outputs, evaluate_node(node, known_values, graph.opset), strict=False):
                 if name:
                     value.setflags(write=False)
-                    constants[name] = value
+                    constants[name], origins[name] = value, node
                     types[name] = TensorType(value.dtype, value.shape)
         else:
             remaining.append(node)
     folded = frozenset(constants) - frozenset(graph.constants) - frozenset(known)
-    return replace(graph, nodes=tuple(remaining), constants=constants, types=types, folded=folded)
+    return replace(graph, nodes=tuple(remaining), constants=constants, types=types, folded=folded, origins=origins)
 
 
 def _stand_in(kind: TensorType, name: str) -> dict[str, Array]:

@@ -176,6 +176,8 @@ class Graph:
         Element type and shape of tensors by name: declared ones, and after type inference those of every tensor.
     folded
         Names of the constants that nodes produced, before folding took those nodes out.
+    origins
+        Those nodes, by the constant they produced.
     format
         ``"onnx"`` or ``"tflite"``: whose operators the nodes are.
     quantization
@@ -189,6 +191,7 @@ class Graph:
     constants: Mapping[str, Array]
     types: Mapping[str, TensorType]
     folded: frozenset[str] = frozenset()
+    origins: Mapping[str, Node] = field(default_factory=dict)
     format: str = "onnx"
     quantization: Mapping[str, Quantization] = field(default_factory=dict)
 

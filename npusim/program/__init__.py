@@ -6,7 +6,10 @@ Layers are a closed set (:mod:`~npusim.program.layers`), and so is what turns an
 
 from __future__ import annotations
 
-from npusim.program.direct import Direct, Elementwise, Table
+from npusim.program.dequantized_sum import DequantizedSum
+from npusim.program.direct import Average, Concatenation, Direct, Elementwise, Softmax, Table
+from npusim.program.fixed_point import FixedPoint
+from npusim.program.float_multiplier import FloatMultiplier
 from npusim.program.float_operations import FloatOperation, Operator
 from npusim.program.layers import (
     Accumulating,
@@ -17,6 +20,7 @@ from npusim.program.layers import (
     Grouped,
     IntegerLayer,
     LayerKind,
+    MatrixProduct,
     MaxPool,
     ResidualConvolution,
     TransposedConvolution,
@@ -37,12 +41,17 @@ __all__ = [
     "Add",
     "Alternative",
     "ArithmeticTap",
+    "Average",
     "AveragePool",
     "Batching",
     "Clip",
+    "Concatenation",
     "Convolution",
+    "DequantizedSum",
     "Direct",
     "Elementwise",
+    "FixedPoint",
+    "FloatMultiplier",
     "FloatOperation",
     "FullyConnected",
     "Grouped",
@@ -50,6 +59,7 @@ __all__ = [
     "IntegerArray",
     "IntegerLayer",
     "LayerKind",
+    "MatrixProduct",
     "MaxPool",
     "MeanTap",
     "Operator",
@@ -59,6 +69,7 @@ __all__ = [
     "ResidualConvolution",
     "ResidualTap",
     "ShiftFloor",
+    "Softmax",
     "Step",
     "Table",
     "Tap",

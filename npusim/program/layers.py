@@ -29,6 +29,7 @@ __all__ = [
     "Grouped",
     "IntegerLayer",
     "LayerKind",
+    "MatrixProduct",
     "MaxPool",
     "ResidualConvolution",
     "TransposedConvolution",
@@ -48,7 +49,8 @@ class LayerKind(StrEnum):
 
     FCONV is a convolution of one input channel, GCONV a generic one, DWCONV a depthwise one, PWCONV a 1x1 one, PWCONVRES a 1x1
     convolution with a residual behind it, TCONV a transposed one, FC a fully connected layer. ADD has integer arithmetic
-    like the others, but no documented NPU layer computes it.
+    like the others, but no documented NPU layer computes it. The rest are of other formats: MUL a product of two tensors
+    element by element, MATMUL their matrix product, TABLE a function of one code, CONCAT tensors side by side, SOFTMAX.
     """
 
     FCONV = "FCONV"
@@ -62,11 +64,18 @@ class LayerKind(StrEnum):
     MAXPOOL = "MAXPOOL"
     ADD = "ADD"
     MUL = "MUL"
+    MATMUL = "MATMUL"
     TABLE = "TABLE"
     CONCAT = "CONCAT"
     SOFTMAX = "SOFTMAX"
     PAD = "PAD"
     SLICE = "SLICE"
+
+    @property
+    def is_of_npu(self) -> bool:
+        """True for the layer types of TI's NPU: those from FCONV to MAXPOOL."""
+        kinds = list(type(self))
+        return kinds.index(self) < kinds.index(type(self).ADD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +229,21 @@ class Add(Accumulating):
     def kind(self) -> LayerKind:
         """ADD."""
         return LayerKind.ADD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+class MatrixProduct(Accumulating):
+    """The product of two tensors, matrix by matrix."""
+
+    @property
+    def kind(self) -> LayerKind:
+        """MATMUL."""
+        return LayerKind.MATMUL
+
+    @property
+    def multiply_accumulates(self) -> int:
+        """Columns of the first operand for each result."""
+        return math.prod(self.output_shape) * self.input_shape[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)

@@ -209,6 +209,10 @@ class Program:
         Version of the default operator set.
     batching
         How samples on the first axis are run.
+    format
+        What the model was written in: ``tinpu``, ``qdq``, ``qoperator``, ... or ``float``.
+    arithmetic
+        How its layers are computed: ``npu``, ``ort``, ``onnx``, ``tvm``, ...
     """
 
     inputs: tuple[str, ...]
@@ -219,6 +223,8 @@ class Program:
     aliases: Mapping[str, str]
     opset: int
     batching: Batching
+    format: str = "tinpu"
+    arithmetic: str = "npu"
 
     def __repr__(self) -> str:
         sorts = (len(self.layers), "integer layers"), (len(self.quantize_stages), "quantize stages")

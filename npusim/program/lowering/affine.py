@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -157,12 +157,15 @@ class AffineLayer:
         Its result; what the codes stand for.
     activation
         What limits the result.
+    fused
+        The file itself holds one operator on codes, not float operations between codes.
     """
 
     name: str
     nodes: tuple[str, ...]
     result: AffineTensor
     activation: Activation = NO_ACTIVATION
+    fused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -251,10 +254,12 @@ class FunctionForm(AffineLayer):
     Attributes
     ----------
     label
-        The function in words, for example ``Sigmoid``; ``another scale`` for the identity.
+        The function in words, for example ``Sigmoid``; :attr:`ANOTHER_SCALE` for the identity.
     function
         float32 to float32.
     """
+
+    ANOTHER_SCALE: ClassVar[str] = "another scale"
 
     source: AffineTensor
     label: str
