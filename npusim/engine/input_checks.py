@@ -11,7 +11,7 @@ from npusim.errors import InputError
 from npusim.graph import Array, Graph
 from npusim.program import Batching, Program
 
-__all__ = ["check_finite", "check_names_and_types", "check_shapes"]
+__all__ = ["check_codes", "check_finite", "check_names_and_types", "check_shapes"]
 
 
 def check_names_and_types(graph: Graph, feeds: Mapping[str, Array]) -> None:
@@ -85,6 +85,36 @@ def check_finite(feeds: Mapping[str, Array], start: int) -> None:
             place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
             shown = [place[0] + start, *place[1:]] if place else []
             raise InputError(f"input '{name}' holds {array[place]} at index {shown}; finite numbers are wanted, clean the data")
+
+
+def check_codes(program: Program, feeds: Mapping[str, Array], start: int) -> None:
+    """Make sure that inputs which are declared float but hold codes hold whole numbers of their range.
+
+    Parameters
+    ----------
+    program
+        The program.
+    feeds, start
+        As for :func:`check_finite`.
+
+    Raises
+    ------
+    InputError
+        Naming the first value that is no such code and its index.
+    """
+    for name in program.inputs:
+        tensor, array = program.tensors[name], feeds[name]
+        if tensor.dtype.kind != "f" or not tensor.is_integer:
+            continue
+        values = np.asarray(array, np.float64)
+        wrong = (values != np.rint(values)) | (values < tensor.lower) | (values > tensor.upper)
+        if wrong.any():
+            place = tuple(int(index) for index in np.argwhere(wrong)[0])
+            shown = [place[0] + start, *place[1:]]
+            raise InputError(
+                f"input '{name}' holds {array[place]} at index {shown}; it holds codes, whole numbers from {tensor.lower:g} to "
+                f"{tensor.upper:g}: quantize the data first"
+            )
 
 
 def _all_finite(array: Array) -> bool:

@@ -13,6 +13,8 @@ from npusim.graph.folding import fold
 from npusim.graph.onnx_reader import infer_node
 from npusim.program import Program
 from npusim.program.lowering.arithmetic import ARITHMETICS
+from npusim.program.lowering.match import ARITHMETICS as MATCH_ARITHMETICS
+from npusim.program.lowering.match import is_match, lower_match, plain_graph
 from npusim.program.lowering.quantized import is_quantized, lower_quantized
 from npusim.program.lowering.tflite import ARITHMETICS as TFLITE_ARITHMETICS
 from npusim.program.lowering.tflite import lower_tflite
@@ -37,12 +39,16 @@ def needs_inputs(graph: Graph) -> str | None:
     return None
 
 
+MATCH: Final = "match"
+"""The PLiNIO and MATCH family."""
+
 FORMATS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "tinpu": ("npu",),
         "qdq": tuple(ARITHMETICS),
         "qoperator": tuple(ARITHMETICS),
         "tflite": tuple(TFLITE_ARITHMETICS),
+        MATCH: tuple(MATCH_ARITHMETICS),
     }
 )
 """The arithmetics of each format, the default first."""
@@ -52,7 +58,7 @@ def format_of(graph: Graph) -> str:
     """What a graph as read was written in: one of :data:`FORMATS`."""
     if graph.format == "tflite":
         return "tflite"
-    return is_quantized(graph) or "tinpu"
+    return is_quantized(graph) or (MATCH if is_match(graph) else "tinpu")
 
 
 def choose_arithmetic(graph: Graph, name: str | None) -> str:
@@ -72,8 +78,10 @@ def choose_arithmetic(graph: Graph, name: str | None) -> str:
     return choices[0] if name is None else name
 
 
-def _lower(original: Graph, folded: Graph, arithmetic: str | None) -> Program:
-    found, chosen = format_of(original), choose_arithmetic(original, arithmetic)
+def _lower(original: Graph, folded: Graph, chosen: str) -> Program:
+    found = format_of(original)
+    if found == MATCH:
+        return replace(lower_match(folded, original, chosen), format=MATCH, arithmetic=chosen)
     if found == "tinpu":
         program = lower(folded)
         return program if program.layers else replace(program, format="float")
@@ -104,18 +112,19 @@ def plan(graph: Graph, feeds: Mapping[str, Array] | None = None, arithmetic: str
     if graph.format == "tflite":
         return replace(lower_tflite(graph, chosen), format="tflite", arithmetic=chosen)
     given = {} if feeds is None else feeds
+    declared, graph = graph, plain_graph(graph) if format_of(graph) == MATCH else graph
     types = {name: _input_type(graph.types[name], given.get(name)) for name in graph.inputs}
     folded = fold(graph, infer_node, known={}, input_types=types)
     open_tensor = _first_open(folded)
     if open_tensor is None:
-        return _lower(graph, folded, arithmetic)
+        return _lower(declared, folded, chosen)
     values = {name: array for name, array in given.items() if may_decide_shapes(types[name])}
     if values:
         folded = fold(graph, infer_node, known=values, input_types=types)
         open_tensor = _first_open(folded)
         if open_tensor is None:
             remaining = tuple(name for name in graph.inputs if name not in values)
-            return _lower(graph, replace(folded, inputs=remaining), arithmetic)
+            return _lower(declared, replace(folded, inputs=remaining), chosen)
     raise OpenShapeError(
         f"the shape of tensor '{open_tensor}' is not fixed by the model{'' if feeds is None else ' or the inputs'}; "
         "export the model with fixed shapes, or give inputs that fix them"

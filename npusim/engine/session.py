@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from npusim.engine.input_checks import check_finite, check_names_and_types, check_shapes
+from npusim.engine.input_checks import check_codes, check_finite, check_names_and_types, check_shapes
 from npusim.engine.planning import OpenShapeError, choose_arithmetic, format_of, may_decide_shapes, needs_inputs, plan
 from npusim.engine.runner import ChunkRunner, Progress, available_threads, run_chunked
 from npusim.engine.selection import ENGINES, make_runner
@@ -319,6 +319,7 @@ class InferenceSession:
 
         def check(chunk: Mapping[str, Array], start: int) -> None:
             check_finite(chunk, first + start)
+            check_codes(program, chunk, first + start)
 
         arrays = run_chunked(
             program,

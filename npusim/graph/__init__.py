@@ -9,6 +9,7 @@ from npusim.graph.graph import (
     Node,
     Quantization,
     TensorType,
+    bind_dangling_input,
     sort_topologically,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "Node",
     "Quantization",
     "TensorType",
+    "bind_dangling_input",
     "sort_topologically",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
     "Node",
     "Quantization",
     "TensorType",
+    "bind_dangling_input",
     "sort_topologically",
 ]
 
@@ -207,6 +208,20 @@ class Graph:
                 if name:
                     readers.setdefault(name, []).append(node)
         return readers
+
+
+def bind_dangling_input(nodes: Sequence[Node], inputs: Sequence[str], known: set[str]) -> tuple[Node, ...]:
+    """Let the one tensor that nothing produces be the one input that nothing reads: an exporter renamed only one of both.
+
+    PyTorch's names of inner tensors begin with ``onnx::``; anything else is left as it is.
+    """
+    produced = {*known, *inputs, *(name for node in nodes for name in node.outputs)}
+    read = {name for node in nodes for name in node.inputs if name}
+    dangling, unread = read - produced, [name for name in inputs if name not in read]
+    if len(dangling) != 1 or len(unread) != 1 or not next(iter(dangling)).startswith("onnx::"):
+        return tuple(nodes)
+    (lost,), (found,) = dangling, unread
+    return tuple(replace(node, inputs=tuple(found if name == lost else name for name in node.inputs)) for node in nodes)
 
 
 def sort_topologically(nodes: Sequence[Node], known: set[str], outputs: Sequence[str]) -> tuple[Node, ...]:

@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from npusim.errors import ModelError, UnsupportedError
 from npusim.graph.foreign import FOREIGN_DOMAIN, FOREIGN_OPERATORS, foreign_types
-from npusim.graph.graph import Array, Attribute, Dimension, Graph, Node, TensorType, sort_topologically
+from npusim.graph.graph import Array, Attribute, Dimension, Graph, Node, TensorType, bind_dangling_input, sort_topologically
 from npusim.graph.model_file import ModelFile, guess_format
 from npusim.kernels.quantization import NARROW_BITS
 
@@ -54,7 +54,7 @@ def read_graph(model: ModelFile) -> Graph:
     for name in inputs:
         if name not in types:
             raise UnsupportedError(f"input '{name}' of {model.label} is not a tensor; npusim simulates tensors only")
-    nodes = tuple(_node(node, model) for node in graph.node)
+    nodes = bind_dangling_input([_node(node, model) for node in graph.node], inputs, set(constants))
     outputs = tuple(info.name for info in graph.output)
     if not outputs:
         raise ModelError(f"{model.label} declares no output, so there is nothing to compute; export the model again")

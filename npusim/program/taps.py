@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from npusim.kernels.requantize import scaled_value
 from npusim.program.float_operations import FloatOperation, Operator
-from npusim.program.requantization import Clip, IntegerArray, along
+from npusim.program.requantization import Clip, IntegerArray, Requantization, along
 from npusim.program.shift_floor import ShiftFloor
 
-__all__ = ["ArithmeticTap", "MeanTap", "ResidualTap", "Tap"]
+__all__ = ["ArithmeticTap", "CodesTap", "MeanTap", "ResidualTap", "Tap"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,3 +215,29 @@ class ResidualTap(Tap):
         if total is None:
             raise ValueError(f"'{self.tensor}' is the sum with a residual, but there is none")
         return total if self.clip is None else self.clip.apply(total)
+
+
+@dataclass(frozen=True, slots=True)
+class CodesTap(Tap):
+    """Codes of a staircase, before or behind saturations.
+
+    Attributes
+    ----------
+    part
+        The staircase.
+    clip
+        None before the first saturation.
+    """
+
+    part: Requantization
+    clip: Clip | None = None
+
+    @property
+    def saturation(self) -> Clip | None:
+        """The clip."""
+        return self.clip
+
+    def values(self, accumulator: IntegerArray, axis: int, total: IntegerArray | None) -> npt.NDArray[Any]:
+        """The codes."""
+        found = self.part.unclipped(accumulator, axis)
+        return found if self.clip is None else self.clip.apply(found)

@@ -7,7 +7,7 @@ the graph says.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from npusim.kernels.requantize import codes_dtype
 from npusim.program.layers import Accumulating, IntegerLayer
 from npusim.program.lowering.aliases import remove_aliases
 from npusim.program.lowering.batching import generalise_batch
-from npusim.program.lowering.tinpu.chain import node_label
+from npusim.program.lowering.tinpu.chain import ChainReader, node_label, read_chain
 from npusim.program.lowering.tinpu.layers import WEIGHTED, recognise_weighted_layer
 from npusim.program.lowering.tinpu.pools import POOLS, recognise_pool
 from npusim.program.lowering.tinpu.quantize_stage import recognise_quantize_stage
@@ -36,16 +36,36 @@ from npusim.program.lowering.tinpu.view import NotALayer, View
 from npusim.program.program import HostOperation, Program, QuantizeStage, Step, Tensor
 from npusim.program.taps import Tap
 
-__all__ = ["lower"]
+__all__ = ["Dialect", "lower"]
 
 
-def lower(graph: Graph) -> Program:
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How an exporter writes layers.
+
+    Attributes
+    ----------
+    read
+        Reads what stands between an accumulator and its codes.
+    mean
+        Reads an average that is not written as a pool of the NPU; None where there are no others.
+    """
+
+    read: ChainReader = read_chain
+    mean: Callable[[View, Node, ValueRange], tuple[IntegerLayer, tuple[Node, ...]]] | None = None
+
+
+def lower(graph: Graph, *, dialect: Dialect | None = None, inputs: Mapping[str, ValueRange] | None = None) -> Program:
     """Lower a folded graph with static types to a program.
 
     Parameters
     ----------
     graph
         A graph from :func:`npusim.graph.folding.fold`; the batch axis has size 1 or the declared size.
+    dialect
+        How the graph's exporter writes layers; by default as those of the NPU do.
+    inputs
+        Ranges of inputs that hold codes although they are declared float.
 
     Returns
     -------
@@ -56,7 +76,8 @@ def lower(graph: Graph) -> Program:
     general, batching = generalise_batch(plain)
     executed = {node.outputs: node for node in general.nodes}
     signed = signs_that_matter(plain)
-    lowering = _Lowering(View.of(plain), {name: range_of_input(plain.types[name]) for name in plain.inputs}, signed)
+    ranges = {name: range_of_input(plain.types[name]) for name in plain.inputs} | dict(inputs or {})
+    lowering = _Lowering(View.of(plain), ranges, signed, Dialect() if dialect is None else dialect)
     for node in plain.nodes:
         if node.outputs not in lowering.taken:
             lowering.take(node, executed[node.outputs])
@@ -73,6 +94,7 @@ class _Lowering:
     view: View
     ranges: dict[str, ValueRange]
     signed: frozenset[str]
+    dialect: Dialect
     steps: list[Step] = field(default_factory=list)
     taken: set[tuple[str, ...]] = field(default_factory=set)
     blame: dict[tuple[str, ...], str] = field(default_factory=dict)
@@ -92,20 +114,28 @@ class _Lowering:
         """Read a layer or a quantize stage that starts at a node."""
         view, source = self.view, self.ranges.get(node.inputs[0], UNKNOWN) if node.inputs else UNKNOWN
         if node.op_type in WEIGHTED:
-            return recognise_weighted_layer(view, node, source)
+            return recognise_weighted_layer(view, node, source, self.dialect.read)
         if node.op_type in POOLS:
-            return recognise_pool(view, node, source)
+            return self._recognise_pool(node, source)
         if node.outputs in self.blame:
             raise NotALayer("")
         variable = [name for name in node.inputs if name and view.constant(name) is None]
         if node.op_type == "Add" and len(variable) == 2:
-            return recognise_residual(view, node, self.ranges)
+            return recognise_residual(view, node, self.ranges, self.dialect.read)
         starts_at_input = variable[:1] and variable[0] in view.graph.inputs
         if len(variable) == 1 and (starts_at_input or not self.ranges.get(variable[0], UNKNOWN).is_codes):
             stage, nodes = recognise_quantize_stage(view, node)
             if stage.output not in self.signed:
                 return stage, nodes
         raise NotALayer("")
+
+    def _recognise_pool(self, node: Node, source: ValueRange) -> tuple[IntegerLayer, tuple[Node, ...]]:
+        try:
+            return recognise_pool(self.view, node, source)
+        except NotALayer:
+            if self.dialect.mean is None:
+                raise
+            return self.dialect.mean(self.view, node, source)
 
     def _leave_on_host(self, node: Node, executed: Node, finding: NotALayer) -> None:
         reason = self.blame.get(node.outputs) or _reason(node, finding)

@@ -8,6 +8,7 @@ spellings, become one :class:`~npusim.program.ShiftFloor`; each tensor on the wa
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,11 @@ import numpy.typing as npt
 from npusim.graph import Node
 from npusim.program.lowering.tinpu.scale import decompose_multipliers
 from npusim.program.lowering.tinpu.view import NotALayer, View, is_integral, per_channel, read_addend, read_clip, read_factor
-from npusim.program.requantization import INT32, Clip, IntegerArray
+from npusim.program.requantization import INT32, Clip, IntegerArray, Requantization
 from npusim.program.shift_floor import ShiftFloor
 from npusim.program.taps import ArithmeticTap, Tap
 
-__all__ = ["Chain", "merge_clips", "node_label", "read_chain", "read_clips"]
+__all__ = ["Chain", "ChainReader", "integer_bounds", "merge_clips", "node_label", "read_chain", "read_clips"]
 
 MAXIMUM_BIAS = 2**40
 """Far beyond the NPU's 24 bits, so that a bias that is too wide is still simulated and reported, and int64 never overflows."""
@@ -41,10 +42,20 @@ class Chain:
         The nodes read, the accumulator's own excluded.
     """
 
-    requantization: ShiftFloor
+    requantization: Requantization
     taps: tuple[Tap, ...]
     output: str
     nodes: tuple[Node, ...]
+
+
+class ChainReader(Protocol):
+    """Reads what a dialect writes between an accumulator and its codes, as :func:`read_chain` does."""
+
+    def __call__(
+        self, view: View, tensor: str, shape: tuple[int, ...], axis: int, *, bias: npt.NDArray[np.float64] | None = None
+    ) -> Chain:
+        """Read a chain."""
+        ...
 
 
 @dataclass
@@ -128,7 +139,7 @@ def read_clips(view: View, tensor: str) -> tuple[Clip, tuple[tuple[Node, Clip], 
     """
     clip = None
     steps: list[tuple[Node, Clip]] = []
-    while (node := view.only_reader(tensor)) is not None and (bounds := _integer_bounds(view, node)) is not None:
+    while (node := view.only_reader(tensor)) is not None and (bounds := integer_bounds(view, node)) is not None:
         clip = merge_clips(clip, bounds)
         steps.append((node, clip))
         tensor = node.outputs[0]
@@ -166,7 +177,8 @@ def _is_finite(clip: Clip) -> bool:
     return -_OPEN < clip.lower <= clip.upper < _OPEN
 
 
-def _integer_bounds(view: View, node: Node) -> Clip | None:
+def integer_bounds(view: View, node: Node) -> Clip | None:
+    """The bounds of a saturation to integers; None for any other node."""
     bounds = read_clip(view, node)
     if bounds is None or any(bound != bound for bound in bounds):
         return None
@@ -189,7 +201,7 @@ def _step(reading: _Reading, node: Node) -> bool:
         return _multiply(reading, factor)
     if node.op_type == "Floor":
         return _floor(reading)
-    bounds = _integer_bounds(reading.view, node)
+    bounds = integer_bounds(reading.view, node)
     if bounds is None or (reading.multipliers and not reading.floored and reading.scale_and_shift()[1].any()):
         return False
     reading.clip = merge_clips(reading.clip, bounds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +12,7 @@ from npusim.graph.ranges import ValueRange
 from npusim.graph.traits import Trait, operators_with
 from npusim.kernels.geometry import resolve_pads
 from npusim.program.layers import Convolution, FullyConnected, TransposedConvolution, Weighted, Window
-from npusim.program.lowering.tinpu.chain import Chain, node_label, read_chain
+from npusim.program.lowering.tinpu.chain import Chain, ChainReader, node_label, read_chain
 from npusim.program.lowering.tinpu.view import NotALayer, View, is_integral, per_channel
 from npusim.program.requantization import IntegerArray
 
@@ -43,7 +42,9 @@ class _Weighted:
     transposed: bool = False
 
 
-def recognise_weighted_layer(view: View, node: Node, source_range: ValueRange) -> tuple[Weighted, tuple[Node, ...]]:
+def recognise_weighted_layer(
+    view: View, node: Node, source_range: ValueRange, read: ChainReader = read_chain
+) -> tuple[Weighted, tuple[Node, ...]]:
     """Read a layer with weights that starts at `node`.
 
     Returns
@@ -66,7 +67,7 @@ def recognise_weighted_layer(view: View, node: Node, source_range: ValueRange) -
             bias = per_channel(found.bias, shape, found.channel_axis)
             if bias is None or not is_integral(bias):
                 raise NotALayer("its bias is not one integer for each channel")
-        chain = read_chain(view, node.outputs[0], shape, found.channel_axis, bias=bias)
+        chain = read(view, node.outputs[0], shape, found.channel_axis, bias=bias)
         _check_width(found, chain, source_range)
     except NotALayer as finding:
         raise NotALayer(finding.reason, (node, *finding.nodes)) from None
@@ -83,7 +84,7 @@ def _layer(view: View, node: Node, found: _Weighted, chain: Chain) -> Weighted:
         "accumulator_shape": view.shape(node.outputs[0]),
         "channel_axis": found.channel_axis,
         "weights": found.weights,
-        "weight_bits": infer_weight_bits(found.weights, chain.requantization.scale),
+        "weight_bits": infer_weight_bits(found.weights, chain.requantization.parameters["scale"]),
         "requantization": chain.requantization,
         "taps": chain.taps,
         "nodes": tuple(node_label(part) for part in (node, *chain.nodes)),
@@ -194,7 +195,6 @@ def _check_width(found: _Weighted, chain: Chain, source_range: ValueRange) -> No
         terms = found.weights.size
     largest_code = max(abs(int(source_range.lower)), abs(int(source_range.upper)))
     accumulator = terms * int(np.abs(found.weights).max()) * largest_code
-    bias = int(np.abs(requantization.bias).max(initial=0))
-    scale = int(np.abs(requantization.scale).max(initial=1))
-    if (accumulator + bias) * max(scale, 1) >= LARGEST_INTEGER or not math.isfinite(accumulator):
+    domain = requantization.domain
+    if not domain.lower < -accumulator <= accumulator < domain.upper:
         raise NotALayer("its accumulator could pass 62 bits")

@@ -17,7 +17,7 @@ from npusim.program.requantization import INT32
 from npusim.program.shift_floor import ShiftFloor
 from npusim.program.taps import ArithmeticTap, MeanTap, Tap
 
-__all__ = ["POOLS", "recognise_pool"]
+__all__ = ["POOLS", "pool_window", "recognise_pool"]
 
 POOLS: Final = frozenset(("AveragePool", "GlobalAveragePool", "ReduceSum", "ReduceMean", "MaxPool", "GlobalMaxPool"))
 """Operators that can be a pool of the NPU."""
@@ -59,14 +59,14 @@ def _max_pool(view: View, node: Node) -> MaxPool:
         output=node.outputs[0],
         input_shape=shape,
         output_shape=result,
-        window=_pool_window(node, shape),
+        window=pool_window(node, shape),
         nodes=(node_label(node),),
     )
 
 
 def _average_pool(view: View, node: Node, source_range: ValueRange) -> tuple[AveragePool, tuple[Node, ...]]:
     shape = view.shape(node.inputs[0])
-    window = _reduced_window(view, node, shape) if node.op_type.startswith("Reduce") else _pool_window(node, shape)
+    window = _reduced_window(view, node, shape) if node.op_type.startswith("Reduce") else pool_window(node, shape)
     if window.ceil_mode or any(step != 1 for step in window.dilations):
         raise NotALayer("its windows are dilated or partly outside of the input")
     area = math.prod(window.kernel_shape)
@@ -133,7 +133,8 @@ def _area_of(view: View, tensor: str) -> int:
     return 1 if factor is None else int(factor.reshape(()))
 
 
-def _pool_window(node: Node, shape: tuple[int, ...]) -> Window:
+def pool_window(node: Node, shape: tuple[int, ...]) -> Window:
+    """The geometry of a pooling node on an input of this shape."""
     spatial = shape[2:]
     if node.op_type.startswith("Global"):
         return Window(spatial, (1,) * len(spatial), (0,) * (2 * len(spatial)), (1,) * len(spatial))

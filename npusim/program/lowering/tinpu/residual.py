@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from npusim.graph import Node
 from npusim.graph.ranges import ValueRange
 from npusim.program.layers import Add, Convolution, LayerKind, ResidualConvolution
-from npusim.program.lowering.tinpu.chain import node_label, read_chain
+from npusim.program.lowering.tinpu.chain import ChainReader, node_label, read_chain
 from npusim.program.lowering.tinpu.view import NotALayer, View
 from npusim.program.program import Step
 from npusim.program.shift_floor import ShiftFloor
@@ -16,7 +16,9 @@ from npusim.program.taps import ArithmeticTap, ResidualTap
 __all__ = ["fuse_pointwise_residuals", "recognise_residual"]
 
 
-def recognise_residual(view: View, node: Node, ranges: Mapping[str, ValueRange]) -> tuple[Add, tuple[Node, ...]]:
+def recognise_residual(
+    view: View, node: Node, ranges: Mapping[str, ValueRange], read: ChainReader = read_chain
+) -> tuple[Add, tuple[Node, ...]]:
     """Read the sum of two tensors of codes and what turns it into codes again.
 
     Returns
@@ -35,7 +37,7 @@ def recognise_residual(view: View, node: Node, ranges: Mapping[str, ValueRange])
     if shapes[0] != shapes[1] or len(shapes[0]) < 2:
         raise NotALayer("its operands have different shapes", (node,))
     try:
-        chain = read_chain(view, node.outputs[0], shapes[0], 1)
+        chain = read(view, node.outputs[0], shapes[0], 1)
     except NotALayer as finding:
         raise NotALayer(finding.reason, (node, *finding.nodes)) from None
     layer = Add(
