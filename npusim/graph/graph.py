@@ -218,7 +218,7 @@ def bind_dangling_input(nodes: Sequence[Node], inputs: Sequence[str], known: set
     produced = {*known, *inputs, *(name for node in nodes for name in node.outputs)}
     read = {name for node in nodes for name in node.inputs if name}
     dangling, unread = read - produced, [name for name in inputs if name not in read]
-    if len(dangling) != 1 or len(unread) != 1 or not next(iter(dangling)).startswith("onnx::"):
+    if len(dangling) != 1 or len(unread) != 1 or not str(next(iter(dangling))).startswith("onnx::"):
         return tuple(nodes)
     (lost,), (found,) = dangling, unread
     return tuple(replace(node, inputs=tuple(found if name == lost else name for name in node.inputs)) for node in nodes)

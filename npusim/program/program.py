@@ -107,10 +107,12 @@ class Tensor:
         return held if plain else self._turned(held, self.dtype if self.dtype.kind in "iu" else self.stored)
 
     def as_held(self, given: Array) -> Array:
-        """An array of the file as the program holds it; without zero point and order the array itself."""
+        """An array of the file as the program holds it; the array itself where that is the same."""
         turned = given if self.order is None else given.transpose(tuple(int(axis) for axis in np.argsort(self.order)))
         if self.zero_point:
             turned = (turned.astype(np.int64) - self.zero_point).astype(self.stored)
+        elif self.dtype.kind == "f" and self.is_integer:
+            turned = turned.astype(self.stored, copy=False)
         return np.ascontiguousarray(turned) if turned is not given else given
 
     def _turned(self, held: Array, dtype: np.dtype[np.generic]) -> Array:

@@ -90,6 +90,8 @@ def test_zero_points_and_orders_stand_at_the_edges_only(
 def test_without_zero_point_nothing_is_copied() -> None:
     tensor = Tensor("x", (1, 2), np.dtype(np.float32), np.dtype(np.uint8), 0, 255)
     codes, floats = np.zeros((4, 2), np.uint8), np.zeros((4, 2), np.float32)
-    assert tensor.as_held(floats) is floats
+    assert tensor.as_held(codes) is codes
+    assert tensor.as_held(floats).dtype == np.uint8
+    assert replace(tensor, stored=np.dtype(np.float32)).as_held(floats) is floats
     assert tensor.as_shown(codes) is codes
     assert tensor.as_declared(codes).dtype == np.float32

@@ -131,5 +131,5 @@ def input_range(graph: Graph, name: str, codes: str | None = None) -> ValueRange
     if kind.kind in "iu":
         return range_of_type(kind)
     lows = [node.attributes["min"] for node in graph.nodes if node.op_type == "Clip" and "min" in node.attributes]
-    signed = any(isinstance(low, int | float) and low < 0 for low in lows)
+    signed = any(isinstance(low, int | float) and -128 <= low < 0 for low in lows)
     return range_of_codes(-128, 127) if signed else range_of_codes(0, 255)

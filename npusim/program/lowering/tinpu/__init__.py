@@ -174,8 +174,9 @@ def _tensors(
     tensors = {}
     for name in graph.inputs:
         kind = graph.types[name]
-        known = ranges[name] if kind.dtype.kind != "f" else replace(ranges[name], lower=-np.inf, upper=np.inf)
-        tensors[name] = _tensor(name, kind, known)
+        # whether a float is a number at all is checked when it comes in, and so are codes
+        is_open = kind.dtype.kind == "f" and not ranges[name].is_codes
+        tensors[name] = _tensor(name, kind, replace(ranges[name], lower=-np.inf, upper=np.inf) if is_open else ranges[name])
     for name in sorted(graph.folded):
         value = graph.constants[name]
         known = range_of_constant(value)
