@@ -95,17 +95,32 @@ class Arithmetic:
     xnnpack: bool = False
 
     def weighted(
-        self, source: Affine, weights: npt.NDArray[np.float32], result: Affine, bias: Int64Array, clip: Clip, operator: str
+        self,
+        source: Affine,
+        weights: npt.NDArray[np.float32],
+        result: Affine,
+        bias: Int64Array,
+        clip: Clip,
+        operator: str,
+        *,
+        fixed_shape: bool = True,
+        delegated: bool = True,
     ) -> Requantization:
-        """The staircase of CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV or FULLY_CONNECTED; `clip` is centred."""
+        """The staircase of CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV or FULLY_CONNECTED; `clip` is centred.
+
+        What XNNPACK does not take (`delegated` is False), LiteRT's kernels for x86 compute; a TRANSPOSE_CONV whose output's
+        shape is not in the file (`fixed_shape` is False), its reference kernels.
+        """
         wide, dense = source.upper > 255, operator == "FULLY_CONNECTED"
         channels = bias.size
         if wide:
             rounding: Rounding | None = self.wide_fully_connected if dense else Rounding.Q15
-        elif operator == "TRANSPOSE_CONV":
-            rounding = self.rounding
         else:
             rounding = self.fully_connected if dense else self.convolution
+            if operator == "TRANSPOSE_CONV" and not fixed_shape:
+                rounding = self.rounding
+            elif rounding is None and not delegated:
+                rounding = Rounding.UPUP
         if rounding is None:
             factor = np.broadcast_to(requantization_multiplier(source.scale, weights, result.scale), (channels,))
             return FloatMultiplier(bias, factor.astype(np.float32), clip=clip)

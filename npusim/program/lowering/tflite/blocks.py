@@ -70,6 +70,12 @@ def _check_shapes(graph: Graph, group: list[Node]) -> None:
             "batch 1, or "
             "choose the arithmetic litert_ref, litert or xnnpack"
         )
+    if _numbers(graph, start, 2).any():
+        raise UnsupportedError(
+            f"{start} pads its data; TFLM's kernel pads with a value that does not follow from the model instead of the zero "
+            "point, so "
+            "its result is not known: choose the arithmetic litert_ref, litert or xnnpack"
+        )
 
 
 def _group(graph: Graph, start: Node, readers: dict[str, list[Node]]) -> list[Node]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from operator import lt
 from typing import Final
 
 import numpy as np
@@ -219,6 +220,8 @@ def transposed_convolution(walk: Walk, node: Node) -> None:
         ends.append(max(whole - before - out, 0))
         more.append(max(out - (whole - before), 0))
     result = walk.affine(node.outputs[0])
+    # with SAME, XNNPACK wants a kernel that is not shorter than the stride
+    short = node.text("padding", "SAME") == "SAME" and any(map(lt, kernel, strides))
     requantization = walk.arithmetic.weighted(
         walk.affine(source),
         _scales_along(node, scales, axis, 0),
@@ -226,6 +229,8 @@ def transposed_convolution(walk: Walk, node: Node) -> None:
         _bias(walk, node, 3, wanted[3]),
         centred_clip(node, result),
         node.op_type,
+        fixed_shape=node.inputs[0] in walk.graph.constants,
+        delegated=not short,
     )
     held = walk.held(source, first=True)
     place = walk.declare(node.outputs[0], (batch, *sizes, wanted[3]), first=True)
