@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,9 @@ class FixedPoint(Requantization):
         int64 [channels]; multipliers Q are 0 or of 31 bits, exponents e -31 to 30.
     rounding
         How the product is rounded.
+    away
+        bool [channels], for ``UPUP``: channels that round half away from zero in the second rounding, as ``DOUBLE`` does.
+        Vectorized kernels leave the last channels to such code. All False where none is given.
 
     Examples
     --------
@@ -52,6 +56,17 @@ class FixedPoint(Requantization):
     multiplier: IntegerArray
     exponent: IntegerArray
     rounding: Rounding
+    away: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def __post_init__(self) -> None:
+        if not self.away.size:
+            object.__setattr__(self, "away", np.zeros(self.bias.size, np.bool_))
+
+    @property
+    def parameters(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Bias, multiplier and exponent, and the channels that round in another way where there are some."""
+        found = {"bias": self.bias, "multiplier": self.multiplier, "exponent": self.exponent}
+        return {**found, "away": self.away} if self.away.any() else found
 
     @property
     def channels(self) -> int:
@@ -99,12 +114,11 @@ class FixedPoint(Requantization):
     def unclipped(self, accumulator: IntegerArray, axis: int = 0) -> IntegerArray:
         """The rounded product."""
         rank = accumulator.ndim
-        return multiply_fixed_point(
-            self.biased(accumulator, axis),
-            along(self.multiplier, rank, axis),
-            along(self.exponent, rank, axis),
-            self.rounding,
-        )
+        operands = self.biased(accumulator, axis), along(self.multiplier, rank, axis), along(self.exponent, rank, axis)
+        found = multiply_fixed_point(*operands, self.rounding)
+        if not self.away.any():
+            return found
+        return np.where(along(self.away, rank, axis), multiply_fixed_point(*operands, Rounding.DOUBLE), found)
 
     def text(self, accumulator: int, channel: int) -> tuple[TextRow, ...]:
         """Bias, product and each rounding with its result."""
@@ -120,7 +134,7 @@ class FixedPoint(Requantization):
         high = high_product(np.array(total << left), np.array(multiplier))
         shown = f"{total} * 2^{left}" if left else f"{total}"
         rows.append(TextRow("multiplier", f"half_up({shown} * {multiplier} / 2^31)", int(high)))
-        if self.rounding is Rounding.DOUBLE:
+        if self.rounding is Rounding.DOUBLE or self.away[channel]:
             return (*rows, TextRow("shift", f"half_away({int(high)} / 2^{right})", int(divide_power_of_two(high, right))))
         return (*rows, TextRow("shift", f"half_up({int(high)} / 2^{right})", (int(high) + ((1 << right) >> 1)) >> right))
 
@@ -153,8 +167,15 @@ class FixedPoint(Requantization):
         if not right.any():
             return FloatForm(None, bias, first)
         back: npt.NDArray[np.float64] = np.ldexp(1.0, -right.astype(np.int32))
-        if self.rounding is Rounding.DOUBLE:
+        if self.away.any():
+            # half up is half to even behind half a unit of the last place that is cut off
             rest: tuple[FloatOperation, ...] = (
+                FloatOperation(Operator.MULTIPLY, np.where(self.away, back * AWAY, back)),
+                FloatOperation(Operator.ADD, np.where(self.away, 0.0, back / 2)),
+                FloatOperation(Operator.ROUND, np.zeros(self.channels)),
+            )
+        elif self.rounding is Rounding.DOUBLE:
+            rest = (
                 FloatOperation(Operator.MULTIPLY, back * AWAY),
                 FloatOperation(Operator.ROUND, np.zeros(self.channels)),
             )

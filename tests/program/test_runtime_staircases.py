@@ -52,7 +52,7 @@ def expected(part: Requantization, channel: int, accumulator: int) -> int:
         return half_up(Fraction(total * multiplier) * Fraction(2) ** (exponent - 31))
     high = half_up(Fraction(total * multiplier) * Fraction(2) ** (max(exponent, 0) - 31))
     rest = Fraction(high, 2 ** max(-exponent, 0))
-    return half_away(rest) if part.rounding is Rounding.DOUBLE else half_up(rest)
+    return half_away(rest) if part.rounding is Rounding.DOUBLE or part.away[channel] else half_up(rest)
 
 
 @st.composite
@@ -71,7 +71,9 @@ def staircases(draw: Any) -> Requantization:
         return FloatMultiplier(bias, np.ldexp(column(st.integers(1, 2**24)) / 2**24, powers).astype(np.float32), clip=clip)
     # multipliers with few bits make ties
     multiplier = column(st.integers(2**30, 2**31 - 1) | st.integers(2**6, 2**7 - 1).map(lambda high: high << 24))
-    return FixedPoint(bias, multiplier, column(st.integers(-14, 1)), draw(st.sampled_from(Rounding)), clip=clip)
+    rounding = draw(st.sampled_from(Rounding))
+    away = column(st.integers(0, 1)).astype(np.bool_) if rounding is Rounding.UPUP else np.zeros(0, np.bool_)
+    return FixedPoint(bias, multiplier, column(st.integers(-14, 1)), rounding, away, clip=clip)
 
 
 accumulators = st.lists(st.integers(-600, 600) | st.integers(-(2**28), 2**28), min_size=1, max_size=12)

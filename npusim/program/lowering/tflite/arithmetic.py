@@ -46,6 +46,9 @@ from npusim.program.requantization import Clip, Requantization
 __all__ = ["ARITHMETICS", "Arithmetic", "Codes", "NotComputed", "arithmetic_named"]
 
 Int64Array = npt.NDArray[np.int64]
+VECTOR: Final = 8
+"""Channels that LiteRT's depthwise kernel for x86 computes together; it rounds those that are left over in another way."""
+
 Codes = Callable[..., Int64Array]
 """From codes to codes, zero points included."""
 
@@ -103,13 +106,14 @@ class Arithmetic:
         clip: Clip,
         operator: str,
         *,
+        grouped: bool = False,
         fixed_shape: bool = True,
         delegated: bool = True,
     ) -> Requantization:
         """The staircase of CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV or FULLY_CONNECTED; `clip` is centred.
 
-        What XNNPACK does not take (`delegated` is False), LiteRT's kernels for x86 compute; a TRANSPOSE_CONV whose output's
-        shape is not in the file (`fixed_shape` is False), its reference kernels.
+        What XNNPACK does not take (`delegated` is False), LiteRT's kernels for x86 compute; a CONV_2D with groups (`grouped`)
+        and a TRANSPOSE_CONV whose output's shape is not in the file (`fixed_shape` is False), its reference kernels.
         """
         wide, dense = source.upper > 255, operator == "FULLY_CONNECTED"
         channels = bias.size
@@ -117,18 +121,21 @@ class Arithmetic:
             rounding: Rounding | None = self.wide_fully_connected if dense else Rounding.Q15
         else:
             rounding = self.fully_connected if dense else self.convolution
-            if operator == "TRANSPOSE_CONV" and not fixed_shape:
+            if (operator == "TRANSPOSE_CONV" and not fixed_shape) or (grouped and not self.xnnpack):
                 rounding = self.rounding
             elif rounding is None and not delegated:
                 rounding = Rounding.UPUP
         if rounding is None:
             factor = np.broadcast_to(requantization_multiplier(source.scale, weights, result.scale), (channels,))
             return FloatMultiplier(bias, factor.astype(np.float32), clip=clip)
-        one_product = dense and weights.size == 1 and self.float32_scales
+        one_product = dense and not wide and weights.size == 1 and self.float32_scales
         reals = np.broadcast_to(
             layer_multipliers(source.scale, weights, result.scale, float32_product=one_product), (channels,)
         )
         multiplier, exponent = quantize_multipliers(reals)
+        if operator == "DEPTHWISE_CONV_2D" and rounding is Rounding.UPUP:
+            away = np.arange(channels) >= channels // VECTOR * VECTOR
+            return FixedPoint(bias, multiplier, exponent, rounding, away, clip=clip)
         return FixedPoint(bias, multiplier, exponent, rounding, clip=clip)
 
     def mean(self, source: Affine, result: Affine, count: int) -> Codes:

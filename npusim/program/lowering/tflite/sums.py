@@ -184,6 +184,7 @@ def convolution(walk: Walk, node: Node) -> None:
         _bias(walk, node, 2, count),
         centred_clip(node, result),
         node.op_type,
+        grouped=not depthwise and group > 1,
     )
     held = walk.held(source, first=True)
     place = walk.declare(node.outputs[0], (batch, *windows, count), first=True)
