@@ -20,7 +20,7 @@ from npusim.program.lowering.tflite import ARITHMETICS as TFLITE_ARITHMETICS
 from npusim.program.lowering.tflite import lower_tflite
 from npusim.program.lowering.tinpu import lower
 
-__all__ = ["FORMATS", "OpenShapeError", "choose_arithmetic", "format_of", "may_decide_shapes", "needs_inputs", "plan"]
+__all__ = ["FORMATS", "MATCH", "OpenShapeError", "choose_arithmetic", "format_of", "may_decide_shapes", "needs_inputs", "plan"]
 
 
 class OpenShapeError(UnsupportedError):
@@ -78,17 +78,22 @@ def choose_arithmetic(graph: Graph, name: str | None) -> str:
     return choices[0] if name is None else name
 
 
-def _lower(original: Graph, folded: Graph, chosen: str) -> Program:
+def _lower(original: Graph, folded: Graph, chosen: str, input_codes: str | None) -> Program:
     found = format_of(original)
     if found == MATCH:
-        return replace(lower_match(folded, original, chosen), format=MATCH, arithmetic=chosen)
+        return replace(lower_match(folded, original, chosen, input_codes), format=MATCH, arithmetic=chosen)
     if found == "tinpu":
         program = lower(folded)
         return program if program.layers else replace(program, format="float")
     return lower_quantized(folded, ARITHMETICS[chosen], found)
 
 
-def plan(graph: Graph, feeds: Mapping[str, Array] | None = None, arithmetic: str | None = None) -> Program:
+def plan(
+    graph: Graph,
+    feeds: Mapping[str, Array] | None = None,
+    arithmetic: str | None = None,
+    input_codes: str | None = None,
+) -> Program:
     """Plan a program for a graph.
 
     Parameters
@@ -100,6 +105,8 @@ def plan(graph: Graph, feeds: Mapping[str, Array] | None = None, arithmetic: str
         constants of the program.
     arithmetic
         How layers are computed; None for the default of the format.
+    input_codes
+        Codes of float inputs of a model of the MATCH family, ``"u8"`` or ``"s8"``; None where the file tells.
 
     Raises
     ------
@@ -117,14 +124,14 @@ def plan(graph: Graph, feeds: Mapping[str, Array] | None = None, arithmetic: str
     folded = fold(graph, infer_node, known={}, input_types=types)
     open_tensor = _first_open(folded)
     if open_tensor is None:
-        return _lower(declared, folded, chosen)
+        return _lower(declared, folded, chosen, input_codes)
     values = {name: array for name, array in given.items() if may_decide_shapes(types[name])}
     if values:
         folded = fold(graph, infer_node, known=values, input_types=types)
         open_tensor = _first_open(folded)
         if open_tensor is None:
             remaining = tuple(name for name in graph.inputs if name not in values)
-            return _lower(declared, replace(folded, inputs=remaining), chosen)
+            return _lower(declared, replace(folded, inputs=remaining), chosen, input_codes)
     raise OpenShapeError(
         f"the shape of tensor '{open_tensor}' is not fixed by the model{'' if feeds is None else ' or the inputs'}; "
         "export the model with fixed shapes, or give inputs that fix them"

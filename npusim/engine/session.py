@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from npusim.engine.input_checks import check_codes, check_finite, check_names_and_types, check_shapes
-from npusim.engine.planning import OpenShapeError, choose_arithmetic, format_of, may_decide_shapes, needs_inputs, plan
+from npusim.engine.planning import MATCH, OpenShapeError, choose_arithmetic, format_of, may_decide_shapes, needs_inputs, plan
 from npusim.engine.runner import ChunkRunner, Progress, available_threads, run_chunked
 from npusim.engine.selection import ENGINES, make_runner
 from npusim.errors import UnsupportedError, UsageError
@@ -107,8 +107,9 @@ class InferenceSession:
         self._engine = engine
         self._check_finite = check_finite
         self._graph = read_model(self._model)
+        self._input_codes = input_codes
         self._arithmetic = choose_arithmetic(self._graph, arithmetic)
-        if input_codes is not None:
+        if input_codes is not None and format_of(self._graph) != MATCH:
             raise UsageError(
                 f"input_codes is '{input_codes}', but the inputs of {self._model.label} say themselves what they hold"
             )
@@ -286,7 +287,7 @@ class InferenceSession:
         return self._plans[key]
 
     def _prepare(self, feeds: Mapping[str, Array] | None) -> _Prepared:
-        program = plan(self._graph, feeds, self._arithmetic)
+        program = plan(self._graph, feeds, self._arithmetic, self._input_codes)
         return _Prepared(program, make_runner(program, self._engine))
 
     def _as_declared(self, chosen: _Prepared, name: str, held: Array) -> Array:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from npusim import InferenceSession
-from npusim.errors import InputError
+from npusim.errors import InputError, UsageError
 from npusim.program import Clip, Requantization
 from npusim.program.scale_divide import ScaleDivide
 
@@ -117,3 +117,25 @@ def test_what_is_not_a_code_is_refused(value: float) -> None:
     x[1, 0, 4, 0] = value
     with pytest.raises(InputError, match=r"\[1, 0, 4, 0\].*whole numbers from 0 to 255"):
         session.run(None, {"0": x})
+
+
+def test_options_choose_codes_and_means() -> None:
+    weights = np.ones((1, 1, 3, 1))
+    model = match_model(weights, np.array([1]), np.array([0]), 1024, annotated=True)
+    signed = InferenceSession(model, input_codes="s8")
+    assert (signed.format, signed.arithmetic) == ("match", "match")
+    assert (signed.program.tensors["0"].lower, signed.program.tensors["0"].upper) == (-128, 127)
+    with pytest.raises(UsageError, match="no codes 'x3'"):
+        InferenceSession(model, input_codes="x3")
+    with pytest.raises(UsageError, match="match, match_half_up, onnx"):
+        InferenceSession(model, arithmetic="tvm")
+    model = match_model(weights, np.array([512]), np.array([0]), 512, annotated=True)
+    x = np.zeros((1, 1, 6, 1), np.float32)
+    x[0, 0, 0] = 1  # the windows of the convolution hold 1, 1 and 0: a mean of two thirds
+    means = {
+        name: InferenceSession(model, arithmetic=name).trace({"0": x})["mean"].ravel().tolist()
+        for name in ("match", "match_half_up")
+    }
+    assert means == {"match": [0, 0], "match_half_up": [1, 0]}
+    (fraction, _) = InferenceSession(model, arithmetic="onnx").trace({"0": x})["mean"].ravel().tolist()
+    assert fraction == pytest.approx(2 / 3)

@@ -22,7 +22,7 @@ ARITHMETICS: Final = ("match", "match_half_up", "onnx")
 """How means are rounded: down, to nearest with halves up, or not at all, as the file says."""
 
 
-def lower_match(folded: Graph, declared: Graph, arithmetic: str) -> Program:
+def lower_match(folded: Graph, declared: Graph, arithmetic: str, input_codes: str | None = None) -> Program:
     """Lower a graph of the family.
 
     Parameters
@@ -33,8 +33,10 @@ def lower_match(folded: Graph, declared: Graph, arithmetic: str) -> Program:
         As it was read.
     arithmetic
         One of :data:`ARITHMETICS`.
+    input_codes
+        Codes of the inputs; None where the file tells.
     """
-    ranges = {name: input_range(declared, name) for name in folded.inputs}
+    ranges = {name: input_range(declared, name, input_codes) for name in folded.inputs}
     return lower(
         folded,
         dialect=Dialect(

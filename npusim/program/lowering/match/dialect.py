@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from npusim.errors import UsageError
 from npusim.graph import Array, Attribute, Graph, Node
 from npusim.graph.ranges import ValueRange, range_of_codes, range_of_type
 
@@ -126,6 +127,8 @@ def input_range(graph: Graph, name: str, codes: str | None = None) -> ValueRange
     """
     kind = graph.types[name].dtype
     if codes is not None:
+        if codes[:1] not in ("u", "s") or codes[1:] not in ("2", "4", "8", "16"):
+            raise UsageError(f"there are no codes '{codes}'; wanted u or s and 2, 4, 8 or 16 bits, for example u8")
         bits = int(codes[1:])
         return range_of_codes(0, 2**bits - 1) if codes[0] == "u" else range_of_codes(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     if kind.kind in "iu":
