@@ -97,7 +97,7 @@ def assert_matches_golden(
     >>> assert_matches_golden("build/uart.txt", "golden/motor", set_index=2)  # doctest: +SKIP
     """
     __tracebackhide__ = True
-    from npusim.cli.golden_check_text import check_lines
+    from npusim.cli.golden_check import check_lines
     from npusim.engine.session import InferenceSession
     from npusim.errors import UsageError
     from npusim.golden.check import check_dump, expected_of_dump, expected_of_folder, expected_of_model, is_folder

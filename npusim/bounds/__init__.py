@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from npusim.bounds.certificate import Certificate, StepCertificate, certify
-from npusim.bounds.intervals import Interval, LayerBounds, RangeAnalysis, analyse
 from npusim.bounds.verdicts import Judgement, Property, Refutation, Verdict
+from npusim.program.intervals import Interval, LayerBounds, RangeAnalysis, analyse
 
 __all__ = [
     "Certificate",

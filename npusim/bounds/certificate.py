@@ -8,10 +8,8 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from npusim.bounds.channels import ChannelBounds, channel_bounds
-from npusim.bounds.host_properties import judge_host_operation, judge_quantize_stage
-from npusim.bounds.interval import Ends, Interval, hull_of
-from npusim.bounds.intervals import analyse
-from npusim.bounds.properties import judge_digits, judge_onnxruntime, judge_optimized, judge_soft_library
+from npusim.bounds.host_verdicts import judge_host_operation, judge_quantize_stage
+from npusim.bounds.layer_verdicts import judge_digits, judge_onnxruntime, judge_optimized, judge_soft_library
 from npusim.bounds.verdicts import (
     Evidence,
     Judgement,
@@ -27,6 +25,7 @@ from npusim.bounds.verdicts import (
 )
 from npusim.errors import InternalMismatchError
 from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage, Step
+from npusim.program.intervals import IntegerEnds, Interval, analyse, hull_of
 from npusim.program.trace import StepKind, step_kind
 
 __all__ = ["Certificate", "StepCertificate", "certify"]
@@ -70,32 +69,32 @@ class StepCertificate:
         return None if self.bounds is None else self.bounds.attained
 
     @property
-    def accumulator(self) -> Ends | None:
+    def accumulator(self) -> IntegerEnds | None:
         """Sum of products before the bias, over all channels; null where the kind has none."""
         return None if self.bounds is None else hull_of(self.bounds.accumulator)
 
     @property
-    def partial_sums(self) -> Ends | None:
+    def partial_sums(self) -> IntegerEnds | None:
         """Every partial sum of the accumulator, in whatever order the products are added; null where the kind has none."""
         return None if self.bounds is None else hull_of(self.bounds.partial)
 
     @property
-    def biased(self) -> Ends | None:
+    def biased(self) -> IntegerEnds | None:
         """Accumulator + bias; null where the kind has none."""
         return None if self.bounds is None else hull_of(self.bounds.biased)
 
     @property
-    def scaled(self) -> Ends | None:
+    def scaled(self) -> IntegerEnds | None:
         """(accumulator + bias) * scale; null where the kind has none."""
         return None if self.bounds is None else hull_of(self.bounds.scaled)
 
     @property
-    def floored(self) -> Ends | None:
+    def floored(self) -> IntegerEnds | None:
         """After the shift, before the first clip; null where the kind has none."""
         return None if self.bounds is None else hull_of(self.bounds.floored)
 
     @property
-    def digit_accumulator(self) -> Ends | None:
+    def digit_accumulator(self) -> IntegerEnds | None:
         """Accumulators of the 2-bit weight digits, over all channels and digits; null where weights leave their bits, too."""
         return None if self.bounds is None else hull_of(*(self.bounds.digits or ()))
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from npusim.bounds.interval import Interval
-from npusim.bounds.intervals import LayerBounds, accumulator_interval, including_zero
 from npusim.kernels.requantize import weight_digits
 from npusim.program import Accumulating, AveragePool, IntegerArray, IntegerLayer, Weighted
+from npusim.program.intervals import Interval, LayerBounds, accumulator_interval, including_zero
 
 __all__ = ["ChannelBounds", "channel_bounds", "digits_of", "furthest"]
 
@@ -32,7 +31,7 @@ class ChannelBounds:
         Accumulator and partial sums of each 2-bit weight digit, least significant first; empty for kinds without digits; None
         where weights leave their declared bits, so that they cannot be split.
     attained
-        True when the ends occur for some model input; see :class:`~npusim.bounds.intervals.LayerBounds`.
+        True when the ends occur for some model input; see :class:`~npusim.program.intervals.LayerBounds`.
     """
 
     layer: Accumulating

@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from npusim.bounds.channels import ChannelBounds
-from npusim.bounds.interval import Interval
 from npusim.program import Accumulating, Add, IntegerArray, IntegerLayer, Weighted
+from npusim.program.intervals import Interval
 
 __all__ = ["MAXIMUM_SHIFT", "Room", "Widths", "float_bits", "room_of", "signed_bits", "widths_of"]
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import click
 
-from npusim.cli.bounds_text import print_bounds, print_comparison
+from npusim.bounds.certificate import Certificate, StepCertificate
+from npusim.bounds.certificate_file import Comparison
+from npusim.bounds.channels import ChannelBounds
+from npusim.bounds.verdicts import Judgement, Property, Verdict
+from npusim.bounds.widths import room_of
 from npusim.cli.options import json_option, model_argument
-from npusim.cli.output import print_json, terminal_width
+from npusim.cli.output import Column, Row, count, paragraph, print_json, render_table, terminal_width
 from npusim.errors import UsageError
+from npusim.findings import Finding
+from npusim.program.intervals import Interval, hull_of
 from npusim.results.certificate import certify
 
-__all__ = ["bounds_command"]
+__all__ = ["bounds_command", "print_bounds", "print_comparison"]
 
 
 @click.command("bounds", short_help="Prove what holds for every input.")
@@ -61,3 +69,154 @@ def _check_files(model: str, output: str | None, certified: str | None) -> None:
         raise UsageError(f"{output}: is a folder; name a file to write to")
     if path.exists() and Path(model).exists() and path.samefile(model):
         raise UsageError(f"{output}: is the model, and would be overwritten; name another file")
+
+
+INTERVAL_COLUMNS: Final = (
+    Column("#", right=True),
+    Column("kind"),
+    Column("layer", shrinks=True),
+    Column("accumulator", right=True),
+    Column("weight digits", right=True),
+    Column("before clip", right=True),
+)
+
+ROOM_COLUMNS: Final = (
+    Column("#", right=True),
+    Column("sum\n2^24", right=True),
+    Column("product\n2^24", right=True),
+    Column("product\nint32", right=True),
+    Column("digits\n18 bit", right=True),
+    Column("bias", right=True),
+    Column("scale", right=True),
+    Column("onnx-\nruntime"),
+    Column("soft\nlibrary"),
+    Column("NPU\ndigits"),
+)
+
+CHANNEL_COLUMNS: Final = (
+    Column("channel", right=True),
+    Column("accumulator", right=True),
+    Column("with bias", right=True),
+    Column("times scale", right=True),
+    Column("before clip", right=True),
+)
+
+ROOM: Final = "Room in bits, negative where a limit is passed, and whether each statement is proven for every input:"
+
+STATEMENTS: Final[Mapping[Property, str]] = {
+    Property.ONNXRUNTIME_EXACT: "onnxruntime, running the graph as written, gives the integers' codes",
+    Property.ONNXRUNTIME_OPTIMIZED: "so it does when it folds scales into weights, as its optimizations do",
+    Property.SOFT_INT32: "nothing overflows int32 in the soft library",
+    Property.DIGIT_18BIT: "no accumulator of a weight digit leaves the NPU's 18 bits",
+}
+
+SHOWN_FINDINGS: Final = 10
+
+
+def print_bounds(
+    certificate: Certificate, findings: Sequence[Finding], width: int, *, channels: bool, written: str | None
+) -> None:
+    """Print intervals, room and verdicts of every layer, then what was found and what is proven of the model."""
+    numbered = [(str(index), step) for index, step in enumerate(certificate.steps, 1)]
+    _print_lines(render_table(INTERVAL_COLUMNS, [_interval_row(index, step) for index, step in numbered], width))
+    broken = {finding.layer for finding in findings if finding.severity == "error"}
+    click.echo()
+    click.echo(paragraph(ROOM, width))
+    _print_lines(render_table(ROOM_COLUMNS, [_room_row(index, step, step.name in broken) for index, step in numbered], width))
+    if channels:
+        _print_channels(numbered, width)
+    exact = [index for index, step in numbered if step.bounds is not None and step.bounds.attained]
+    click.echo()
+    click.echo(paragraph(_what_intervals_are(exact), width))
+    _print_findings(findings, width)
+    _print_verdicts(certificate, width)
+    if written is not None:
+        click.echo(paragraph(f"{written}: certificate written", width))
+
+
+def print_comparison(
+    certificate: Certificate, compared: Comparison, findings: Sequence[Finding], path: str, width: int
+) -> None:
+    """Print how a certificate compares with what is found now."""
+    if compared:
+        click.echo(paragraph(f"{path}: every statement is found again for this model", width))
+    elif compared.other_model:
+        click.echo(paragraph(f"{path}: OF ANOTHER MODEL", width))
+    else:
+        places = count(len(compared.deviations), "place")
+        click.echo(paragraph(f"{path}: NOT FOUND AGAIN: differs in {places} from what is proven now", width))
+    _print_findings(findings, width)
+    _print_verdicts(certificate, width)
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        click.echo(click.style(line, fg="red") if line.startswith("!!") else line)
+
+
+def _interval_row(index: str, step: StepCertificate) -> Row:
+    bounds = step.bounds
+    if bounds is None:
+        return Row((index, step.kind, step.name, "-", "-", "-"))
+    digits = "?" if bounds.digits is None else _span(*bounds.digits)
+    return Row((index, step.kind, step.name, _span(bounds.accumulator), digits, _span(bounds.floored)))
+
+
+def _room_row(index: str, step: StepCertificate, broken: bool) -> Row:
+    room = None if step.bounds is None else room_of(step.bounds)
+    numbers: list[int | None] = [None] * 6
+    if room is not None:
+        numbers = [room.float32_partial, room.float32_scaled, room.int32, room.digit_18bit, room.bias, room.scale]
+    statements = (Property.ONNXRUNTIME_EXACT, Property.SOFT_INT32, Property.DIGIT_18BIT)
+    verdicts = (_word(step.judgements[statement]) for statement in statements)
+    return Row((index, *("-" if number is None else str(number) for number in numbers), *verdicts), broken)
+
+
+def _print_channels(numbered: Sequence[tuple[str, StepCertificate]], width: int) -> None:
+    for index, step in numbered:
+        if step.bounds is not None:
+            digits = step.bounds.digits or ()
+            columns = (*CHANNEL_COLUMNS, *(Column(f"digit {digit}", right=True) for digit in range(len(digits))))
+            click.echo()
+            click.echo(paragraph(f"{index} {step.kind} '{step.name}'", width))
+            _print_lines(render_table(columns, _channel_rows(step.bounds, digits), width))
+
+
+def _channel_rows(bounds: ChannelBounds, digits: Sequence[Interval]) -> list[Row]:
+    parts = (bounds.accumulator, bounds.biased, bounds.scaled, bounds.floored, *digits)
+    return [
+        Row((str(channel), *(f"{part.lower[channel]}..{part.upper[channel]}" for part in parts)))
+        for channel in range(bounds.accumulator.lower.size)
+    ]
+
+
+def _what_intervals_are(exact: Sequence[str]) -> str:
+    if not exact:
+        return "Intervals are bounds that no input can leave."
+    which = f"layer {exact[0]} are" if len(exact) == 1 else f"layers {', '.join(exact)} are"
+    return f"Intervals of {which} exact: some input reaches each end. The others are bounds that no input can leave."
+
+
+def _print_findings(findings: Sequence[Finding], width: int) -> None:
+    for finding in findings[:SHOWN_FINDINGS]:
+        where = "" if finding.layer is None else f" '{finding.layer}':"
+        click.echo()
+        click.echo(paragraph(f"{finding.severity} ({finding.rule}){where} {finding.message}; {finding.remedy}.", width))
+    if len(findings) > SHOWN_FINDINGS:
+        click.echo()
+        click.echo(f"... and {len(findings) - SHOWN_FINDINGS} more; --json lists all.")
+
+
+def _print_verdicts(certificate: Certificate, width: int) -> None:
+    rows = [Row((_word(certificate.model[statement]), text)) for statement, text in STATEMENTS.items()]
+    click.echo()
+    _print_lines(render_table((Column("verdict"), Column("for every input")), rows, width))
+
+
+def _word(judgement: Judgement) -> str:
+    return "VIOLATED" if judgement.verdict is Verdict.VIOLATED else str(judgement.verdict)
+
+
+def _span(*intervals: Interval) -> str:
+    hull = hull_of(*intervals)
+    return "-" if hull is None else f"{hull[0]}..{hull[1]}"

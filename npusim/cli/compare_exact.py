@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from npusim.cli.output import count, number, paragraph, print_json, terminal_width
+from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
-from npusim.cli.tables import Column, Row, render_table
 from npusim.engine.session import InferenceSession
 from npusim.files.arrays import replacing
 from npusim.files.dumps import Dump

@@ -9,8 +9,7 @@ from pathlib import Path
 from npusim.cli.compare_text import print_comparison
 from npusim.cli.output import print_json, terminal_width
 from npusim.cli.progress import progress
-from npusim.comparison.dataset_result import samples_table
-from npusim.comparison.result import FloatComparison
+from npusim.comparison.result import FloatComparison, samples_table
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.files.arrays import replacing

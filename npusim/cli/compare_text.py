@@ -8,11 +8,9 @@ from typing import Final
 
 import click
 
-from npusim.cli.output import count, paragraph
-from npusim.cli.tables import Column, Row, render_table
+from npusim.cli.output import Column, Row, count, paragraph, render_table
 from npusim.comparison.layer_result import Attribution, ErrorPart
-from npusim.comparison.output_result import Classification, OutputComparison
-from npusim.comparison.result import FloatComparison, LayerComparison
+from npusim.comparison.result import Classification, FloatComparison, LayerComparison, OutputComparison
 from npusim.findings import Finding
 from npusim.results.base import SampleSource
 

@@ -10,14 +10,12 @@ from typing import Any, Final
 import click
 
 from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option
-from npusim.cli.output import count, paragraph, print_json, terminal_width
+from npusim.cli.output import Column, Row, count, paragraph, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
-from npusim.cli.tables import Column, Row, render_table
 from npusim.errors import UsageError
 from npusim.golden.choice import DEFAULT_SETS
 from npusim.golden.folder import FORMATS, check_destination
-from npusim.golden.input_stage import InputStage
-from npusim.golden.stage_differences import StageDifference
+from npusim.golden.input_stage import InputStage, StageDifference
 from npusim.results.golden import write_golden
 from npusim.schemas.objects import json_object
 

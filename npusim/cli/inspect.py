@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import click
 
 from npusim.cli.options import json_option, model_argument
-from npusim.cli.output import count, number, one_line, paragraph, print_json, terminal_width
-from npusim.cli.tables import Column, Row, render_table
+from npusim.cli.output import Column, Row, count, number, one_line, paragraph, print_json, render_table, terminal_width
 from npusim.engine.session import InferenceSession
 from npusim.program.inspection import Codes, Inspection, LayerSummary, inspect_program
 from npusim.results.inspection import inspect_result

@@ -9,13 +9,12 @@ from typing import Final
 import click
 
 from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option
-from npusim.cli.output import count, note, paragraph, print_json, terminal_width
+from npusim.cli.output import Column, Row, count, note, paragraph, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
-from npusim.cli.tables import Column, Row, render_table
 from npusim.errors import UsageError
 from npusim.findings import Finding
 from npusim.quantization import QuantizedModel
-from npusim.quantization.options import ACTIVATION_BITS, WEIGHT_BITS
+from npusim.quantization.model import ACTIVATION_BITS, WEIGHT_BITS
 from npusim.results.quantization import quantize
 
 __all__ = ["quantize_command"]

@@ -8,9 +8,8 @@ from pathlib import Path
 import click
 
 from npusim.cli.options import engine_option, json_option, model_argument, quiet_option, threads_option
-from npusim.cli.output import count, number, print_json, terminal_width
+from npusim.cli.output import Column, Row, count, number, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
-from npusim.cli.tables import Column, Row, render_table
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import input_specs, simulate
 from npusim.errors import UsageError

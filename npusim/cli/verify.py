@@ -9,9 +9,8 @@ import click
 from npusim.bounds import Certificate, Property, Verdict
 from npusim.cli.directed import check_options, directed_options, directed_paragraphs
 from npusim.cli.options import json_option, model_argument, quiet_option, threads_option
-from npusim.cli.output import count, number, paragraph, print_json, terminal_width
+from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
-from npusim.cli.tables import Column, Row, render_table
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.results.directed import Directed, search_directed

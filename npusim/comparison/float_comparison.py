@@ -10,12 +10,12 @@ from typing import Final
 
 import numpy as np
 
-from npusim.comparison.alignment.layer_pairs import Alignment, align
+from npusim.comparison.alignment.counterparts import Alignment, align
 from npusim.comparison.alignment.scales import recover_scales
-from npusim.comparison.experiments.layer_experiments import Experiments, experiment_samples, feeds_of, run_experiments
+from npusim.comparison.experiments.attribution import Experiments, experiment_samples, feeds_of, run_experiments
+from npusim.comparison.layer_errors import LayerMeasure, rails_of
 from npusim.comparison.layer_result import LayerPair, LayerScales, without_ones
-from npusim.comparison.measuring import LayerMeasure, rails_of
-from npusim.comparison.outputs.measuring import OutputMeasure, OutputScale, output_scales
+from npusim.comparison.outputs.output_errors import OutputMeasure, OutputScale, output_scales
 from npusim.comparison.result import FloatComparison, LayerComparison
 from npusim.engine.runner import available_threads
 from npusim.engine.session import InferenceSession

@@ -1,4 +1,4 @@
-"""What comparing a quantized model with its float model gives: frozen data, from which rules, tables and reports are made.
+"""What comparing two models gives: frozen data, from which rules, tables and reports are made.
 
 Real units are those of the float model. One LSB of a layer is its output scale: ``real = (code - zero_point) * scale``.
 """
@@ -24,9 +24,19 @@ from npusim.comparison.layer_result import (
     Scatter,
     UnpairedLayer,
 )
-from npusim.comparison.output_result import OutputComparison
 from npusim.schemas.derivation import Count
 from npusim.schemas.objects import BY_CHANNEL, UNLISTED
+
+if TYPE_CHECKING:
+    import pandas as pd
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+from npusim.comparison.code_sums import IntegerArray
+from npusim.comparison.sums import FloatArray
+from npusim.schemas.derivation import Axes
+from npusim.schemas.objects import json_object
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,18 +45,26 @@ __all__ = [
     "PART_NAMES",
     "Attribution",
     "ChannelMetrics",
+    "Classification",
     "CodeUse",
     "Confidence",
+    "DatasetResult",
     "ErrorMetrics",
     "ErrorPart",
+    "Flip",
     "FloatComparison",
     "Introduced",
     "LayerComparison",
     "LayerEffect",
     "LayerPair",
     "LayerScales",
+    "OutputComparison",
+    "Regression",
     "Scatter",
+    "Task",
     "UnpairedLayer",
+    "WorstSample",
+    "samples_table",
 ]
 
 
@@ -199,3 +217,246 @@ def _row(layer: LayerComparison) -> dict[str, Any]:
         row["output_if_float_gain_db"] = layer.effect.if_float_gain_db
         row["output_if_quantized_db"] = layer.effect.if_quantized_db
     return row
+
+
+Confusion = Annotated[IntegerArray, Axes(2)]
+"""Row the first class, column the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A sample that the two models put into different classes.
+
+    Attributes
+    ----------
+    sample
+        Index, counted from 0 over all samples.
+    float_class, quantized_class
+        The classes found.
+    label
+        The true class; None without labels.
+    float_margin, quantized_margin
+        Largest output minus the second largest, in real units: how sure each model was.
+    """
+
+    sample: Count
+    float_class: Count
+    quantized_class: Count
+    label: int | None
+    float_margin: float
+    quantized_margin: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorstSample:
+    """A sample with a large error.
+
+    Attributes
+    ----------
+    sample
+        Its index.
+    error
+        Root mean square of the error in real units.
+    sqnr_db
+        Its SQNR in dB.
+    """
+
+    sample: Count
+    error: float
+    sqnr_db: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Classification:
+    """An output taken as scores of classes.
+
+    Attributes
+    ----------
+    classes
+        Number of classes.
+    agreement
+        Share of the samples that both models put into the same class.
+    flips
+        The flips with the largest margin of the float model first; at most `FLIPS_KEPT`.
+    flip_count
+        All of them.
+    flips_to_right, flips_to_wrong
+        Flips that turned a wrong class into the true one, and the other way; None without labels.
+    agreement_confusion
+        int64 ``[classes, classes]``: row the float model's class, column the quantized model's.
+    labelled
+        Samples with a label of at least 0.
+    float_accuracy, quantized_accuracy
+        None without labels.
+    float_confusion, quantized_confusion
+        Row the true class, column the one found; None without labels.
+    """
+
+    classes: Count
+    agreement: float
+    flips: tuple[Flip, ...]
+    flip_count: Count
+    flips_to_right: Count | None
+    flips_to_wrong: Count | None
+    agreement_confusion: Confusion
+    labelled: Count
+    float_accuracy: float | None
+    quantized_accuracy: float | None
+    float_confusion: Confusion | None
+    quantized_confusion: Confusion | None
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """Quality against true values.
+
+    Attributes
+    ----------
+    float_r_squared, quantized_r_squared
+        R2 of both models.
+    float_smape, quantized_smape
+        SMAPE in percent.
+    float_mean_absolute_error, quantized_mean_absolute_error
+        Mean absolute error.
+    """
+
+    float_r_squared: float
+    quantized_r_squared: float
+    float_smape: float
+    quantized_smape: float
+    float_mean_absolute_error: float
+    quantized_mean_absolute_error: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutputComparison:
+    """An output of the quantized model against the float model's.
+
+    Attributes
+    ----------
+    tensor, float_tensor
+        Names.
+    scale
+        Real value of one unit of the quantized output; 1 where the model gives real values itself.
+    sqnr_db, cosine, mean_error, mean_absolute_error, largest_error, r_squared, smape
+        The quantized output against the float output.
+    fitted_sqnr_db
+        With the best common scale.
+    classification, regression
+        None where the output is not that.
+    worst
+        Samples with the largest error, the worst first.
+    element_mean_error
+        Signed mean error of each output element, ``[elements]``.
+    """
+
+    tensor: str
+    float_tensor: str
+    scale: float
+    sqnr_db: float
+    fitted_sqnr_db: float
+    cosine: float
+    mean_error: float
+    mean_absolute_error: float
+    largest_error: float
+    r_squared: float
+    smape: float
+    classification: Classification | None
+    regression: Regression | None
+    worst: tuple[WorstSample, ...]
+    element_mean_error: FloatArray
+
+
+class Task(StrEnum):
+    """What a model is for. AGREEMENT: it gives scores of classes, but there are no labels."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+    AGREEMENT = "agreement"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DatasetResult:
+    """A quantized model against its float model over a dataset.
+
+    Attributes
+    ----------
+    task
+        What the models were taken for.
+    samples
+        Number of samples.
+    tensor, float_tensor
+        The outputs compared.
+    scale, zero_point
+        ``real = (output - zero_point) * scale`` of the quantized output.
+    classification, regression
+        None where the task is another.
+    worst
+        Samples where the quantized output is farthest from the float one, the worst first.
+    worst_targets
+        For a regression: samples where it is farthest from the target.
+    """
+
+    task: Task
+    samples: int
+    tensor: str
+    float_tensor: str
+    scale: float
+    zero_point: float
+    classification: Classification | None
+    regression: Regression | None
+    worst: tuple[WorstSample, ...]
+    worst_targets: tuple[WorstSample, ...]
+
+    def __str__(self) -> str:
+        if self.regression is not None:
+            found = self.regression
+            return (
+                f"R2 {found.quantized_r_squared:.4g} (float {found.float_r_squared:.4g}), SMAPE {found.quantized_smape:.4g} % "
+                f"(float {found.float_smape:.4g} %), {self.samples} samples"
+            )
+        shared = self.classification
+        if shared is None:
+            return f"{self.samples} samples"
+        text = f"{shared.flip_count} flips in {self.samples} samples"
+        if shared.quantized_accuracy is None or shared.float_accuracy is None:
+            return text
+        return f"accuracy {shared.quantized_accuracy:.4g} (float {shared.float_accuracy:.4g}), {text}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        found: dict[str, Any] = json_object(self)
+        return found
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row for each flip listed and each worst sample: why it is listed, its number, and what is known of it."""
+        return samples_table(self.classification, self.worst, self.worst_targets)
+
+
+def samples_table(
+    classification: Classification | None, worst: Sequence[WorstSample], worst_targets: Sequence[WorstSample] = ()
+) -> pd.DataFrame:
+    """The samples to look at: flips, then those with the largest error against the float model, then against the target.
+
+    Parameters
+    ----------
+    classification
+        Its flips are listed; None for an output that is no classifier's.
+    worst, worst_targets
+        Samples with the largest error.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns ``reason`` (``flip``, ``worst`` or ``worst_target``), ``sample``, and what is known of it; whole numbers stay
+        whole where others are missing.
+    """
+    import pandas as pd
+
+    flips = () if classification is None else classification.flips
+    rows = [{"reason": "flip", **json_object(flip)} for flip in flips]
+    rows.extend({"reason": "worst", **json_object(sample)} for sample in worst)
+    rows.extend({"reason": "worst_target", **json_object(sample)} for sample in worst_targets)
+    whole = ["sample", "float_class", "quantized_class", "label"]
+    table = pd.DataFrame(rows, columns=["reason", *whole, "float_margin", "quantized_margin", "error", "sqnr_db"])
+    return table.astype(dict.fromkeys(whole, "Int64"))

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from npusim.bounds import LayerBounds
 from npusim.program import IntegerArray, Weighted
 from npusim.program.carriers import FLOAT32_LIMIT, FLOAT64_LIMIT, Carrier, CarrierChoice
+from npusim.program.intervals import LayerBounds
 
 __all__ = ["FLOAT32_LIMIT", "FLOAT64_LIMIT", "Carrier", "CarrierChoice", "choose_carrier"]
 

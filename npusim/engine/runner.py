@@ -15,9 +15,8 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from npusim.engine.blas import blas_threads
 from npusim.engine.reference import run_steps
-from npusim.engine.workers import workers
+from npusim.engine.threads import blas_threads, workers
 from npusim.graph import Array
 from npusim.program import Batching, Program
 

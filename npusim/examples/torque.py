@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from npusim import __version__
-from npusim.cli.output import one_line, print_json, terminal_width
+from npusim.cli.output import Column, Row, one_line, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
-from npusim.cli.tables import Column, Row, render_table
 from npusim.errors import NpusimError, UsageError
 from npusim.examples.motor import simulate_measurements
 from npusim.examples.torque_experiment import Experiment, Quality, Settings, run_experiment

@@ -9,7 +9,7 @@ import numpy as np
 
 from npusim.floats.columns import row_blocks
 from npusim.floats.network import FloatArray, FloatLayer
-from npusim.quantization.rounding import LARGEST_FACTORISED, LeastSquares
+from npusim.quantization.weight_rounding import LARGEST_FACTORISED, LeastSquares
 
 __all__ = ["Covariance", "hold_mean", "least_squares", "measure"]
 

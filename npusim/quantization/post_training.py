@@ -19,8 +19,7 @@ from npusim.graph.onnx_reader import read_graph
 from npusim.program import Accumulating, IntegerLayer, Program, Weighted, geometry_of
 from npusim.program.lowering.tinpu.emitter import emit
 from npusim.quantization.calibration import calibration_samples
-from npusim.quantization.model import QuantizedModel
-from npusim.quantization.options import Options
+from npusim.quantization.model import Options, QuantizedModel
 from npusim.quantization.prepare import prepare
 from npusim.quantization.quantizer import Quantizer
 

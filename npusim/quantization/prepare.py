@@ -12,7 +12,7 @@ from npusim.floats.layers import diagonal
 from npusim.floats.network import WEIGHTED, Activation, FloatKind, FloatLayer, FloatNetwork
 from npusim.graph import Array
 from npusim.program.lowering.floats import Affine, reshape_node
-from npusim.quantization.scale_groups import group_scales
+from npusim.quantization.scales import group_scales
 
 __all__ = ["is_unsigned", "prepare", "through"]
 

@@ -28,14 +28,18 @@ from npusim.program import (
 )
 from npusim.program.lowering.floats import join_node
 from npusim.program.lowering.tinpu.drafts import Draft, with_residual
-from npusim.quantization.activation_scales import choose_shared_scale, sample_channels
-from npusim.quantization.concern import bias_saturated, coarse_input, silent_channels
 from npusim.quantization.equalize import stretch_of
-from npusim.quantization.model import LayerReport, signal_to_noise
-from npusim.quantization.options import Options
+from npusim.quantization.model import LayerReport, Options, bias_saturated, coarse_input, signal_to_noise, silent_channels
 from npusim.quantization.parameters import codes_clip
 from npusim.quantization.prepare import through
-from npusim.quantization.scale_groups import ScaleGroups, channel_scale, derive_scale, group_scales
+from npusim.quantization.scales import (
+    ScaleGroups,
+    channel_scale,
+    choose_shared_scale,
+    derive_scale,
+    group_scales,
+    sample_channels,
+)
 from npusim.quantization.solve import Solution, Task, solve
 from npusim.quantization.stages import average_codes, fit_average, fit_stage, stage_codes
 

@@ -12,10 +12,10 @@ import numpy as np
 from npusim.floats.columns import accumulate, from_matrix, to_matrix
 from npusim.floats.network import Activation, FloatArray, FloatLayer
 from npusim.program import Clip, IntegerArray, ShiftFloor
-from npusim.quantization.activation_scales import choose_scale, coding_error, sample_channels
 from npusim.quantization.covariance import Covariance, hold_mean, least_squares, measure
 from npusim.quantization.parameters import EXACT_FLOAT32, fit_bias, half_step, width_rules
-from npusim.quantization.rounding import LeastSquares, round_sequentially, rounding_error
+from npusim.quantization.scales import choose_scale, coding_error, sample_channels
+from npusim.quantization.weight_rounding import LeastSquares, round_sequentially, rounding_error
 from npusim.quantization.weight_steps import Candidate, candidates, largest_sum, real_bias
 
 __all__ = ["Solution", "Task", "requantize_codes", "solve"]

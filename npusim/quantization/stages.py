@@ -12,8 +12,8 @@ from npusim.floats.columns import sum_windows
 from npusim.floats.network import FloatArray, FloatLayer
 from npusim.program import Clip, IntegerArray, ShiftFloor
 from npusim.program.lowering.tinpu.drafts import StageNumbers
-from npusim.quantization.activation_scales import ChannelValues, choose_scale, coding_error, sample_channels
 from npusim.quantization.parameters import EXACT_FLOAT32, MAXIMUM_SHIFT, fit_bias, fit_input_multiplier, fit_multiplier
+from npusim.quantization.scales import ChannelValues, choose_scale, coding_error, sample_channels
 from npusim.quantization.solve import requantize_codes
 
 __all__ = ["average_codes", "fit_average", "fit_stage", "stage_codes"]

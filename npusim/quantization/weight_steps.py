@@ -18,7 +18,7 @@ from npusim.floats.network import FloatArray
 from npusim.program import Clip, IntegerArray
 from npusim.quantization.covariance import Covariance
 from npusim.quantization.parameters import EXACT_FLOAT32, fit_weight_scale, half_step, width_rules
-from npusim.quantization.rounding import LeastSquares, round_to_nearest, rounding_error
+from npusim.quantization.weight_rounding import LeastSquares, round_to_nearest, rounding_error
 
 __all__ = ["Candidate", "candidates", "largest_sum", "make_candidate", "real_bias"]
 

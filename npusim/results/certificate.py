@@ -17,12 +17,12 @@ from npusim.bounds.certificate_file import (
     write_certificate,
 )
 from npusim.bounds.channels import ChannelBounds
-from npusim.bounds.interval import Ends, Interval
 from npusim.bounds.report import RULES, findings_of
 from npusim.bounds.verdicts import Property, Verdict
 from npusim.bounds.widths import Room, room_of
 from npusim.errors import UsageError
 from npusim.findings import Finding
+from npusim.program.intervals import IntegerEnds, Interval
 from npusim.results.base import CommandResult, Model, identity_of, session_of
 from npusim.schemas.derivation import Count, Rules
 from npusim.schemas.objects import UNLISTED
@@ -44,11 +44,11 @@ class ChannelIntervals:
         For each 2-bit digit of the weights; null where weights leave their declared bits.
     """
 
-    accumulator: tuple[Ends, ...]
-    biased: tuple[Ends, ...]
-    scaled: tuple[Ends, ...]
-    floored: tuple[Ends, ...]
-    digit_accumulators: tuple[tuple[Ends, ...], ...] | None
+    accumulator: tuple[IntegerEnds, ...]
+    biased: tuple[IntegerEnds, ...]
+    scaled: tuple[IntegerEnds, ...]
+    floored: tuple[IntegerEnds, ...]
+    digit_accumulators: tuple[tuple[IntegerEnds, ...], ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ def _channels(bounds: ChannelBounds) -> ChannelIntervals:
     )
 
 
-def _pairs(interval: Interval) -> tuple[Ends, ...]:
+def _pairs(interval: Interval) -> tuple[IntegerEnds, ...]:
     return tuple((int(lower), int(upper)) for lower, upper in zip(interval.lower, interval.upper, strict=True))
 
 

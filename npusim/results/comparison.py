@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from npusim.comparison.findings import alignment_findings, find_causes, observe_codes, weight_of
 from npusim.comparison.float_comparison import compare_with_float, is_quantized
 from npusim.comparison.layer_result import UnpairedLayer
-from npusim.comparison.output_result import OutputComparison
-from npusim.comparison.result import FloatComparison, LayerComparison
+from npusim.comparison.result import FloatComparison, LayerComparison, OutputComparison
 from npusim.engine.runner import Progress
 from npusim.engine.second_opinion import runtime_version
 from npusim.engine.session import InferenceSession

@@ -26,8 +26,7 @@ from npusim.golden.check import (
 from npusim.golden.check.evidence import CAUSES
 from npusim.golden.choice import DEFAULT_SETS, pick_samples, read_samples
 from npusim.golden.folder import Options, check_destination, verify_folder, write_folder
-from npusim.golden.input_stage import InputStage
-from npusim.golden.stage_differences import StageDifference, compare_stages
+from npusim.golden.input_stage import InputStage, StageDifference, compare_stages
 from npusim.graph import Array
 from npusim.results.base import CommandResult, Model, StepIdentity, identity_of, session_of, steps_of
 from npusim.results.samples import Inputs, arrays_of

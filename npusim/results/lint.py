@@ -17,8 +17,8 @@ from npusim.rules import DEFAULT_COMPILER, LintedLayer, LintReport, Placement, l
 from npusim.rules.cycles import CycleEstimate, estimate_cycles
 from npusim.rules.fix import Fixed, fix_model
 from npusim.rules.fix.repair import Repair
-from npusim.rules.rule_types import Device, Rulebook
-from npusim.rules.stages import Stage
+from npusim.rules.graph_findings import Stage
+from npusim.rules.rulebook import Device, Rulebook
 from npusim.schemas.derivation import Count, Finite, Maximum, Minimum
 from npusim.schemas.objects import UNLISTED
 

@@ -23,8 +23,7 @@ from npusim.graph import Array
 from npusim.graph.model_file import ModelFile
 from npusim.quantization import QuantizedModel
 from npusim.quantization import quantize as quantize_model
-from npusim.quantization.model import LayerReport
-from npusim.quantization.options import ACTIVATION_BITS, WEIGHT_BITS
+from npusim.quantization.model import ACTIVATION_BITS, WEIGHT_BITS, LayerReport
 from npusim.results.base import CommandResult, Model, ModelIdentity, file_of, identity_of
 from npusim.results.samples import Announce, Inputs, silent
 from npusim.schemas.derivation import Choice, Count, Finite, Rules

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from npusim.rules.judgement import LayerVerdict, Placement
+from npusim.rules.layer_verdict import LayerVerdict, Placement
 from npusim.rules.report import LintedLayer, LintReport, lint_graph, lint_model
-from npusim.rules.rule_types import DEFAULT_COMPILER, Device, Rule, Rulebook, Source, devices
-from npusim.rules.rulebook import rulebook
+from npusim.rules.rulebook import DEFAULT_COMPILER, Device, Rule, Rulebook, Source, devices, rulebook
 
 __all__ = [
     "DEFAULT_COMPILER",

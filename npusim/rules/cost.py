@@ -22,7 +22,7 @@ from npusim.program import (
     Step,
     Weighted,
 )
-from npusim.rules.properties import codes_of
+from npusim.rules.layer_properties import codes_of
 from npusim.schemas.derivation import Count
 
 __all__ = ["Memory", "StepCost", "peak_memory", "step_cost"]

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.program import IntegerLayer, LayerKind, Weighted
-from npusim.rules.judgement import Placement
+from npusim.rules.layer_verdict import Placement
 from npusim.rules.report import LintReport
 from npusim.schemas.derivation import Count, Finite
 

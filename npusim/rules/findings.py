@@ -11,10 +11,9 @@ from npusim.bounds.widths import signed_bits
 from npusim.findings import SourcedFinding
 from npusim.program import Accumulating, IntegerArray, IntegerLayer, Weighted
 from npusim.rules.conditions import Check
-from npusim.rules.judgement import Broken, LayerVerdict, Placement
-from npusim.rules.layer_line import reason_line
-from npusim.rules.remedies import remedy_of
-from npusim.rules.rule_types import Rulebook
+from npusim.rules.layer_properties import reason_line
+from npusim.rules.layer_verdict import Broken, LayerVerdict, Placement, remedy_of
+from npusim.rules.rulebook import Rulebook
 
 __all__ = ["layer_findings"]
 

@@ -17,14 +17,10 @@ from npusim.program.trace import StepKind, step_kind
 from npusim.rules.conditions import failed_checks
 from npusim.rules.cost import Memory, StepCost, peak_memory, step_cost
 from npusim.rules.findings import layer_findings
-from npusim.rules.graph_checks import graph_findings
-from npusim.rules.host_findings import host_findings
-from npusim.rules.judgement import LayerVerdict, Placement, judge_layer
-from npusim.rules.layer_line import layer_line, reason_line
-from npusim.rules.properties import layer_properties
-from npusim.rules.remedies import remedy_of
-from npusim.rules.rule_types import Rulebook, Source
-from npusim.rules.stages import Stage, host_layers, stages_of
+from npusim.rules.graph_findings import Stage, graph_findings, host_findings, host_layers, stages_of
+from npusim.rules.layer_properties import layer_line, layer_properties, reason_line
+from npusim.rules.layer_verdict import LayerVerdict, Placement, judge_layer, remedy_of
+from npusim.rules.rulebook import Rulebook, Source
 from npusim.schemas.derivation import Count
 
 __all__ = ["LintReport", "LintedLayer", "lint_graph", "lint_model"]

@@ -15,7 +15,6 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from npusim.engine.reference import unknown_kind
 from npusim.graph import Array
 from npusim.graph.traits import SampleAxis, Trait, is_a, traits_of
 from npusim.kernels.geometry import tap_slices
@@ -34,6 +33,7 @@ from npusim.program import (
     TransposedConvolution,
     Window,
 )
+from npusim.program.accumulation import unknown_kind
 
 __all__ = ["Directions", "back_project"]
 

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 if find_spec("torch") is None:
     raise ImportError("npusim.torch needs PyTorch, which is not installed; run: pip install 'npusim[torch]'")
 
-from npusim.torch.integer_model import IntegerModel
+from npusim.torch.integers import IntegerModel
 from npusim.torch.ptq import PTQModule
 from npusim.torch.qat import QATModule
 

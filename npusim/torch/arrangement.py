@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from npusim.errors import UnsupportedError
-from npusim.torch.fusion import FusedStep
+from npusim.torch.fused_network import FusedStep
 from npusim.torch.traced import Geometry, OperationKind
 
 __all__ = ["arrange_steps", "scale_groups"]

@@ -9,10 +9,9 @@ from torch import nn
 
 from npusim.errors import UsageError
 from npusim.torch.arrangement import arrange_steps, scale_groups
-from npusim.torch.fusion import FusedStep, fuse_operations
-from npusim.torch.input_step import InputStep
+from npusim.torch.fused_network import FusedStep, fuse_operations
 from npusim.torch.scales import ActivationScale
-from npusim.torch.steps import AveragePoolStep, Codes, ConcatStep, FlattenStep, MaxPoolStep, Step
+from npusim.torch.steps import AveragePoolStep, Codes, ConcatStep, FlattenStep, InputStep, MaxPoolStep, Step
 from npusim.torch.traced import Operation, OperationKind
 from npusim.torch.weighted import WeightedStep
 

@@ -10,12 +10,10 @@ import torch
 from torch import nn
 
 from npusim.errors import InputError, UsageError
-from npusim.quantization.options import Options
+from npusim.quantization.model import Options
 from npusim.quantization.post_training import quantize_network
-from npusim.torch.conversion import INPUT, OUTPUT
-from npusim.torch.float_form import float_network
-from npusim.torch.fusion import fuse_operations
-from npusim.torch.integer_model import OUTPUTS, IntegerModel
+from npusim.torch.fused_network import float_network, fuse_operations
+from npusim.torch.integers import INPUT, OUTPUT, OUTPUTS, IntegerModel
 from npusim.torch.samples import batches_of, check_batch
 from npusim.torch.tracing import trace_network
 

@@ -11,8 +11,7 @@ from torch import nn
 
 from npusim.errors import UsageError
 from npusim.program.lowering.tinpu.emitter import emit
-from npusim.torch.conversion import convert_network
-from npusim.torch.integer_model import OUTPUTS, IntegerModel
+from npusim.torch.integers import OUTPUTS, IntegerModel, convert_network
 from npusim.torch.network import FakeQuantizedNetwork, WidthPlan
 from npusim.torch.samples import batches_of, check_batch
 from npusim.torch.tracing import trace_network

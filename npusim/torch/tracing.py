@@ -12,7 +12,6 @@ from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from npusim.errors import NpusimError, UnsupportedError
-from npusim.torch.geometries import convolution_geometry, fitted_pool, pool_geometry, single
 from npusim.torch.supported import (
     ADAPTIVE_POOLS,
     AVERAGE_POOLS,
@@ -25,7 +24,7 @@ from npusim.torch.supported import (
     check_modules,
     refusal,
 )
-from npusim.torch.traced import Geometry, Operation, OperationKind
+from npusim.torch.traced import Geometry, Operation, OperationKind, convolution_geometry, fitted_pool, pool_geometry, single
 
 __all__ = ["trace_network"]
 

@@ -9,10 +9,9 @@ import torch.nn.functional as F  # noqa: N812 - torch's own name for it
 from torch import nn
 
 from npusim.quantization.parameters import EXACT_FLOAT32, width_rules
-from npusim.torch.fusion import FusedStep
-from npusim.torch.scales import ActivationScale
-from npusim.torch.steps import Codes, Step
-from npusim.torch.straight_through import (
+from npusim.torch.fused_network import FusedStep
+from npusim.torch.scales import (
+    ActivationScale,
     best_scale,
     floor_through,
     representable_multiplier,
@@ -20,6 +19,7 @@ from npusim.torch.straight_through import (
     scaled_gradient,
     straight_through,
 )
+from npusim.torch.steps import Codes, Step
 from npusim.torch.traced import Geometry, OperationKind
 
 __all__ = ["INNER_RANGE", "LayerIntegers", "WeightedStep"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,13 +23,24 @@ from npusim.program import (
     Step,
     TextRow,
 )
-from npusim.program.terms import padded_count
+from npusim.program.terms import padded_count, terms_of
 from npusim.program.trace import StepKind, step_kind, unknown_tensor
 from npusim.schemas.derivation import Count
 from npusim.schemas.objects import UNLISTED
-from npusim.verification.contributions import Contribution, contributions_of
 
-__all__ = ["ElementArithmetic", "FloatOperation", "explain_element", "explain_step", "find_step"]
+__all__ = [
+    "Contribution",
+    "ElementArithmetic",
+    "FloatOperation",
+    "aligned_lines",
+    "arithmetic_lines",
+    "contributions_of",
+    "explain_element",
+    "explain_step",
+    "find_step",
+    "paired_lines",
+    "real_text",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +145,7 @@ class ElementArithmetic:
     value: float | None = None
 
     def __str__(self) -> str:
-        """The block that people read; see :func:`npusim.verification.arithmetic_text.arithmetic_lines`."""
-        from npusim.verification.arithmetic_text import arithmetic_lines
-
+        """The block that people read; see :func:`arithmetic_lines`."""
         return "\n".join(arithmetic_lines(self))
 
 
@@ -309,3 +319,257 @@ def _explain_stage(
         operations=tuple(operations),
         value=float(start[index]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """A code that goes into an element.
+
+    Attributes
+    ----------
+    position
+        Where the code is in the layer's input (for ADD in the operand), without the sample axis.
+    code
+        The code.
+    weight
+        What it is multiplied with; 1 for sums, null for a maximum.
+    operand
+        Number of the input it comes from.
+    """
+
+    json_names: ClassVar[tuple[str, ...]] = ("position", "code", "weight", "operand", "product")
+
+    position: tuple[Count, ...]
+    code: int
+    weight: int | None
+    operand: Count = 0
+
+    @property
+    def product(self) -> int:
+        """``code * weight``; the code where there is no weight."""
+        return self.code * (1 if self.weight is None else self.weight)
+
+
+def contributions_of(layer: IntegerLayer, inputs: Sequence[Array], index: tuple[int, ...]) -> tuple[Contribution, ...]:
+    """List what an element of a layer's accumulator is the sum of, or for MAXPOOL the maximum of.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    inputs
+        Codes of its inputs for one sample, without the sample axis.
+    index
+        Position in the accumulator, without the sample axis.
+
+    Returns
+    -------
+    tuple of Contribution
+        In the order of the weights. Codes in the padding, which are 0, are left out.
+
+    Examples
+    --------
+    A kernel of 3 with stride 2 and one padded code in front: element 1 reads the codes 1, 2 and 3.
+    """
+    terms = terms_of(layer, index)
+    found = []
+    for operand, place, weight in zip(terms.inputs.tolist(), terms.places.tolist(), terms.weights.tolist(), strict=True):
+        position = tuple(int(item) for item in np.unravel_index(place, inputs[operand].shape))
+        found.append(Contribution(position, int(inputs[operand][position]), weight if terms.summed else None, operand))
+    return tuple(found)
+
+
+_LETTERS = ("A", "B")
+
+SHOWN = 12
+"""Contributions listed; of more than these, the largest ones and the sum of the rest."""
+
+
+def arithmetic_lines(element: ElementArithmetic, *, shown: int = SHOWN) -> list[str]:
+    """One block: the inputs and weights, then every value up to the code.
+
+    Parameters
+    ----------
+    element
+        The arithmetic.
+    shown
+        Contributions listed at most; the others are summed up in one line.
+    """
+    lines = [f"{element.kind} '{element.layer}', sample {element.sample}, element {list(element.index)} of '{element.tensor}'"]
+    lines.extend(f"  {line}" for line in _contribution_lines(element, shown))
+    rows = _rows(element)
+    label, formula, value = (max((len(row[column]) for row in rows), default=0) for column in range(3))
+    lines.extend(f"  {row[0]:<{label}}  {row[1]:<{formula}}  {row[2]:>{value}}".rstrip() for row in rows)
+    return lines
+
+
+def paired_lines(
+    first: ElementArithmetic, second: ElementArithmetic, names: tuple[str, str], *, shown: int = SHOWN
+) -> list[str]:
+    """Two elements side by side, rows that differ marked with ``!!``.
+
+    Parameters
+    ----------
+    first, second
+        The arithmetic of both.
+    names
+        What the columns are called.
+    shown
+        Contributions listed at most: those whose products differ most.
+    """
+    lines = [
+        f"{letter}: {name}, {side.kind} '{side.layer}', element {list(side.index)} of '{side.tensor}'"
+        for letter, name, side in zip(_LETTERS, names, (first, second), strict=True)
+    ]
+    lines.append(f"sample {first.sample}")
+    lines.extend(f"  {line}" for line in _paired_contributions(first, second, shown))
+    left, right = _values(first), _values(second)
+    labels = list(dict.fromkeys([*left, *right]))
+    return [*lines, *_marked([("", *_LETTERS), *((label, left.get(label, ""), right.get(label, "")) for label in labels)])]
+
+
+def _values(element: ElementArithmetic) -> dict[str, str]:
+    """Parameters and results in order, by label."""
+    if element.operations:
+        found = {"input": real_text(element.value)}
+        for one in element.operations:
+            operands = ", ".join(real_text(operand) for operand in one.operands)
+            found[_free(found, one.operator + (" of" if operands else ""))] = operands or real_text(one.result)
+            if operands:
+                found[_free(found, f"after {one.operator}")] = real_text(one.result)
+        return {**found, "code": str(element.code)}
+    listed: dict[str, int | None] = {
+        "accumulator": element.accumulator,
+        "bias": element.bias,
+        "+ bias": element.biased,
+        "scale": element.scale,
+        "* scale": element.scaled,
+        "shift": element.shift,
+        ">> shift": element.unclipped,
+        "inner clip": element.inner_code,
+        "residual": element.residual,
+    }
+    shown = {label: str(value) for label, value in listed.items() if value is not None}
+    limits = {} if element.clip is None else {"clip": f"{element.clip.lower}..{element.clip.upper}"}
+    return {**shown, **limits, "code": str(element.code)}
+
+
+def _free(known: Mapping[str, str], label: str) -> str:
+    """A label that is not used yet: a stage may hold two operations of one kind."""
+    return next(name for name in (label, *(f"{label} ({count})" for count in range(2, 99))) if name not in known)
+
+
+def _rows(element: ElementArithmetic) -> list[tuple[str, str, str]]:
+    """Label, formula and result of each operation."""
+    if element.operations:
+        return _stage_rows(element)
+    if element.accumulator is None:
+        return [("maximum", f"of {len(element.contributions)}", str(element.code)), ("code", "", str(element.code))]
+    rows = [
+        ("accumulator", _sum_text(element), str(element.accumulator)),
+        *((row.label, row.formula, str(row.value)) for row in element.rows),
+    ]
+    if element.inner_clip is not None:
+        rows.append(("clip", f"to {element.inner_clip.lower}..{element.inner_clip.upper}", str(element.inner_code)))
+        total = (element.inner_code or 0) + (element.residual or 0)
+        rows.append(("residual", f"{element.inner_code} + {_signed(element.residual)}", str(total)))
+    if element.clip is not None:
+        rows.append(("code", f"clip to {element.clip.lower}..{element.clip.upper}", str(element.code)))
+    return rows
+
+
+def _stage_rows(element: ElementArithmetic) -> list[tuple[str, str, str]]:
+    rows = [("input", "float32", real_text(element.value))]
+    rows.extend(
+        (one.operator, ", ".join(real_text(operand) for operand in one.operands), real_text(one.result))
+        for one in element.operations
+    )
+    return [*rows, ("code", "", str(element.code))]
+
+
+def _contribution_lines(element: ElementArithmetic, shown: int) -> list[str]:
+    items = element.contributions
+    if not items:
+        return []
+    listed = _largest(items, [abs(one.product) for one in items], shown)
+    names = [f"'{name}'" for name in element.inputs[: 1 + max(one.operand for one in items)]]
+    weighted = element.accumulator is not None
+    table = [("at", "code", "weight", "product") if weighted else ("at", "code")]
+    for one in listed:
+        where = str(list(one.position)) + (f" of {names[one.operand]}" if len(names) > 1 else "")
+        table.append((where, str(one.code), str(one.weight), str(one.product)) if weighted else (where, str(one.code)))
+    rest = len(items) - len(listed)
+    if rest and weighted:
+        total = sum(one.product for one in items) - sum(one.product for one in listed)
+        table.append((f"{rest} others, each at most {min(abs(one.product) for one in listed)}", "", "", str(total)))
+    elif rest:
+        table.append((f"{rest} others, none larger", ""))
+    heading = f"input {' and '.join(names)}" + (f" ({element.padded} more in the padding, 0)" if element.padded else "")
+    return [heading, *(f"  {line}" for line in aligned_lines(table))]
+
+
+def _largest(items: Sequence[Contribution], sizes: Sequence[int], shown: int) -> list[Contribution]:
+    """The items with the largest sizes, in their own order."""
+    order = sorted(range(len(items)), key=lambda at: -sizes[at])[:shown]
+    return [items[at] for at in sorted(order)]
+
+
+def _paired_contributions(first: ElementArithmetic, second: ElementArithmetic, shown: int) -> list[str]:
+    left, right = ({(one.operand, one.position): one for one in side.contributions} for side in (first, second))
+    keys = list(dict.fromkeys([*left, *right]))
+    if not keys:
+        return []
+    sizes = [abs(_product(left.get(key)) - _product(right.get(key))) for key in keys]
+    order = sorted(sorted(range(len(keys)), key=lambda at: -sizes[at])[:shown])
+    table = [("at", "code", "weight", "product", "code", "weight", "product")]
+    for key in (keys[at] for at in order):
+        table.append((str(list(key[1])), *_cells(left.get(key)), *_cells(right.get(key))))
+    rest = [keys[at] for at in range(len(keys)) if at not in set(order)]
+    if rest:
+        totals = [str(sum(_product(side.get(key)) for key in rest)) for side in (left, right)]
+        table.append((f"{len(rest)} others", "", "", totals[0], "", "", totals[1]))
+    return ["inputs: left A, right B", *(f"  {line}" for line in aligned_lines(table))]
+
+
+def _product(one: Contribution | None) -> int:
+    return 0 if one is None else one.product
+
+
+def _cells(one: Contribution | None) -> tuple[str, str, str]:
+    if one is None:
+        return "", "", ""
+    return str(one.code), "" if one.weight is None else str(one.weight), str(one.product)
+
+
+def _marked(table: Sequence[tuple[str, ...]]) -> list[str]:
+    lines = aligned_lines(table)
+    return [
+        ("!! " if at and row[1] != row[2] else "   ") + line for at, (row, line) in enumerate(zip(table, lines, strict=True))
+    ]
+
+
+def aligned_lines(table: Sequence[tuple[str, ...]]) -> list[str]:
+    """The rows of a table as lines, each column as wide as its longest cell."""
+    sizes = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return [
+        "  ".join(
+            cell.rjust(size) if column else cell.ljust(size) for column, (cell, size) in enumerate(zip(row, sizes, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+
+
+def _sum_text(element: ElementArithmetic) -> str:
+    return f"sum of {len(element.contributions)} products"
+
+
+def _signed(value: int | None) -> str:
+    return f"({value})" if value is not None and value < 0 else str(value)
+
+
+def real_text(value: float | None) -> str:
+    """A value as text; a dash where there is none."""
+    """A float32 with the digits that tell it from all others."""
+    if value is None:
+        return ""
+    return str(int(value)) if value % 1 == 0 and abs(value) < 2**53 else str(np.float32(value))

@@ -12,7 +12,14 @@ from npusim.graph import Array
 from npusim.program import Batching, HostOperation, Program, Step
 from npusim.program.trace import step_kind
 from npusim.schemas.objects import json_object
-from npusim.verification.arithmetic import ElementArithmetic, explain_element
+from npusim.verification.arithmetic import (
+    ElementArithmetic,
+    aligned_lines,
+    arithmetic_lines,
+    explain_element,
+    paired_lines,
+    real_text,
+)
 from npusim.verification.differences import LayerDifferences
 from npusim.verification.pairing import Pairing, pair_steps
 
@@ -24,6 +31,7 @@ __all__ = [
     "compare_models",
     "compare_rows",
     "compared_parts",
+    "divergence_lines",
     "explain_first",
     "need_samples",
     "sample_chunks",
@@ -63,9 +71,29 @@ class Divergence:
     names: tuple[str, str] = ("model", "other")
 
     def __str__(self) -> str:
-        from npusim.verification.arithmetic_text import divergence_lines
-
         return "\n".join(divergence_lines(self))
+
+
+def divergence_lines(divergence: Divergence) -> list[str]:
+    """The first difference of a comparison: both values, and the arithmetic of both sides as far as it is known."""
+    row, names = divergence.layer, divergence.names
+    if row.first is None:
+        return []
+    place = f"sample {row.first.sample}, element {list(row.first.index)}"
+    lines = [f"first difference: '{row.name}' ({row.kind}), {place}"]
+    if divergence.model is not None and divergence.other is not None:
+        lines.append(f"A {real_text(row.first.value)}, B {real_text(row.first.other)}")
+        return [*lines, *paired_lines(divergence.model, divergence.other, names)]
+    lines.append(f"{names[0]} {real_text(row.first.value)}, {names[1]} {real_text(row.first.other)}")
+    if divergence.model is None:
+        return [*lines, "the host computes it in the graph's float operations"]
+    lines.extend(arithmetic_lines(divergence.model))
+    if divergence.other_values:
+        lines.append(f"what {names[1]} holds at this element")
+        lines.extend(
+            f"  {line}" for line in aligned_lines([(name, real_text(value)) for name, value in divergence.other_values.items()])
+        )
+    return lines
 
 
 @dataclass(slots=True)

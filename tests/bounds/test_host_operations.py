@@ -7,8 +7,8 @@ import pytest
 
 from npusim import InferenceSession
 from npusim.bounds import RangeAnalysis, analyse
-from npusim.bounds.interval import declared_interval
 from npusim.program import LayerKind, Program, Tensor
+from npusim.program.intervals import declared_interval
 from support.builders import GraphBuilder
 
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from npusim import InferenceSession
 from npusim.bounds import LayerBounds, RangeAnalysis, analyse
 from npusim.bounds.channels import channel_bounds, digits_of
-from npusim.bounds.interval import Interval
-from npusim.bounds.intervals import layer_bounds
-from npusim.engine.reference import accumulate, maximum_of_windows, run_layer
+from npusim.engine.reference import run_layer
 from npusim.program import Accumulating, IntegerLayer, LayerKind, Program, Weighted, weight_bits_of
+from npusim.program.accumulation import accumulate, maximum_of_windows
+from npusim.program.intervals import Interval, layer_bounds
 from npusim.program.trace import Trace
 from npusim.search.sampling import generate_inputs
 from support import Export

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npusim import InferenceSession
-from npusim.bounds.requantization import (
+from npusim.bounds.float_proof import (
     MAXIMUM_EVALUATIONS,
     FloatOperation,
     FloatPath,
@@ -19,8 +19,8 @@ from npusim.bounds.requantization import (
     decide_exhaustively,
     float_path,
 )
-from npusim.engine.reference import accumulate
 from npusim.program import Clip, LayerKind, Operator, Program, ShiftFloor
+from npusim.program.accumulation import accumulate
 from support.builders import DIALECTS, GraphBuilder
 from support.runtime_check import runtime_tensors
 

@@ -15,9 +15,8 @@ import jsonschema
 import pytest
 
 from npusim import InputError, UsageError, __version__
-from npusim.cli.output import count, number, paragraph
+from npusim.cli.output import Column, Row, count, number, paragraph, render_table, shorten
 from npusim.cli.progress import INTERVAL, SparseLines
-from npusim.cli.tables import Column, Row, render_table, shorten
 from npusim.schemas import COMMANDS, load_schema
 from support import ROOT
 from support.command_line import SCRIPT, call, check_error, checked_json, spawn

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npusim.golden.fault_runs import run_with_fault
-from npusim.golden.faults import Fault, FaultKind
+from npusim.golden.faults import Fault, FaultKind, run_with_fault
 from npusim.program import Batching
 from support import ROOT
 from support.command_line import call, check_error, checked_json

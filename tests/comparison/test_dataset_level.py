@@ -14,7 +14,7 @@ import pytest
 from npusim import InferenceSession
 from npusim.comparison.outputs import DatasetResult, Task, evaluate_chunks, evaluate_dataset, read_labels
 from npusim.comparison.outputs.dataset import task_of
-from npusim.comparison.outputs.output_sums import FLIPS_KEPT, ClassificationSums, RegressionSums, WorstSums
+from npusim.comparison.outputs.output_errors import FLIPS_KEPT, ClassificationSums, RegressionSums, WorstSums
 from npusim.errors import InputError, UsageError
 from support import Export
 from support.builders import GraphBuilder

@@ -13,7 +13,7 @@ import pytest
 
 from npusim.comparison.alignment import align, recover_scales
 from npusim.comparison.alignment.channel_scales import input_columns, known_scales
-from npusim.comparison.alignment.stage_fit import fit_batch_norm
+from npusim.comparison.alignment.weights import fit_batch_norm
 from npusim.comparison.experiments.stages import LayerStages
 from npusim.comparison.findings import find_causes
 from npusim.comparison.float_comparison import compare_with_float

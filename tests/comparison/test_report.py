@@ -14,8 +14,16 @@ from npusim import InferenceSession, UsageError
 from npusim.comparison.code_sums import Histogram
 from npusim.comparison.float_comparison import compare_with_float
 from npusim.comparison.report import ReportContent, page, render_report, write_report
-from npusim.comparison.report.charts import channel_heatmap, channel_strip, histogram_chart
-from npusim.comparison.report.figures import SHADES, decibels, number, percent, shade
+from npusim.comparison.report.drawings import (
+    SHADES,
+    channel_heatmap,
+    channel_strip,
+    decibels,
+    histogram_chart,
+    number,
+    percent,
+    shade,
+)
 from npusim.findings import Finding
 from support import load_export
 from support.float_pairs import INPUT_LSB, PairBuilder

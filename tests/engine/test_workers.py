@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from npusim.engine.workers import Workers, workers
+from npusim.engine.threads import Workers, workers
 from support.chunk_runners import WAIT
 
 HAS_AFFINITY = hasattr(os, "sched_setaffinity") and len(os.sched_getaffinity(0)) > 1

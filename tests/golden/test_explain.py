@@ -9,9 +9,8 @@ import pytest
 
 from npusim.golden.check.buffer_causes import Buffer
 from npusim.golden.check.evidence import Hypothesis, Ranking, judge, rank
-from npusim.golden.check.explain import Simulated, explain
-from npusim.golden.fault_runs import FaultRunner, run_with_fault
-from npusim.golden.faults import Fault, FaultKind
+from npusim.golden.check.explanation import Simulated, explain
+from npusim.golden.faults import Fault, FaultKind, FaultRunner, run_with_fault
 from npusim.golden.input_stage import InputStage
 from npusim.schemas import load_schema
 from npusim.search.sampling import generate_inputs

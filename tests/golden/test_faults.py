@@ -8,13 +8,12 @@ from math import floor
 import numpy as np
 import pytest
 
-from npusim.engine.reference import accumulate
 from npusim.engine.replay import run_with
-from npusim.golden.fault_runs import FaultRunner, run_with_fault
-from npusim.golden.faults import Fault, FaultKind, faults_of_layer, faulty_codes, wrapped
+from npusim.golden.faults import Fault, FaultKind, FaultRunner, faults_of_layer, faulty_codes, run_with_fault, wrapped
 from npusim.golden.input_stage import InputStage, stage_codes
 from npusim.kernels.requantize import weight_digits
 from npusim.program import Accumulating, IntegerLayer, LayerKind, Weighted
+from npusim.program.accumulation import accumulate
 from support.golden_check_models import MODELS, feeds_for, session_for
 
 

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npusim.golden.folder.harness import FIRST_VALUES, check_header, check_source, checked_layers
+from npusim.golden.folder.c_files import FIRST_VALUES, check_header, check_source, checked_layers, input_config
+from npusim.golden.folder.c_files import test_vector as vector_text
 from npusim.golden.folder.vectors import Vectors, compute_vectors, little_endian
-from npusim.golden.folder.vendor_files import input_config
-from npusim.golden.folder.vendor_files import test_vector as vector_text
 from support import ROOT
 from support.golden_models import KINDS, samples, session_of
 

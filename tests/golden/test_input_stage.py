@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from npusim import InferenceSession, InputError, UnsupportedError
 from npusim.files.arrays import read_npz
-from npusim.golden.input_stage import InputStage, input_stages, stage_codes, stage_parameters, values_for_codes
-from npusim.golden.stage_differences import compare_stages
+from npusim.golden.input_stage import InputStage, compare_stages, input_stages, stage_codes, stage_parameters, values_for_codes
 from npusim.program import Program, QuantizeStage
 from support import ROOT, Export
 from support.builders import GraphBuilder

@@ -39,34 +39,20 @@ COMPARE_KINDS = {"program", "engine", "rules"}
 MOVING: dict[str, str] = {}
 """Modules and packages at the top of npusim/ that have not been moved yet: the room each belongs to."""
 
-UPWARD: dict[tuple[str, str], str] = {
-    ("npusim.engine.carriers", "npusim.bounds"): "the bound of an accumulator is to become one semantics of ranges in program",
-    ("npusim.engine.fast.plan", "npusim.bounds"): "as above",
-}
+UPWARD: dict[tuple[str, str], str] = {}
 """Imports up the list of rooms that are known: importing and imported module, and why it is so."""
 
-CIRCLES: dict[tuple[str, ...], str] = {
-    (
-        "npusim.bounds",
-        "npusim.engine",
-        "npusim.search",
-    ): "the imports upward above; the engine runs samples",
-    (
-        "npusim.verification.arithmetic",
-        "npusim.verification.arithmetic_text",
-        "npusim.verification.comparison",
-    ): "types of a comparison, its text and its making know each other",
-}
+CIRCLES: dict[tuple[str, ...], str] = {}
 """Circles that are known: the entries of a folder that import each other, and why they do."""
 
 COMPARING = dict.fromkeys(
     (
         "npusim.bounds.channels",
-        "npusim.bounds.intervals",
+        "npusim.program.intervals",
         "npusim.bounds.widths",
         "npusim.bounds.witness.observation",
         "npusim.comparison.alignment.channel_scales",
-        "npusim.comparison.alignment.partners",
+        "npusim.comparison.alignment.counterparts",
         "npusim.comparison.alignment.scales",
         "npusim.comparison.alignment.weights",
         "npusim.comparison.experiments.partial_runs",
@@ -76,12 +62,12 @@ COMPARING = dict.fromkeys(
         "npusim.comparison.findings.structure_rules",
         "npusim.comparison.result",
         "npusim.search.back_projection",
-        "npusim.golden.choice.searching",
+        "npusim.golden.choice.search",
         "npusim.golden.faults",
         "npusim.golden.goals.requantization",
         "npusim.golden.goals.table",
         "npusim.quantization.quantizer",
-        "npusim.torch.conversion",
+        "npusim.torch.integers",
     ),
     "what a kind knows of itself is to become a method of its class",
 )

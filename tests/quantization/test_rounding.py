@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from npusim.program import Clip
-from npusim.quantization.activation_scales import choose_scale, coding_error, sample_channels
 from npusim.quantization.covariance import Covariance, hold_mean, least_squares
-from npusim.quantization.rounding import LeastSquares, round_sequentially, round_to_nearest, rounding_error
+from npusim.quantization.scales import choose_scale, coding_error, sample_channels
+from npusim.quantization.weight_rounding import LeastSquares, round_sequentially, round_to_nearest, rounding_error
 
 
 def problem(seed: int, width: int, outputs: int) -> LeastSquares:

@@ -9,13 +9,13 @@ import onnx
 import onnxruntime
 import pytest
 
-from npusim.bounds.intervals import analyse
 from npusim.engine.planning import plan
 from npusim.engine.session import InferenceSession
 from npusim.errors import UnsupportedError
 from npusim.graph.model_file import open_model
 from npusim.graph.onnx_reader import read_graph
 from npusim.program import Accumulating, Clip, Program
+from npusim.program.intervals import analyse
 from npusim.rules import Placement, rulebook
 from npusim.rules.fix import Fixed, fix_model
 from npusim.rules.fix.proof import clips_alike, difference

@@ -8,7 +8,7 @@ import pytest
 from npusim.errors import UsageError
 from npusim.rules import Placement, devices, rulebook
 from npusim.rules.conditions import failed_checks, read_conditions
-from npusim.rules.rule_types import read_version
+from npusim.rules.rulebook import read_version
 from support.builders import GraphBuilder
 from support.lint_models import convolution, dense, last_layer, lint, pool
 from support.sketch import Sketch

@@ -11,7 +11,7 @@ from onnx import helper
 
 from npusim.findings import SourcedFinding
 from npusim.rules import Placement
-from npusim.rules.judgement import judge_layer
+from npusim.rules.layer_verdict import judge_layer
 from npusim.rules.rulebook import rulebook
 from support.builders import DIALECTS, GraphBuilder
 from support.command_line import model_with_float_layer, model_with_open_size

@@ -13,15 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npusim import InferenceSession
-from npusim.engine.reference import accumulate, finish_layer, run_step, run_steps
+from npusim.engine.reference import finish_layer, run_step, run_steps
 from npusim.golden.choice import measure_coverage
-from npusim.golden.choice.evaluation import Evaluator
-from npusim.golden.choice.greedy import unpack
+from npusim.golden.choice.cover import unpack
+from npusim.golden.choice.search import Evaluator
 from npusim.golden.goals import Coverage, Goal, GoalTable
 from npusim.golden.goals.coverage import BOTH, Share
 from npusim.golden.goals.effects import EffectMeter
 from npusim.golden.input_stage import InputStage, stage_codes
 from npusim.program import Accumulating, IntegerLayer
+from npusim.program.accumulation import accumulate
 from npusim.search.sampling import generate_inputs
 from support import Export, engine_cases
 from support.builders import GraphBuilder

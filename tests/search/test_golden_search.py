@@ -9,11 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npusim import InferenceSession
-from npusim.golden.choice.evaluation import Evaluator
-from npusim.golden.choice.greedy import AGAIN, LazyGreedy, greedy_order, pack, row_gains, unpack
-from npusim.golden.choice.searching import Searcher
-from npusim.golden.choice.signals import signal_levels
-from npusim.golden.choice.stage_values import move_within_codes
+from npusim.golden.choice.cover import AGAIN, LazyGreedy, greedy_order, pack, row_gains, unpack
+from npusim.golden.choice.search import Evaluator, Searcher
+from npusim.golden.choice.signals import move_within_codes, signal_levels
 from npusim.golden.goals import Goal
 from npusim.golden.input_stage import InputStage, stage_codes
 from npusim.program import Accumulating, LayerKind

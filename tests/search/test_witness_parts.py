@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from npusim import InferenceSession
 from npusim.bounds import Interval, Property, analyse
 from npusim.bounds.channels import channel_bounds
-from npusim.bounds.requantization import Disagreement, FloatPath, decide_exhaustively
+from npusim.bounds.float_proof import Disagreement, FloatPath, decide_exhaustively
 from npusim.bounds.witness import failing_values
 from npusim.bounds.witness.failing_values import FailingValues, failing_digits, failing_in_floats, failing_in_int32
 from npusim.bounds.witness.layer_solution import LayerSolver
 from npusim.bounds.witness.observation import observation
 from npusim.bounds.witness.search import Search
-from npusim.engine.reference import accumulate
 from npusim.errors import ModelError
 from npusim.graph import TensorType
 from npusim.graph.model_file import ModelFile
 from npusim.graph.onnx_reader import extract
 from npusim.program import Accumulating, Clip, FloatOperation, Operator, ShiftFloor
+from npusim.program.accumulation import accumulate
 from npusim.program.terms import terms_of
 from npusim.search.budget import Budget
 from npusim.search.changes import Changes

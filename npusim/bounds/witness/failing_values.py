@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.bounds.channels import ChannelBounds
-from npusim.bounds.interval import Interval
-from npusim.bounds.properties import DIGIT_LIMITS, INT32_LIMITS
-from npusim.bounds.requantization import FloatPath, float_path
+from npusim.bounds.float_proof import FloatPath, float_path
+from npusim.bounds.layer_verdicts import DIGIT_LIMITS, INT32_LIMITS
 from npusim.program import IntegerArray
+from npusim.program.intervals import Interval
 
 __all__ = ["FailingValues", "failing_digits", "failing_in_floats", "failing_in_int32"]
 

@@ -9,11 +9,10 @@ from typing import Final
 
 import numpy as np
 
-from npusim.bounds.interval import Interval
-from npusim.bounds.intervals import LayerBounds, accumulator_interval
 from npusim.bounds.witness.failing_values import FailingValues
 from npusim.bounds.witness.observation import Observation, Place
 from npusim.program import IntegerArray
+from npusim.program.intervals import Interval, LayerBounds, accumulator_interval
 from npusim.program.terms import Terms, terms_of
 from npusim.search.combination import combine
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from npusim.bounds.channels import digits_of
 from npusim.bounds.verdicts import Property
-from npusim.engine.reference import accumulate
 from npusim.graph import Array
 from npusim.program import Accumulating, AveragePool, IntegerArray, Weighted
+from npusim.program.accumulation import accumulate
 
 __all__ = ["Observation", "Place", "observation"]
 

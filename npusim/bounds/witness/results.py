@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from npusim.bounds.properties import DIGIT_LIMITS, INT32_LIMITS
+from npusim.bounds.layer_verdicts import DIGIT_LIMITS, INT32_LIMITS
 from npusim.bounds.verdicts import Property, Refutation
 from npusim.graph import Array
 

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.bounds.channels import ChannelBounds, channel_bounds
-from npusim.bounds.intervals import LayerBounds, analyse
-from npusim.bounds.properties import DIGIT_LIMITS
+from npusim.bounds.layer_verdicts import DIGIT_LIMITS
 from npusim.bounds.verdicts import Property
 from npusim.bounds.witness.confirmation import Confirmation
 from npusim.bounds.witness.failing_values import FailingValues, failing_digits, failing_in_floats, failing_in_int32
@@ -26,6 +25,7 @@ from npusim.engine.session import InferenceSession
 from npusim.graph import Array, TensorType
 from npusim.graph.onnx_reader import extract
 from npusim.program import Accumulating, Batching, IntegerArray, IntegerLayer, Program
+from npusim.program.intervals import LayerBounds, analyse
 from npusim.search.budget import Budget
 from npusim.search.input_codes import InputCodes
 

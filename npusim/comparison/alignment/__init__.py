@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from npusim.comparison.alignment.layer_pairs import Alignment, align
+from npusim.comparison.alignment.counterparts import Alignment, align
 from npusim.comparison.alignment.scales import recover_scales
 
 __all__ = ["Alignment", "align", "recover_scales"]

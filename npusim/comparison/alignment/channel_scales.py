@@ -15,8 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from npusim.comparison.alignment.stage_fit import stage_parameters
-from npusim.comparison.alignment.weights import channel_scale, overall_cosine, weights_of
+from npusim.comparison.alignment.weights import channel_scale, overall_cosine, stage_parameters, weights_of
 from npusim.comparison.layer_result import LayerPair, LayerScales, channel_axis
 from npusim.comparison.sums import FloatArray
 from npusim.errors import NpusimError

@@ -27,7 +27,7 @@ from npusim.comparison.alignment.channel_scales import (
     middle_scale,
     stage_by_channel,
 )
-from npusim.comparison.alignment.layer_pairs import Alignment
+from npusim.comparison.alignment.counterparts import Alignment
 from npusim.comparison.alignment.weights import channel_scale, parameters_of, weights_of
 from npusim.comparison.layer_result import LayerPair, LayerScales
 from npusim.comparison.sums import FloatArray

@@ -1,4 +1,4 @@
-"""Weights of a quantized layer and of a float one, side by side: whether they fit, and by which factor."""
+"""Weights of a quantized layer and of a float one side by side, and stages that are a batch norm: whether they fit."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ import numpy as np
 
 from npusim.comparison.sums import FloatArray
 from npusim.graph import Array
-from npusim.program import FullyConnected, HostOperation, Program, Step, TransposedConvolution, Weighted
+from npusim.program import FullyConnected, HostOperation, Program, QuantizeStage, Step, TransposedConvolution, Weighted
 from npusim.program.lowering.floats import Parameters, Refusal, is_weighted, read_parameters
 
-__all__ = ["channel_cosine", "channel_scale", "overall_cosine", "parameters_of", "weights_of"]
+__all__ = [
+    "channel_cosine",
+    "channel_scale",
+    "fit_batch_norm",
+    "overall_cosine",
+    "parameters_of",
+    "stage_parameters",
+    "weights_of",
+]
 
 
 def weights_of(step: Step, program: Program) -> FloatArray | None:
@@ -84,3 +92,46 @@ def overall_cosine(weights: FloatArray, reference: FloatArray, /) -> float:
     cosines = np.maximum(channel_cosine(weights, reference), 0.0)
     total = float(energy.sum())
     return float(np.sqrt((cosines**2 * energy).sum() / total)) if total > 0 else float(not weights.any())
+
+
+MOST_SPREAD = 0.25
+"""Largest relative difference between the scales that a stage's channels imply; a multiplier is rounded to a few bits."""
+
+CLOSE = 0.25
+"""In LSB: offsets that differ by less are the same, but for rounding."""
+
+
+def stage_parameters(stage: QuantizeStage, channels: int) -> tuple[FloatArray, FloatArray]:
+    """Multiplier and offset of each channel without the half LSB that makes the floor round.
+
+    Both ``[channels]``; a code is the nearest integer to ``(x + offset) * multiplier``.
+    """
+    multiplier = np.broadcast_to(stage.multiplier.ravel(), (channels,)).astype(np.float64)
+    offset = np.broadcast_to(stage.offset.ravel(), (channels,)).astype(np.float64)
+    half = np.divide(0.5, multiplier, out=np.zeros(channels), where=multiplier != 0)
+    return multiplier, offset - half
+
+
+def fit_batch_norm(stage: QuantizeStage, gain: FloatArray, shift: FloatArray) -> float | None:
+    """Largest difference in LSB between a stage and a batch norm ``gain * x + shift`` at its zero; None where they do not fit.
+
+    Parameters
+    ----------
+    stage
+        The stage; one multiplier and offset for all channels or one for each.
+    gain, shift
+        The batch norm, ``[channels]``.
+    """
+    if stage.multiplier.size not in (1, len(gain)) or stage.offset.size not in (1, len(gain)):
+        return None
+    multiplier, offset = stage_parameters(stage, len(gain))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scales = gain / multiplier
+        distance = np.abs(offset - shift / gain) * np.abs(multiplier)
+    middle = float(np.median(scales))
+    if not middle > 0 or not np.isfinite(distance).all():
+        return None
+    farthest = float(distance.max())
+    one_scale = bool(np.abs(scales / middle - 1).max() <= MOST_SPREAD)
+    # channels may each have a scale of their own where all offsets, turned signs included, are those of the batch norm
+    return farthest if one_scale or (farthest < CLOSE and bool((scales > 0).all())) else None

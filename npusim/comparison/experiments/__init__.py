@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from npusim.comparison.experiments.layer_experiments import Experiments, experiment_samples, run_experiments
+from npusim.comparison.experiments.attribution import Experiments, experiment_samples, run_experiments
 
 __all__ = ["Experiments", "experiment_samples", "run_experiments"]

@@ -1,18 +1,27 @@
-"""Sums over the parts of a layer's error, and what they say: means that add up, and shares of the error's energy."""
+"""Experiments on some samples: where each layer's error comes from, in parts that add up."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Self
 
 import numpy as np
 
-from npusim.comparison.experiments.stages import Stages
-from npusim.comparison.layer_result import PART_NAMES, Attribution, ErrorPart, Introduced
+from npusim.comparison.alignment.counterparts import Alignment
+from npusim.comparison.experiments.partial_runs import evaluate_float, run_real_from
+from npusim.comparison.experiments.stages import LayerStages, Stages
+from npusim.comparison.layer_result import PART_NAMES, Attribution, ErrorPart, Introduced, LayerEffect, LayerScales
+from npusim.comparison.metrics import ErrorSums, sqnr_db
+from npusim.comparison.outputs.output_errors import OutputScale
 from npusim.comparison.sums import FloatArray, rows_of
+from npusim.engine.session import InferenceSession
+from npusim.engine.threads import blas_threads
+from npusim.graph import Array
+from npusim.graph.traits import Trait, operators_with
+from npusim.program import Program
 
-__all__ = ["AttributionSums", "PartSums"]
+__all__ = ["AttributionSums", "Experiments", "PartSums", "experiment_samples", "feeds_of", "run_experiments"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,3 +151,187 @@ class AttributionSums:
         return Attribution(
             **parts, alone=Introduced(total=self.alone.part("introduced"), **apart, sqnr_db=self.alone.sqnr_db())
         )
+
+
+WORK: Final = 3e9
+"""Multiply-accumulates that the experiments may cost, about; decides on how many samples they are made."""
+
+FEWEST: Final = 8
+MOST: Final = 256
+
+CHUNK: Final = 16
+"""Samples of one experiment: bounds the memory."""
+
+MOVING: Final = operators_with(Trait.MOVES) - operators_with(Trait.INTERPOLATES)
+"""Host operations that only move data: they have no error of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Experiments:
+    """What the experiments gave.
+
+    Attributes
+    ----------
+    samples
+        Samples they were made on.
+    sqnr_db
+        SQNR of the final output, all layers quantized.
+    attributions, effects
+        By name of the step; steps that only move data have none.
+    """
+
+    samples: int
+    sqnr_db: float
+    attributions: Mapping[str, Attribution]
+    effects: Mapping[str, LayerEffect]
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Sums over the chunks of the experiments."""
+
+    parts: dict[str, AttributionSums] = field(default_factory=dict)
+    outputs: dict[str, ErrorSums] = field(default_factory=dict)
+
+    def add_parts(self, name: str, sums: AttributionSums) -> None:
+        self.parts[name] = self.parts[name] + sums if name in self.parts else sums
+
+    def add_outputs(self, name: str, reference: list[FloatArray], found: list[FloatArray]) -> None:
+        for one, other in zip(reference, found, strict=True):
+            sums = ErrorSums.of(one, other)
+            self.outputs[name] = self.outputs[name] + sums if name in self.outputs else sums
+
+    def db(self, name: str) -> float:
+        """SQNR of the output; NaN where no output has a counterpart."""
+        return float(sqnr_db(self.outputs[name])[0]) if name in self.outputs else float("nan")
+
+
+def experiment_samples(program: Program, count: int) -> tuple[int, ...]:
+    """Which samples the experiments are made on: as many as the work allows, spread evenly over all.
+
+    Parameters
+    ----------
+    program
+        The quantized program.
+    count
+        Samples there are.
+    """
+    macs = max(sum(layer.multiply_accumulates for layer in program.layers), 1)
+    wanted = int(WORK / (2.5 * macs * max(len(program.steps), 1)))
+    chosen = min(count, max(FEWEST, min(MOST, wanted)))
+    return tuple(int(one) for one in np.linspace(0, count - 1, chosen).round().astype(np.int64))
+
+
+def feeds_of(reference: Program, quantized: Program, chunk: Mapping[str, Array]) -> dict[str, Array]:
+    """Samples of a quantized model under the names of the float model's inputs, whose shapes may differ in axes of size 1."""
+    pairs = zip(reference.inputs, quantized.inputs, strict=True)
+    return {name: chunk[other].reshape(-1, *reference.tensors[name].shape[1:]) for name, other in pairs}
+
+
+def run_experiments(
+    quantized: InferenceSession,
+    reference: InferenceSession,
+    alignment: Alignment,
+    scales: Mapping[str, LayerScales],
+    outputs: tuple[OutputScale, ...],
+    feeds: Mapping[str, Array],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Experiments:
+    """Make the experiments.
+
+    Parameters
+    ----------
+    quantized, reference
+        Sessions of the quantized and the float model.
+    alignment, scales, outputs
+        How they belong together.
+    feeds
+        Samples of the quantized model's inputs.
+    progress
+        Called with experiments done and all.
+    """
+    program, float_program = quantized.program, reference.program
+    stages = {
+        pair.step: LayerStages.of(pair, alignment, scales, program, float_program)
+        for pair in alignment.pairs
+        if pair.operator not in MOVING
+    }
+    sums, done = _Sums(), 0
+    count = len(next(iter(feeds.values())))
+    chunks = -(-count // CHUNK)
+    for chunk in _chunks(feeds, count):
+        codes = quantized.trace(chunk, [*program.inputs, *(step.tensors[-1] for step in program.steps)])
+        values = reference.trace(feeds_of(float_program, program, chunk))
+        run = _Run(program, float_program, codes, values, outputs)
+        sums.add_outputs("", run.reference, run.quantized)
+        # small products: several threads of BLAS would mostly wait for each other
+        with blas_threads().pinned():
+            for name, stage in stages.items():
+                _one_layer(name, stage, run, sums)
+                done += 1
+                if progress is not None:
+                    progress(done, chunks * len(stages))
+    baseline = sums.db("")
+    effects = {
+        name: LayerEffect(sums.db(f"float {name}"), _gain(sums.db(f"float {name}"), baseline), sums.db(f"quantized {name}"))
+        for name in stages
+    }
+    return Experiments(count, baseline, {name: one.attribution() for name, one in sums.parts.items()}, effects)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One chunk of samples through both models."""
+
+    quantized_program: Program
+    float_program: Program
+    codes: Mapping[str, Array]
+    values: Mapping[str, Array]
+    outputs: tuple[OutputScale, ...]
+
+    @property
+    def reference(self) -> list[FloatArray]:
+        """The float model's outputs."""
+        return [np.asarray(self.values[one.float_tensor], np.float64) for one in self.outputs]
+
+    @property
+    def quantized(self) -> list[FloatArray]:
+        """The quantized model's outputs as real values."""
+        return [one.real(self.codes[one.tensor], self.values[one.float_tensor].shape) for one in self.outputs]
+
+    def with_codes(self, tensor: str, codes: FloatArray) -> list[FloatArray]:
+        """The quantized model's outputs with other codes in one place."""
+        names = tuple(one.tensor for one in self.outputs)
+        found = run_real_from(self.quantized_program, self.codes, {tensor: codes}, names)
+        return [one.real(found[one.tensor], self.values[one.float_tensor].shape) for one in self.outputs]
+
+    def with_values(self, tensor: str, values: FloatArray) -> list[FloatArray]:
+        """The float model's outputs with other values in one place."""
+        changed = values.astype(self.float_program.tensors[tensor].dtype)
+        given = {name: self.values[name] for name in self.float_program.inputs if name != tensor}
+        found = (evaluate_float(self.float_program, {**given, tensor: changed}, one.float_tensor) for one in self.outputs)
+        return [np.asarray(one, np.float64) for one in found]
+
+
+def _one_layer(name: str, stage: LayerStages, run: _Run, sums: _Sums) -> None:
+    tensor = np.asarray(run.values[stage.pair.float_tensor], np.float64)
+    scale = stage.scales
+    codes = np.asarray(run.codes[stage.pair.tensor], np.float64)
+    real = ((codes - scale.zero_point) * scale.over(codes.shape)).reshape(tensor.shape)
+    alone = stage.alone(run.values)
+    axis = 1 if tensor.ndim > 1 else 0
+    found = AttributionSums.of(real, alone, tensor, in_place=stage.in_place(run.codes), channel_axis=axis)
+    sums.add_parts(name, found)
+    sums.add_outputs(f"float {name}", run.reference, run.with_codes(stage.pair.tensor, stage.float_on_codes(run.codes)))
+    sums.add_outputs(f"quantized {name}", run.reference, run.with_values(stage.pair.float_tensor, tensor + alone.introduced))
+
+
+def _gain(first: float, second: float) -> float:
+    """Difference of two SQNRs; 0 where both are infinite alike."""
+    return 0.0 if first == second else first - second
+
+
+def _chunks(feeds: Mapping[str, Array], count: int) -> Iterator[dict[str, Array]]:
+    for start in range(0, count, CHUNK):
+        yield {name: array[start : start + CHUNK] for name, array in feeds.items()}

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from npusim.comparison.sums import FloatArray
-from npusim.engine.reference import unknown_kind
 from npusim.floats import FloatGraph
 from npusim.graph import Array
 from npusim.graph.folding import evaluate_node
@@ -32,6 +31,7 @@ from npusim.program import (
     TransposedConvolution,
     Window,
 )
+from npusim.program.accumulation import unknown_kind
 from npusim.program.lowering.floats import Role
 
 __all__ = ["accumulate", "bend", "evaluate_float", "evaluate_real", "finish", "run_real_from", "stage_values"]

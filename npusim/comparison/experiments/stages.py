@@ -35,7 +35,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from npusim.comparison.alignment.layer_pairs import Alignment
+from npusim.comparison.alignment.counterparts import Alignment
 from npusim.comparison.experiments.partial_runs import (
     accumulate,
     bend,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from npusim.comparison.findings.alignment_check import alignment_findings
 from npusim.comparison.findings.causes import RULES, Finding, Rule, find_causes, load_rules, weight_of
-from npusim.comparison.findings.observation import CodeObservation, observe_codes
+from npusim.comparison.findings.scene import CodeObservation, observe_codes
 
 __all__ = [
     "RULES",

@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from npusim.comparison.findings import data_rules, float_rules, output_rules, structure_rules
-from npusim.comparison.findings.observation import CodeObservation
-from npusim.comparison.findings.scene import Scene, Sign
+from npusim.comparison.findings.scene import CodeObservation, Scene, Sign
 from npusim.errors import UsageError
 from npusim.findings import Finding
 from npusim.program import Program

@@ -7,8 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from npusim.comparison.findings.observation import clip_of
-from npusim.comparison.findings.scene import Scene, Sign
+from npusim.comparison.findings.scene import Scene, Sign, clip_of
 from npusim.program import Accumulating
 
 __all__ = ["channel_range", "input_range", "saturation"]

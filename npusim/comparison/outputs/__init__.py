@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from npusim.comparison.outputs.dataset import DatasetResult, Task, evaluate_chunks, evaluate_dataset
-from npusim.comparison.outputs.labels import LABEL_KEYS, read_labels
-from npusim.comparison.outputs.measuring import OutputMeasure, OutputScale, output_scales
+from npusim.comparison.outputs.dataset import LABEL_KEYS, DatasetResult, Task, evaluate_chunks, evaluate_dataset, read_labels
+from npusim.comparison.outputs.output_errors import OutputMeasure, OutputScale, output_scales
 
 __all__ = [
     "LABEL_KEYS",

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import npusim
 from npusim.comparison.layer_result import PART_NAMES
-from npusim.comparison.report import charts, figures
-from npusim.comparison.report.network import network_picture
+from npusim.comparison.report import drawings as charts
+from npusim.comparison.report import drawings as figures
+from npusim.comparison.report.drawings import network_picture
 from npusim.comparison.result import FloatComparison, LayerComparison
 from npusim.errors import UsageError
 from npusim.files.arrays import replacing

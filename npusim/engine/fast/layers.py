@@ -13,7 +13,6 @@ import numpy.typing as npt
 from npusim.engine.carriers import Carrier, CarrierChoice
 from npusim.engine.fast.convolution import convolution_calls, transposed_products
 from npusim.engine.fast.workspace import Buffer, Workspace
-from npusim.engine.reference import unknown_kind
 from npusim.kernels.samples_last import Call, channel_rows, is_one_block, product_calls, requantize_calls
 from npusim.kernels.samples_last_taps import meets_data, window_maximum_calls, window_sum_calls
 from npusim.program import (
@@ -29,6 +28,7 @@ from npusim.program import (
     Weighted,
     Window,
 )
+from npusim.program.accumulation import unknown_kind
 
 __all__ = [
     "LayerArithmetic",

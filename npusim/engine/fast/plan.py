@@ -10,7 +10,6 @@ from typing import Final
 
 import numpy as np
 
-from npusim.bounds import RangeAnalysis, analyse
 from npusim.engine.carriers import FLOAT32_LIMIT, Carrier, CarrierChoice, choose_carrier
 from npusim.engine.fast.hosting import reference_calls, runs_samples_last, samples_last_calls
 from npusim.engine.fast.layers import (
@@ -26,7 +25,7 @@ from npusim.engine.fast.layers import (
 from npusim.engine.fast.layouts import choose_layouts
 from npusim.engine.fast.quantizing import quantize_stage_calls
 from npusim.engine.fast.workspace import Tenant, Workspace, allocate
-from npusim.engine.reference import inner_tensors, run_step, unknown_kind
+from npusim.engine.reference import inner_tensors, run_step
 from npusim.graph import Array
 from npusim.kernels.samples_last import Call
 from npusim.program import (
@@ -42,6 +41,8 @@ from npusim.program import (
     Step,
     Tensor,
 )
+from npusim.program.accumulation import unknown_kind
+from npusim.program.intervals import RangeAnalysis, analyse
 
 __all__ = ["FastPlan", "make_plan"]
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from npusim.golden.check.dump_check import Check, Expectation, Mismatch, check_dump
+from npusim.golden.check.dump_check import Check, Expectation, Mismatch, check_dump, check_header, is_header
 from npusim.golden.check.evidence import WeighedCause
 from npusim.golden.check.expected import Expected, expected_of_dump, expected_of_folder, expected_of_model, is_folder
-from npusim.golden.check.header_check import check_header, is_header
 
 __all__ = [
     "Check",

@@ -1,24 +1,26 @@
-"""Holding a device dump against what is right, value by value, and explaining the differences."""
+"""Holding a device dump, or the parameters in a generated header, against what is right, and explaining the differences."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from npusim.files.dumps import Dump
+from npusim.errors import InputError
+from npusim.files.dumps import Dump, DumpArray, Role
 from npusim.golden.check.buffer_causes import Buffer
-from npusim.golden.check.evidence import Ranking, WeighedCause
-from npusim.golden.check.explain import Simulated, explain
-from npusim.golden.input_stage import InputStage
+from npusim.golden.check.evidence import Hypothesis, Ranking, WeighedCause, rank
+from npusim.golden.check.explanation import Simulated, explain
+from npusim.golden.input_stage import InputStage, input_stages, stage_parameters
 from npusim.graph import Array
-from npusim.program import Program
+from npusim.program import Program, QuantizeStage
 from npusim.schemas.derivation import Count, Minimum
 from npusim.verification.dump_reading import DumpedTensor, read_tensors
 
-__all__ = ["Check", "Expectation", "Mismatch", "check_dump"]
+__all__ = ["Check", "Expectation", "Mismatch", "check_dump", "check_header", "is_header"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,3 +231,78 @@ def _first(seen: Array, expected: Array, sets: Sequence[int], shape: tuple[int, 
     else:
         index = tuple(int(place) for place in np.unravel_index(position, shape)) if shape else ()
     return Mismatch(sets[row], index, position, seen[row, position].item(), expected[row, position].item())
+
+
+_PARAMETERS: Final = (Role.BIAS, Role.SCALE, Role.SHIFT)
+
+
+def is_header(dump: Dump) -> bool:
+    """Whether a dump is a generated model header."""
+    return dump.format == "tvmgen"
+
+
+def check_header(program: Program, dump: Dump) -> tuple[Check, ...]:
+    """Compare bias, scale and shift in a generated header with the offset, multiplier and shift of the input stage.
+
+    An array of one value stands for all channels.
+
+    Parameters
+    ----------
+    program
+        The model.
+    dump
+        The header.
+
+    Raises
+    ------
+    InputError
+        If the header has no such arrays, its inputs have other names, an array has another length, or the model has no or
+        several input stages.
+    """
+    arrays = [array for array in dump.arrays if array.role in _PARAMETERS]
+    if not arrays:
+        raise InputError(f"{dump.path}: holds no parameters of the input stage; compile the model with skip_normalize")
+    stages = input_stages(program)
+    if len(stages) != 1:
+        raise InputError(f"{dump.path}: holds the parameters of one input stage, the model has {len(stages)}")
+    return tuple(_check_field(program, stages[0], dump, array) for array in arrays)
+
+
+def _check_field(program: Program, stage: QuantizeStage, dump: Dump, array: DumpArray) -> Check:
+    known = stage_parameters(program, stage)
+    right: dict[Role, npt.NDArray[Any]] = {Role.BIAS: known.offset, Role.SCALE: known.multiplier, Role.SHIFT: known.shift}
+    wanted = right[Role(str(array.role))].astype(np.float64).ravel()
+    channels = max(known.offset.size, known.multiplier.size, known.shift.size)
+    wanted = np.broadcast_to(wanted, channels) if wanted.size == 1 else wanted
+    seen = array.values.astype(np.float32).astype(np.float64).ravel()
+    if seen.size not in (1, channels):
+        raise InputError(f"{dump.path}: {array.described}: {seen.size} values, wanted 1 or {channels}, one for each channel")
+    seen = np.broadcast_to(seen, channels)
+    differs = seen != wanted
+    first = None
+    if differs.any():
+        place = int(differs.argmax())
+        first = Mismatch(0, (place,), place, float(seen[place]), float(wanted[place]))
+    causes = rank(_causes(wanted), seen[None], wanted[None]) if differs.any() else None
+    return Check(
+        stage.output,
+        stage.name,
+        "QUANTIZE",
+        array.described,
+        f"the input stage's {array.role}",
+        (0,),
+        channels,
+        int(differs.sum()),
+        float(np.abs(seen - wanted).max()),
+        first,
+        causes,
+    )
+
+
+def _causes(wanted: npt.NDArray[np.float64]) -> Iterator[Hypothesis]:
+    remedy = "compile the model with a compiler from 2.1.1 on, which keeps the fraction"
+    message = "the values are rounded to integers, as compilers before 2.1.1 do it"
+    ways = {rounded.tobytes(): rounded for rounded in (np.rint(wanted), np.trunc(wanted), np.floor(wanted))}
+    for rounded in ways.values():
+        if not np.array_equal(rounded, wanted):
+            yield Hypothesis("rounded_parameters", message, remedy, rounded[None], chance=1 / 64)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from npusim.golden.choice.choosing import ChosenSamples, choose_samples
-from npusim.golden.choice.evaluation import measure_coverage
+from npusim.golden.choice.choice import ChosenSamples, choose_samples
 from npusim.golden.choice.samples import DEFAULT_SETS, Origin, Samples, pick_samples, read_samples
+from npusim.golden.choice.search import measure_coverage
 
 __all__ = [
     "DEFAULT_SETS",

@@ -15,8 +15,8 @@ from npusim.engine.simulation import input_specs
 from npusim.errors import InputError, UnsupportedError
 from npusim.files.datasets import InputSpec, check_samples, read_inputs
 from npusim.files.element_types import convert_exactly
-from npusim.golden.choice.choosing import choose_samples
-from npusim.golden.choice.evaluation import measure_coverage, sample_count
+from npusim.golden.choice.choice import choose_samples
+from npusim.golden.choice.search import measure_coverage, sample_count
 from npusim.golden.input_stage import InputStage, input_stages, values_for_codes
 from npusim.graph import Array
 from npusim.program import QuantizeStage

@@ -1,4 +1,4 @@
-"""The files of a golden folder, held against its manifest and against the numbers that they must hold."""
+"""The files of a golden folder, raw ones included, held against its manifest and the numbers that they must hold."""
 
 from __future__ import annotations
 
@@ -11,18 +11,34 @@ from typing import Any, Final
 import numpy as np
 
 from npusim.errors import InputError
-from npusim.files.tensors import read_tensor_file
+from npusim.files.tensors import read_tensor_file, tensor_bytes
 from npusim.findings import Finding
-from npusim.golden.folder.c_text import read_arrays
-from npusim.golden.folder.harness import CHECK_HEADER, CHECK_SOURCE, check_header, check_source
+from npusim.golden.folder.c_files import (
+    CHECK_HEADER,
+    CHECK_SOURCE,
+    INPUT_CONFIG,
+    TEST_VECTOR,
+    c_name,
+    check_header,
+    check_source,
+    input_config,
+    read_arrays,
+    test_vector,
+)
 from npusim.golden.folder.manifest import MANIFEST
-from npusim.golden.folder.raw_files import binary_files, declared_tensors
-from npusim.golden.folder.vectors import Role, Vectors, little_endian
-from npusim.golden.folder.vendor_files import INPUT_CONFIG, TEST_VECTOR, input_config, test_vector
+from npusim.golden.folder.vectors import GoldenTensor, Role, Vectors, little_endian
 from npusim.graph import Array
 from npusim.program import Program
 
-__all__ = ["check_contents", "check_files"]
+__all__ = [
+    "binary_files",
+    "binary_patterns",
+    "channels_last_layout",
+    "check_contents",
+    "check_files",
+    "declared_tensors",
+    "onnx_files",
+]
 
 _CRC: Final = re.compile(r"\b0x([0-9a-f]{8})UL\b")
 _DEFINE: Final = re.compile(
@@ -143,3 +159,50 @@ def _content(root: Path, name: str) -> bytes | None:
 
 def _finding(rule: str, message: str, remedy: str = REMEDY) -> Finding:
     return Finding(rule, "error", None, message, remedy)
+
+
+LONGEST_STEM: Final = 80
+"""Characters of a tensor's name in a file name; the number before it keeps file names apart."""
+
+
+def binary_patterns(place: int, tensor: GoldenTensor) -> dict[str, str]:
+    """Where a tensor lies as raw binary, by layout, with ``{set}`` for the set's number.
+
+    Parameters
+    ----------
+    place
+        The tensor's place in the folder.
+    tensor
+        With spatial axes it lies there twice, channels first and channels last.
+    """
+    stem = f"{place:02d}_{c_name(tensor.name).strip('_')[-LONGEST_STEM:]}"
+    layouts = [tensor.layout] if tensor.values.ndim < 3 else [tensor.layout, channels_last_layout(tensor.layout)]
+    return {layout: f"bin/set_{{set}}/{stem}.{layout.lower()}.bin" for layout in layouts}
+
+
+def channels_last_layout(layout: str) -> str:
+    """``NHWC`` for ``NCHW``."""
+    return f"N{layout[2:]}C"
+
+
+def binary_files(vectors: Vectors) -> Iterator[tuple[str, bytes]]:
+    """Path and content of every raw binary file: one set of one tensor each, lowest byte first."""
+    for place, tensor in enumerate(vectors.tensors):
+        for layout, pattern in binary_patterns(place, tensor).items():
+            values = tensor.values if layout == tensor.layout else tensor.channels_last()
+            for number in range(vectors.sets):
+                yield pattern.format(set=number), little_endian(values[number])
+
+
+def onnx_files(program: Program, vectors: Vectors) -> Iterator[tuple[str, bytes]]:
+    """Path and content of every file of ONNX's test layout, ``test_data_set_0/input_0.pb`` and so on."""
+    for number in range(vectors.sets):
+        for role in (Role.INPUT, Role.OUTPUT):
+            for place, (name, values) in enumerate(declared_tensors(program, vectors, role)):
+                yield f"test_data_set_{number}/{role}_{place}.pb", tensor_bytes(name, values[number : number + 1])
+
+
+def declared_tensors(program: Program, vectors: Vectors, role: Role) -> list[tuple[str, Array]]:
+    """Inputs or outputs in the order and the element types that the model declares, all sets."""
+    names = program.inputs if role is Role.INPUT else program.outputs
+    return [(name, vectors[name].values.astype(program.tensors[program.resolve(name)].dtype, copy=False)) for name in names]

@@ -16,13 +16,12 @@ from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, UsageError
 from npusim.files.arrays import read_npz
 from npusim.findings import Finding
-from npusim.golden.choice.evaluation import measure_coverage
+from npusim.golden.choice.search import measure_coverage
 from npusim.golden.folder.file_checks import check_contents, check_files
 from npusim.golden.folder.manifest import read_manifest
 from npusim.golden.folder.vectors import GoldenTensor, Role, Vectors, compute_vectors, crc_of
 from npusim.golden.folder.writer import VECTORS
-from npusim.golden.input_stage import InputStage
-from npusim.golden.stage_differences import compare_stages
+from npusim.golden.input_stage import InputStage, compare_stages
 from npusim.graph import Array
 from npusim.graph.model_file import ModelFile, open_model
 from npusim.schemas.objects import json_object

@@ -17,14 +17,21 @@ from npusim.errors import InputError, InternalMismatchError, UnsupportedError, U
 from npusim.files.arrays import write_arrays
 from npusim.files.folders import replacing_folder
 from npusim.golden.choice.samples import Samples
-from npusim.golden.folder.file_checks import check_contents, check_files
-from npusim.golden.folder.harness import CHECK_HEADER, CHECK_SOURCE, check_header, check_source, checked_layers
+from npusim.golden.folder.c_files import (
+    CHECK_HEADER,
+    CHECK_SOURCE,
+    INPUT_CONFIG,
+    TEST_VECTOR,
+    check_header,
+    check_source,
+    checked_layers,
+    input_config,
+    test_vector,
+)
+from npusim.golden.folder.file_checks import binary_files, binary_patterns, check_contents, check_files, onnx_files
 from npusim.golden.folder.manifest import FORMAT, MANIFEST, file_object, manifest_bytes, read_manifest
-from npusim.golden.folder.raw_files import binary_files, binary_patterns, onnx_files
 from npusim.golden.folder.vectors import Vectors, compute_vectors, crc_of
-from npusim.golden.folder.vendor_files import INPUT_CONFIG, TEST_VECTOR, input_config, test_vector
-from npusim.golden.input_stage import InputStage, input_stages, stage_parameters
-from npusim.golden.stage_differences import StageDifference, compare_stages
+from npusim.golden.input_stage import InputStage, StageDifference, compare_stages, input_stages, stage_parameters
 from npusim.schemas.objects import json_object
 
 __all__ = ["FORMATS", "MODEL_COPY", "VECTORS", "Options", "check_destination", "write_folder"]

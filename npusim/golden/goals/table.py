@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from npusim.bounds import RangeAnalysis, analyse
-from npusim.bounds.interval import declared_interval
 from npusim.golden.goals.effects import effect_meters
 from npusim.golden.goals.goal import GoalTable, Meter
 from npusim.golden.goals.other_steps import ClassMeter, StageMeter, WindowMeter, has_classes
 from npusim.golden.goals.requantization import RequantizationMeter
 from npusim.program import Accumulating, MaxPool, Program, QuantizeStage, Step
+from npusim.program.intervals import declared_interval
 
 __all__ = ["goal_table"]
 

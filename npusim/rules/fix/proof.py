@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from npusim.bounds.intervals import RangeAnalysis
 from npusim.graph import Array, Node
 from npusim.graph.rounding_limits import is_free
 from npusim.graph.traits import SampleAxis, Trait, is_a, traits_of
@@ -25,6 +24,7 @@ from npusim.program import (
     Weighted,
     geometry_of,
 )
+from npusim.program.intervals import RangeAnalysis
 
 __all__ = ["clips_alike", "difference"]
 

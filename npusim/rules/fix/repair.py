@@ -9,7 +9,6 @@ from typing import Annotated, Final
 
 import numpy as np
 
-from npusim.bounds.intervals import analyse
 from npusim.engine.planning import plan
 from npusim.engine.session import InferenceSession
 from npusim.errors import InternalMismatchError, ModelError, UnsupportedError
@@ -19,16 +18,17 @@ from npusim.graph.model_file import ModelFile
 from npusim.graph.onnx_reader import infer_node, read_graph
 from npusim.graph.onnx_writer import write_model
 from npusim.program import IntegerLayer, Program
+from npusim.program.intervals import analyse
 from npusim.program.lowering.tinpu.chain import node_label
 from npusim.rules.fix.channels import pad_channels, pad_input
 from npusim.rules.fix.draft import Draft, Refusal
 from npusim.rules.fix.proof import difference
 from npusim.rules.fix.rewrites import matmul_to_gemm, merge_saturations, narrow_saturations
-from npusim.rules.judgement import judge_layer
-from npusim.rules.properties import layer_properties
+from npusim.rules.graph_findings import stages_of
+from npusim.rules.layer_properties import layer_properties
+from npusim.rules.layer_verdict import judge_layer
 from npusim.rules.report import LintReport, lint_model
-from npusim.rules.rule_types import Rulebook
-from npusim.rules.stages import stages_of
+from npusim.rules.rulebook import Rulebook
 from npusim.schemas.derivation import Choice
 from npusim.search.sampling import generate_inputs
 

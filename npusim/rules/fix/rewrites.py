@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from npusim.bounds.intervals import RangeAnalysis
 from npusim.graph import Array, Node
 from npusim.program import Accumulating, Clip, Program
 from npusim.program.inspection import Codes
+from npusim.program.intervals import RangeAnalysis
 from npusim.program.lowering.tinpu.chain import merge_clips
 from npusim.program.lowering.tinpu.view import View, read_clip
 from npusim.rules.fix.draft import Draft

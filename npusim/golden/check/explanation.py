@@ -1,0 +1,152 @@
+"""Why a dump differs from what is right: causes are tried one by one, those about arithmetic by simulating them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from npusim.golden.check.buffer_causes import Buffer, buffer_causes
+from npusim.golden.check.evidence import Hypothesis, Ranking, judge, rank
+from npusim.golden.faults import Fault, FaultKind, FaultRunner
+from npusim.golden.input_stage import InputStage
+from npusim.graph import Array
+from npusim.program import Program
+
+__all__ = ["Simulated", "explain"]
+
+SCREENED: Final = 4
+"""Sets on which faults are tried first; those that survive are simulated on all."""
+
+SURVIVORS: Final = 12
+
+AT_ONCE: Final = 32
+"""Sets simulated at a time: bounds the memory."""
+
+_REMEDIES: Final[Mapping[FaultKind, str]] = {
+    FaultKind.ROUND_HALF_UP: "shift arithmetically without adding a half; exported biases hold it already",
+    FaultKind.TOWARD_ZERO: "shift arithmetically; a division in C truncates",
+    FaultKind.NO_BIAS: "check that the bias array of this layer is linked and passed",
+    FaultKind.NO_CLIP: "saturate before storing 8 bits",
+    FaultKind.INNER_512: "check which library runs: the hardware saturates here, its software counterpart does not",
+    FaultKind.NO_INNER: "check which library runs: the software library does not saturate here",
+    FaultKind.WRAP_18: "run 'npusim bounds' to see which accumulators can pass 18 bits",
+    FaultKind.WRAP_24: "check the width of the accumulator",
+    FaultKind.WRAP_32: "run 'npusim bounds' to see which products can pass 32 bits",
+    FaultKind.DIGITS_WRAP: "run 'npusim bounds' to see which digit accumulators can pass 18 bits",
+    FaultKind.DIGITS_SATURATE: "run 'npusim bounds' to see which digit accumulators can pass 18 bits",
+    FaultKind.C28: "compare with golden vectors of this input stage: --input-stage c28",
+    FaultKind.MSPM0: "compare with golden vectors of this input stage: --input-stage mspm0",
+    FaultKind.ONNX: "compare with golden vectors of this input stage: --input-stage onnx",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Simulated:
+    """What is needed to simulate a device with a fault.
+
+    Attributes
+    ----------
+    program
+        The model.
+    feeds
+        Inputs of all sets.
+    variant
+        The right input stage.
+    tensor
+        The tensor of the dump, aliases resolved.
+    """
+
+    program: Program
+    feeds: Mapping[str, Array]
+    variant: InputStage
+    tensor: str
+
+    def runner(self, sets: list[int]) -> FaultRunner:
+        """What simulates faults on some sets."""
+        feeds = {name: np.asarray(values)[sets] for name, values in self.feeds.items()}
+        return FaultRunner(self.program, feeds, self.tensor, variant=self.variant)
+
+
+def explain(buffer: Buffer, simulated: Simulated | None) -> Ranking:
+    """Find the causes that account for the differences in a dump.
+
+    Each cause predicts every value. One is stated only if it breaks no value that is right, explains the most of those that
+    are not, and does so much better than chance among so many causes; all that do equally well are stated.
+
+    Parameters
+    ----------
+    buffer
+        What was read and what was wanted; they differ.
+    simulated
+        The model; without it only the causes that lie in buffers are tried.
+    """
+    causes = list(buffer_causes(buffer))
+    if simulated is not None:
+        causes.extend(_faults(buffer, simulated))
+    return rank(causes, buffer.observed, buffer.expected)
+
+
+def _faults(buffer: Buffer, simulated: Simulated) -> Iterator[Hypothesis]:
+    """Every fault that changes the tensor, as a hypothesis about all sets of the dump."""
+    sets = list(buffer.sets)
+    rows = _screened(buffer)
+    chosen = [sets[row] for row in rows]
+    found: list[tuple[Fault, Array]] = []
+    for fault, values in simulated.runner(chosen).runs():
+        if values is not None:
+            found.append((fault, _in_dump_order(values, buffer)))
+    if len(rows) == len(sets):
+        for fault, predicted in found:
+            yield _hypothesis(fault, predicted)
+        return
+    observed, expected = buffer.observed[rows], buffer.expected[rows]
+    judged = [(judge(_hypothesis(fault, predicted), observed, expected), fault) for fault, predicted in found]
+    alive = sorted(
+        ((item.explained, item.bits, index) for index, (item, _) in enumerate(judged) if not item.broken), reverse=True
+    )
+    survivors = [index for _, _, index in alive[:SURVIVORS]]
+    everywhere = _on_all_sets([found[index][0] for index in survivors], buffer, simulated)
+    complete = dict(zip(survivors, everywhere, strict=True))
+    for index, (fault, predicted) in enumerate(found):
+        if index in complete:
+            yield _hypothesis(fault, complete[index])
+        else:
+            # a prediction that failed on some sets still counts among those tried, and cannot come back
+            full = buffer.expected.copy()
+            full[rows] = predicted
+            yield _hypothesis(fault, full)
+
+
+def _on_all_sets(faults: list[Fault], buffer: Buffer, simulated: Simulated) -> list[Array]:
+    """The tensor under each fault on all sets, some sets at a time."""
+    sets = list(buffer.sets)
+    parts: list[list[Array]] = [[] for _ in faults]
+    for start in range(0, len(sets) if faults else 0, AT_ONCE):
+        runner = simulated.runner(sets[start : start + AT_ONCE])
+        for part, fault in zip(parts, faults, strict=True):
+            part.append(_in_dump_order(runner.run(fault), buffer))
+    return [np.concatenate(part) for part in parts]
+
+
+def _screened(buffer: Buffer) -> list[int]:
+    """Rows to try faults on: those with most differences, and one that is right."""
+    differing = (buffer.observed != buffer.expected).sum(axis=1)
+    order = [int(row) for row in np.argsort(-differing, kind="stable")]
+    if len(order) <= SCREENED:
+        return sorted(order)
+    return sorted([*order[: SCREENED - 1], order[-1]])
+
+
+def _hypothesis(fault: Fault, predicted: Array) -> Hypothesis:
+    return Hypothesis(str(fault.kind), str(fault), _REMEDIES[fault.kind], predicted, step=fault.step)
+
+
+def _in_dump_order(values: Array, buffer: Buffer) -> Array:
+    """A tensor in ONNX layout as ``[sets, values]`` of the dump."""
+    values = values.reshape(-1, *buffer.wanted.shape[1:])
+    if buffer.layout == "nhwc" and values.ndim > 2:
+        values = np.moveaxis(values, 1, -1)
+    return values.reshape(-1, buffer.expected.shape[1]).astype(buffer.expected.dtype)

@@ -1,0 +1,399 @@
+"""The C files of a golden folder: numbers as C source, the vendor's two files, and the harness that compares on the device."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from string import Template
+from typing import Final
+
+import numpy as np
+
+from npusim.errors import UnsupportedError
+from npusim.golden.folder.vectors import GoldenTensor, Role, Vectors, crc_of
+from npusim.graph import Array
+
+__all__ = [
+    "CHECK_HEADER",
+    "CHECK_SOURCE",
+    "C_TYPES",
+    "FIRST_VALUES",
+    "INPUT_CONFIG",
+    "TEST_VECTOR",
+    "array_lines",
+    "as_signed_bytes",
+    "c_name",
+    "c_numbers",
+    "check_header",
+    "check_source",
+    "checked_layers",
+    "comment",
+    "float_literal",
+    "input_config",
+    "only_tensor",
+    "read_arrays",
+    "test_vector",
+]
+
+C_TYPES: Final = {
+    "int8": "int8_t",
+    "uint8": "uint8_t",
+    "int16": "int16_t",
+    "uint16": "uint16_t",
+    "int32": "int32_t",
+    "float32": "float",
+}
+"""C types of the element types that a device holds."""
+
+WIDTH: Final = 110
+"""Columns of a line of numbers."""
+
+_ARRAY: Final = re.compile(r"\b(\w+)\s*\[\s*(\d*)\s*\]\s*=\s*\{([^{}]*)\}")
+_DIRECTIVE: Final = re.compile(r"^[ \t]*#.*$", re.MULTILINE)
+
+
+def float_literal(value: np.float32) -> str:
+    """A float32 as a C literal that every compiler reads as this very value.
+
+    Few digits where these are nearer to the value than a quarter of the distance to its neighbours, else nine: even a
+    compiler that rounds to double first, or not quite right, then ends at the same float.
+
+    Raises
+    ------
+    UnsupportedError
+        If the value is not finite.
+
+    Examples
+    --------
+    >>> float_literal(np.float32(0.1)), float_literal(np.float32(-3)), float_literal(np.float32(16777216))
+    ('0.1f', '-3.0f', '1.6777216e+07f')
+    """
+    if not np.isfinite(value):
+        raise UnsupportedError(f"the value {value} has no literal in C; leave c out of --format")
+    text = str(value)
+    exact = float(value)
+    step = abs(exact - float(np.nextafter(value, np.float32(0))))
+    if abs(float(text) - exact) > step / 4:
+        text = f"{exact:.9g}"
+    if not any(mark in text for mark in ".en"):
+        text += ".0"
+    return f"{text}f"
+
+
+def c_numbers(values: Array) -> list[str]:
+    """The values in C order as C literals."""
+    flat = np.ravel(values)
+    if flat.dtype.kind == "f":
+        return [float_literal(value) for value in flat.astype(np.float32, copy=False)]
+    return [str(value) for value in flat.tolist()]
+
+
+def array_lines(numbers: Iterable[str]) -> list[str]:
+    """Numbers, each with a comma behind it, in lines."""
+    lines, line = [], ""
+    for number in numbers:
+        if line and len(line) + len(number) + 2 > WIDTH:
+            lines.append(line)
+            line = ""
+        line += f"{' ' if line else ''}{number},"
+    return [*lines, line] if line else lines
+
+
+def c_name(text: str) -> str:
+    """A name as an identifier of C: everything but letters, digits and ``_`` becomes ``_``.
+
+    Examples
+    --------
+    >>> c_name("/conv/Clip_output_0"), c_name("serving_default:0")
+    ('_conv_Clip_output_0', 'serving_default_0')
+    """
+    name = re.sub(r"[^0-9A-Za-z_]", "_", text)
+    return f"_{name}" if name[:1].isdigit() else name
+
+
+def comment(text: str) -> str:
+    """A text that can stand in any comment: one line of ASCII without the marks that begin or end comments or join lines."""
+    plain = " ".join(text.split()).encode("ascii", "replace").decode()
+    return plain.replace("*/", "* /").replace("/*", "/ *").replace("//", "/ /").replace("\\", "/").replace("??", "? ?")
+
+
+def read_arrays(source: str) -> list[tuple[str, Array]]:
+    """Every array of numbers defined in C source that npusim wrote, in order, commented-out ones too, with its values.
+
+    Lines for the preprocessor are passed over, so that values under a condition count as present. Values are float32 where they
+    end in ``f``, else int64.
+
+    Raises
+    ------
+    ValueError
+        If an array holds something other than numbers, or another number of them than it declares.
+    """
+    arrays = []
+    for match in _ARRAY.finditer(_DIRECTIVE.sub("", source)):
+        texts = [text.strip() for text in match[3].split(",") if text.strip()]
+        if match[2] and len(texts) != int(match[2]):
+            raise ValueError(f"array '{match[1]}' holds {len(texts)} values and declares {match[2]}")
+        arrays.append((match[1], _values(texts)))
+    return arrays
+
+
+def _values(texts: list[str]) -> Array:
+    if any(text.endswith("f") for text in texts):
+        with np.errstate(over="ignore"):
+            return np.array([float(text.removesuffix("f")) for text in texts]).astype(np.float32)
+    return np.array([int(text) for text in texts], np.int64)
+
+
+TEST_VECTOR: Final = "test_vector.c"
+INPUT_CONFIG: Final = "user_input_config.h"
+
+_INCLUDES: Final = """#if defined(__C29__) || defined(__TMS320C2000__)
+#include "device.h"
+#else
+#include <stdint.h>
+#endif
+"""
+
+
+def test_vector(vectors: Vectors, numbers: Sequence[int], sha256: str) -> str:
+    """The text of ``test_vector.c``.
+
+    Parameters
+    ----------
+    vectors
+        What is to be tested.
+    numbers
+        For each set the number of its sample in the data it comes from.
+    sha256
+        Of the model file.
+
+    Raises
+    ------
+    UnsupportedError
+        If the model has several inputs or outputs, or their values have no literals of the types that the file knows.
+    """
+    given, output = only_tensor(vectors, Role.INPUT), only_tensor(vectors, Role.OUTPUT)
+    _check(given, output)
+    lines = [
+        "/* Golden vectors, exact to the bit: compare golden_output for equality.",
+        f" * Model: SHA-256 {sha256}",
+        f" * {vectors.sets} sets; take the comment marks from one and put them around the other. */",
+        _INCLUDES,
+    ]
+    for index, sample in enumerate(numbers):
+        label = f"Set: {index} (Index: {sample})"
+        text = [
+            f"//{label}: Extracted Features",
+            *_array("float", "model_test_input", given.values[index]),
+            f"//{label}: Expected Model Output",
+            *_array(*_golden(output.values[index])),
+        ]
+        lines += text if index == 0 else ["", "/*", *text, "*/"]
+    return "\n".join(lines) + "\n"
+
+
+def input_config(vectors: Vectors) -> str:
+    """The text of ``user_input_config.h``."""
+    given, output = only_tensor(vectors, Role.INPUT), only_tensor(vectors, Role.OUTPUT)
+    _check(given, output)
+    shape = given.values.shape[1:]
+    flags = (["SKIP_NORMALIZE"] if given.name not in vectors.calls else []) + (["OUTPUT_INT"] if _is_code(output) else [])
+    keys = {
+        "FE_STACKING_CHANNELS": shape[0] if shape else 1,
+        "FE_STACKING_FRAME_WIDTH": math.prod(shape[1:]),
+        "FE_NN_OUT_SIZE": math.prod(output.values.shape[1:]),
+    }
+    lines = [
+        "#ifndef INPUT_CONFIG_H_",
+        "#define INPUT_CONFIG_H_",
+        "",
+        *(f"#define {flag}" for flag in flags),
+        *(f"#define {key} {value}" for key, value in keys.items()),
+        "",
+        "#endif /* INPUT_CONFIG_H_ */",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def only_tensor(vectors: Vectors, role: Role) -> GoldenTensor:
+    """The one input or the one output.
+
+    Raises
+    ------
+    UnsupportedError
+        If there are several or none.
+    """
+    tensors = vectors.of(role)
+    if len(tensors) != 1:
+        names = comment(", ".join(f"'{tensor.name}'" for tensor in tensors)) or "none"
+        raise UnsupportedError(
+            f"C files hold one input and one output, the model's {role}s are {names}; leave c out of --format"
+        )
+    return tensors[0]
+
+
+def as_signed_bytes(values: Array) -> Array:
+    """8-bit codes as int8 of the same bits; everything else as it is."""
+    return values.view(np.int8) if values.dtype == np.uint8 else values
+
+
+def _golden(values: Array) -> tuple[str, str, Array]:
+    if values.dtype.itemsize == 1:
+        return "int8_t", "golden_output", as_signed_bytes(np.ascontiguousarray(values))
+    return "float", "golden_output", values
+
+
+def _array(type_name: str, symbol: str, values: Array) -> list[str]:
+    return [f"{type_name} {symbol}[{values.size}] = {{", *array_lines(c_numbers(values)), "} ;"]
+
+
+def _is_code(tensor: GoldenTensor) -> bool:
+    return tensor.values.dtype.itemsize == 1
+
+
+def _check(given: GoldenTensor, output: GoldenTensor) -> None:
+    for tensor, kinds in ((given, ("float32",)), (output, ("int8", "uint8", "float32"))):
+        if tensor.values.dtype.name not in kinds:
+            raise UnsupportedError(
+                f"tensor '{tensor.name}' is {tensor.values.dtype}, and test_vector.c knows {' and '.join(kinds)} there only; "
+                "leave c out of --format"
+            )
+
+
+CHECK_HEADER: Final = "npusim_check.h"
+CHECK_SOURCE: Final = "npusim_check.c"
+
+FIRST_VALUES: Final = 16
+"""Values of each layer, and in bounded mode of each output, that stand in flash; the others are held by their CRC-32 only."""
+
+_KINDS: Final = {
+    "int8": "NPUSIM_INT8",
+    "uint8": "NPUSIM_UINT8",
+    "int16": "NPUSIM_INT16",
+    "uint16": "NPUSIM_UINT16",
+    "int32": "NPUSIM_INT32",
+    "float32": "NPUSIM_FLOAT",
+}
+
+
+def check_header(vectors: Vectors, module: str, sha256: str) -> str:
+    """The text of ``npusim_check.h``.
+
+    Parameters
+    ----------
+    vectors
+        What is to be checked.
+    module
+        Module name of the compiled model, ``default`` unless the compiler was told otherwise.
+    sha256
+        Of the model file.
+
+    Raises
+    ------
+    UnsupportedError
+        If the compiled model has several inputs or outputs, or elements that devices do not hold.
+    """
+    given, output = _ends(vectors)
+    layers = checked_layers(vectors)
+    return Template(_template("npusim_check.h.txt")).substitute(
+        sha256=sha256,
+        module=c_name(module),
+        first=FIRST_VALUES,
+        sets=vectors.sets,
+        layers=len(layers),
+        input_values=_size(given),
+        output_values=_size(output),
+        layer_names="\n".join(f"#define {name} {number}" for number, name in enumerate(_layer_names(layers))),
+        input_type=C_TYPES[given.values.dtype.name],
+        output_type=C_TYPES[output.values.dtype.name],
+    )
+
+
+def check_source(vectors: Vectors, module: str) -> str:
+    """The text of ``npusim_check.c``: the golden data and the functions that compare with it.
+
+    Raises
+    ------
+    UnsupportedError
+        As :func:`check_header`.
+    """
+    given, output = _ends(vectors)
+    layers = checked_layers(vectors)
+    table = [f"    {{{_KINDS[layer.values.dtype.name]}, {_size(layer)}}}," for layer in layers]
+    data = [line for number in range(vectors.sets) for line in _set_data(number, given, output, layers)]
+    return Template(_template("npusim_check.c.txt")).substitute(
+        module=c_name(module),
+        input_field=c_name(only_tensor(vectors, Role.INPUT).name),
+        output_field=c_name(output.name),
+        output_kind=_KINDS[output.values.dtype.name],
+        layer_table="\n".join(table),
+        data="\n".join(data),
+        set_table="\n".join(
+            line
+            for number in range(vectors.sets)
+            for line in (
+                f"#if NPUSIM_CHECK_SETS > {number}",
+                f"    {{set{number}_input, set{number}_output, {_crc(output.values[number])}, set{number}_layers}},",
+                "#endif",
+            )
+        ),
+    )
+
+
+def checked_layers(vectors: Vectors) -> list[GoldenTensor]:
+    """The tensors that ``npusim_check_layer`` knows, in the order of their numbers: all but inputs and 64-bit values."""
+    return [tensor for tensor in vectors.tensors if tensor.role is not Role.INPUT and tensor.values.dtype.name in C_TYPES]
+
+
+def _ends(vectors: Vectors) -> tuple[GoldenTensor, GoldenTensor]:
+    only_tensor(vectors, Role.INPUT)
+    given, output = vectors[vectors.calls[0]], only_tensor(vectors, Role.OUTPUT)
+    for tensor in (given, output):
+        if tensor.values.dtype.name not in C_TYPES:
+            raise UnsupportedError(
+                f"tensor '{tensor.name}' is {tensor.values.dtype}, which the C files do not hold; leave c out of --format"
+            )
+    return given, output
+
+
+def _template(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _size(tensor: GoldenTensor) -> int:
+    return math.prod(tensor.values.shape[1:])
+
+
+def _layer_names(layers: Sequence[GoldenTensor]) -> list[str]:
+    names = [f"NPUSIM_LAYER_{c_name(layer.name).lstrip('_')}" for layer in layers]
+    return [f"{name}_{number}" if names.count(name) > 1 else name for number, name in enumerate(names)]
+
+
+def _set_data(number: int, given: GoldenTensor, output: GoldenTensor, layers: Sequence[GoldenTensor]) -> list[str]:
+    """The arrays of one set."""
+    lines = [f"#if NPUSIM_CHECK_SETS > {number}"]
+    lines += _harness_array("npusim_input", f"set{number}_input", c_numbers(given.values[number]))
+    lines += _harness_array("npusim_output", f"set{number}_output", c_numbers(output.values[number]), bounded=True)
+    rows = []
+    for place, layer in enumerate(layers):
+        orders = [layer.values[number], layer.channels_last()[number]]
+        same = orders[0].ndim < 2 or crc_of(orders[0]) == crc_of(orders[1])
+        names = [f"set{number}_layer{place}", f"set{number}_layer{place}{'' if same else '_nhwc'}"]
+        for name, values in list(zip(names, orders, strict=True))[: 1 if same else 2]:
+            lines += _harness_array(C_TYPES[values.dtype.name], name, c_numbers(values.ravel()[:FIRST_VALUES]))
+        rows.append(f"    {{{{{names[0]}, {names[1]}}}, {{{_crc(orders[0])}, {_crc(orders[1])}}}}},")
+    return [*lines, f"static const npusim_layer_golden set{number}_layers[NPUSIM_LAYERS] = {{", *rows, "};", "#endif"]
+
+
+def _harness_array(type_name: str, name: str, numbers: Sequence[str], *, bounded: bool = False) -> list[str]:
+    lines = [f"static const {type_name} {name}[] = {{"]
+    if not bounded or len(numbers) <= FIRST_VALUES:
+        return [*lines, *array_lines(numbers), "};"]
+    rest = array_lines(numbers[FIRST_VALUES:])
+    return [*lines, *array_lines(numbers[:FIRST_VALUES]), "#ifndef NPUSIM_CHECK_BOUNDED", *rest, "#endif", "};"]
+
+
+def _crc(values: Array) -> str:
+    return f"(uint32_t)0x{crc_of(values)}UL"
