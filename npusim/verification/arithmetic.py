@@ -568,7 +568,6 @@ def _signed(value: int | None) -> str:
 
 
 def real_text(value: float | None) -> str:
-    """A value as text; a dash where there is none."""
     """A float32 with the digits that tell it from all others."""
     if value is None:
         return ""
