@@ -9,7 +9,9 @@ import numpy as np
 
 from npusim.errors import UnsupportedError
 from npusim.graph import Graph, Node
-from npusim.program.lowering.tflite.arithmetic import ARITHMETICS, arithmetic_named
+from npusim.graph.folding import MAXIMUM_MULTIPLY_ACCUMULATES
+from npusim.program.layers import IntegerLayer
+from npusim.program.lowering.tflite.arithmetic import ARITHMETICS, NotComputed, arithmetic_named
 from npusim.program.lowering.tflite.blocks import fold_blocks
 from npusim.program.lowering.tflite.elementwise import ELEMENTWISE
 from npusim.program.lowering.tflite.moves import MOVES
@@ -58,7 +60,11 @@ def lower_tflite(graph: Graph, arithmetic: str | None = None) -> Program:
         first = any(node.op_type in _CHANNELS_FIRST for node in readers.get(name, []))
         walk.declare(name, graph.types[name].static_shape, first=first)
     for node in walk.graph.nodes:
-        _OPERATORS[node.op_type](walk, node)
+        try:
+            _OPERATORS[node.op_type](walk, node)
+        except NotComputed as reason:
+            raise UnsupportedError(f"{node} is not simulated under '{chosen.name}': {reason}") from None
+        _check_work(walk)
     for name in graph.outputs:
         if name not in walk.places:
             raise UnsupportedError(f"output '{name}' does not depend on any input, so there is nothing to simulate")
@@ -72,6 +78,16 @@ def lower_tflite(graph: Graph, arithmetic: str | None = None) -> Program:
         HOST_OPSET,
         _batching(walk),
     )
+
+
+def _check_work(walk: Walk) -> None:
+    """Refuse a layer whose work is far beyond any microcontroller."""
+    layer = walk.steps[-1] if walk.steps else None
+    if isinstance(layer, IntegerLayer) and layer.multiply_accumulates > MAXIMUM_MULTIPLY_ACCUMULATES:
+        raise UnsupportedError(
+            f"layer '{layer.name}' takes {layer.multiply_accumulates} multiplications for a sample, more than "
+            f"{MAXIMUM_MULTIPLY_ACCUMULATES}; no microcontroller does that, so check the model"
+        )
 
 
 def _batching(walk: Walk) -> Batching:

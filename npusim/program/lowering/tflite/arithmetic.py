@@ -46,6 +46,8 @@ from npusim.program.requantization import Clip, Requantization
 __all__ = ["ARITHMETICS", "Arithmetic", "Codes", "NotComputed", "arithmetic_named"]
 
 Int64Array = npt.NDArray[np.int64]
+LARGEST_EXPONENT: Final = 30
+
 VECTOR: Final = 8
 """Channels that LiteRT's depthwise kernel for x86 computes together; it rounds those that are left over in another way."""
 
@@ -126,12 +128,16 @@ class Arithmetic:
             elif rounding is None and not delegated:
                 rounding = Rounding.UPUP
         if rounding is None:
-            factor = np.broadcast_to(requantization_multiplier(source.scale, weights, result.scale), (channels,))
+            try:
+                factor = np.broadcast_to(requantization_multiplier(source.scale, weights, result.scale), (channels,))
+            except ValueError as reason:
+                raise NotComputed(str(reason)) from None
             return FloatMultiplier(bias, factor.astype(np.float32), clip=clip)
         one_product = dense and not wide and weights.size == 1 and self.float32_scales
         reals = np.broadcast_to(
             layer_multipliers(source.scale, weights, result.scale, float32_product=one_product), (channels,)
         )
+        _check_factor(float(reals.max(initial=0.0)))
         multiplier, exponent = quantize_multipliers(reals)
         if operator == "DEPTHWISE_CONV_2D" and rounding is Rounding.UPUP:
             away = np.arange(channels) >= channels // VECTOR * VECTOR
@@ -140,6 +146,7 @@ class Arithmetic:
 
     def mean(self, source: Affine, result: Affine, count: int) -> Codes:
         """MEAN from the sums of `count` codes, zero points included."""
+        _check_factor(source.scale / result.scale)
         if self.xnnpack and _is_byte(source):
             return partial(xnnpack_mean_codes, count=count, source=source, result=result)
         multiplier, exponent = mean_multiplier(source.scale, result.scale, count)
@@ -153,6 +160,7 @@ class Arithmetic:
 
     def add(self, first: Affine, second: Affine, result: Affine, clip: tuple[int, int], *, subtract: bool) -> Codes:
         """ADD and SUB."""
+        _check_factor(max(first.scale, second.scale) / result.scale)
         affine = {"first": first, "second": second, "result": result}
         if (
             self.xnnpack
@@ -172,6 +180,7 @@ class Arithmetic:
 
     def multiply(self, first: Affine, second: Affine, result: Affine, clip: tuple[int, int]) -> Codes:
         """MUL."""
+        _check_factor(first.scale * second.scale / result.scale)
         affine = {"first": first, "second": second, "result": result}
         factor = first.scale * second.scale / result.scale
         if self.xnnpack and _is_byte(first) and 2.0**-16 <= factor < 2.0**8:
@@ -183,6 +192,7 @@ class Arithmetic:
 
     def quantize(self, source: Affine, result: Affine) -> Codes:
         """QUANTIZE from codes to codes."""
+        _check_factor(source.scale / result.scale)
         bytes_only = _is_byte(source) and _is_byte(result)
         same = (source.lower, source.upper) == (result.lower, result.upper)
         if self.xnnpack and bytes_only and same and 2.0**-8 <= source.scale / result.scale <= 2.0**7:
@@ -192,6 +202,7 @@ class Arithmetic:
 
     def relu(self, source: Affine, result: Affine, activation: Activation) -> Codes:
         """RELU, RELU6 and their like as operators."""
+        _check_factor(source.scale / result.scale)
         return partial(
             relu_codes,
             source=source,
@@ -204,6 +215,7 @@ class Arithmetic:
 
     def leaky_relu(self, source: Affine, result: Affine, alpha: float) -> Codes:
         """LEAKY_RELU."""
+        _check_factor(max(1.0, abs(alpha)) * source.scale / result.scale)
         ratio = source.scale / result.scale
         slope = ratio * alpha
         known = 2.0**-8 <= ratio <= 2.0**7 and -127.99 <= slope <= 2.0**7 and abs(slope) >= 2.0**-8
@@ -220,6 +232,8 @@ class Arithmetic:
 
     def hard_swish(self, source: Affine, result: Affine) -> Codes:
         """HARD_SWISH."""
+        _check_factor(source.scale / result.scale)
+        _check_factor(source.scale * 256)
         if not _is_byte(source):
             raise NotComputed("no runtime computes it on 16-bit codes")
         return partial(hard_swish_codes, source=source, result=result)
@@ -317,6 +331,12 @@ def arithmetic_named(name: str | None) -> Arithmetic:
     if name not in ARITHMETICS:
         raise UsageError(f"there is no arithmetic '{name}' for TensorFlow Lite models; there are {', '.join(ARITHMETICS)}")
     return ARITHMETICS[name]
+
+
+def _check_factor(factor: float) -> None:
+    """Refuse factors that the runtimes cannot hold in a 31-bit multiplier and an exponent."""
+    if not factor < 2.0**LARGEST_EXPONENT:
+        raise NotComputed(f"its scales give the factor {factor:.3g}, which is not below 2**{LARGEST_EXPONENT}")
 
 
 def _is_byte(affine: Affine) -> bool:

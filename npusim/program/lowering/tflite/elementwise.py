@@ -66,16 +66,12 @@ def _formula(walk: Walk, node: Node, first: Affine, second: Affine, result: Affi
     ends = (clip.lower + result.zero_point, clip.upper + result.zero_point)
     if len({(item.lower, item.upper) for item in (first, second, result)}) > 1:
         raise UnsupportedError(f"{node} has operands and result of different element types; convert the model again")
-    try:
-        if node.op_type == "MUL":
-            return walk.arithmetic.multiply(first, second, result, ends), LayerKind.MUL
-        wide = first.upper > 255
-        powers = all(np.frexp(item.scale)[0] == 0.5 for item in (first, second, result))
-        if wide and powers and node.integer("pot_scale_int16", 1) and not walk.arithmetic.micro:
-            raise NotComputed("LiteRT has a formula of its own for 16-bit codes whose scales are powers of two")
-        return walk.arithmetic.add(first, second, result, ends, subtract=node.op_type == "SUB"), LayerKind.ADD
-    except NotComputed as reason:
-        raise UnsupportedError(f"{node} is not simulated under '{walk.arithmetic.name}': {reason}") from None
+    if node.op_type == "MUL":
+        return walk.arithmetic.multiply(first, second, result, ends), LayerKind.MUL
+    powers = all(np.frexp(item.scale)[0] == 0.5 for item in (first, second, result))
+    if first.upper > 255 and powers and node.integer("pot_scale_int16", 1) and not walk.arithmetic.micro:
+        raise NotComputed("LiteRT has a formula of its own for 16-bit codes whose scales are powers of two")
+    return walk.arithmetic.add(first, second, result, ends, subtract=node.op_type == "SUB"), LayerKind.ADD
 
 
 def _constant(walk: Walk, name: str, affine: Affine, rank: int, first: bool) -> np.ndarray:
@@ -92,10 +88,7 @@ def unary(walk: Walk, node: Node) -> None:
     affine, result = walk.affine(source), walk.affine(output)
     if (affine.lower, affine.upper) != (result.lower, result.upper):
         raise UnsupportedError(f"{node} has source and result of different element types; convert the model again")
-    try:
-        formula = _UNARY[node.op_type](walk, node, affine, result)
-    except NotComputed as reason:
-        raise UnsupportedError(f"{node} is not simulated under '{walk.arithmetic.name}': {reason}") from None
+    formula = _UNARY[node.op_type](walk, node, affine, result)
     _apply(walk, node, formula, affine, result)
 
 

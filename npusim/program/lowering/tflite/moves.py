@@ -120,6 +120,7 @@ def pad(walk: Walk, node: Node) -> None:
     if amounts[0].any():
         raise UnsupportedError(f"{node} pads the first axis, which counts samples here; export it without")
     same_codes(walk, node, (source, output))
+    walk.affine(source)
     value = 0
     if node.op_type == "PADV2":
         code = walk.value(node.inputs[2], node, "its value")
@@ -223,6 +224,8 @@ def _as_slice(part: range) -> slice:
 
 
 def _take(walk: Walk, node: Node, held: str, place: Place, slices: tuple[slice, ...]) -> None:
+    # refused where the data is not quantized
+    walk.affine(node.outputs[0])
     walk.steps.append(
         Slice(
             **walk.fields(node, (held,), place),

@@ -52,8 +52,13 @@ def same_codes(walk: Walk, node: Node, names: tuple[str, ...]) -> None:
     UnsupportedError
         If they do not.
     """
+    kinds = {str(walk.graph.types[name].dtype) for name in names}
     coded = [name for name in names if walk.is_coded(name)]
-    if not coded or len(coded) != len(names):
+    if len(kinds) > 1 or 0 < len(coded) < len(names):
+        raise UnsupportedError(
+            f"{node} moves data between tensors of which only some are quantized, of {', '.join(sorted(kinds))}"
+        )
+    if not coded:
         return
     wanted = walk.affine(coded[0])
     for name in coded[1:]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypedDict
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from npusim.errors import ModelError, UnsupportedError
 from npusim.graph import Array, Attribute, Graph, Node
+from npusim.graph.folding import MAXIMUM_ELEMENTS
 from npusim.kernels.qlinear import Affine
 from npusim.program.layers import IntegerLayer
 from npusim.program.lowering.tflite.arithmetic import Arithmetic
@@ -158,6 +160,12 @@ class Walk:
         sizes, declared = tuple(int(size) for size in shape), self.graph.types[name].static_shape
         if min(sizes, default=1) < 1:
             raise ModelError(f"tensor '{name}' comes out with the shape {sizes}; sizes of 1 or more are wanted")
+        if math.prod(sizes) > MAXIMUM_ELEMENTS:
+            raise UnsupportedError(
+                f"tensor '{name}' has the shape {sizes}, more than {MAXIMUM_ELEMENTS} elements; no microcontroller holds "
+                "that, so check "
+                "the model"
+            )
         if sizes != declared and self.arithmetic.micro:
             raise UnsupportedError(
                 f"tensor '{name}' has the static shape {declared} in the file, but comes out as {sizes}, as after an export "
