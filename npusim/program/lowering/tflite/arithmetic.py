@@ -49,7 +49,7 @@ Int64Array = npt.NDArray[np.int64]
 LARGEST_EXPONENT: Final = 30
 
 VECTOR: Final = 8
-"""Channels that LiteRT's depthwise kernel for x86 computes together; it rounds those that are left over in another way."""
+"""Channels that LiteRT's depthwise and transposed kernels for x86 requantize together; those left over round in another way."""
 
 Codes = Callable[..., Int64Array]
 """From codes to codes, zero points included."""
@@ -109,13 +109,12 @@ class Arithmetic:
         operator: str,
         *,
         grouped: bool = False,
-        fixed_shape: bool = True,
         delegated: bool = True,
     ) -> Requantization:
         """The staircase of CONV_2D, DEPTHWISE_CONV_2D, TRANSPOSE_CONV or FULLY_CONNECTED; `clip` is centred.
 
-        What XNNPACK does not take (`delegated` is False), LiteRT's kernels for x86 compute; a CONV_2D with groups (`grouped`)
-        and a TRANSPOSE_CONV whose output's shape is not in the file (`fixed_shape` is False), its reference kernels.
+        What XNNPACK does not take (`delegated` is False), LiteRT's kernels for x86 compute; a CONV_2D with groups
+        (`grouped`), its reference kernels.
         """
         wide, dense = source.upper > 255, operator == "FULLY_CONNECTED"
         channels = bias.size
@@ -123,7 +122,7 @@ class Arithmetic:
             rounding: Rounding | None = self.wide_fully_connected if dense else Rounding.Q15
         else:
             rounding = self.fully_connected if dense else self.convolution
-            if (operator == "TRANSPOSE_CONV" and not fixed_shape) or (grouped and not self.xnnpack):
+            if grouped and not self.xnnpack:
                 rounding = self.rounding
             elif rounding is None and not delegated:
                 rounding = Rounding.UPUP
@@ -139,7 +138,7 @@ class Arithmetic:
         )
         _check_factor(float(reals.max(initial=0.0)))
         multiplier, exponent = quantize_multipliers(reals)
-        if operator == "DEPTHWISE_CONV_2D" and rounding is Rounding.UPUP:
+        if operator in ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV") and rounding is Rounding.UPUP:
             away = np.arange(channels) >= channels // VECTOR * VECTOR
             return FixedPoint(bias, multiplier, exponent, rounding, away, clip=clip)
         return FixedPoint(bias, multiplier, exponent, rounding, clip=clip)

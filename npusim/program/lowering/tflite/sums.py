@@ -226,7 +226,7 @@ def transposed_convolution(walk: Walk, node: Node) -> None:
         ends.append(max(whole - before - out, 0))
         more.append(max(out - (whole - before), 0))
     result = walk.affine(node.outputs[0])
-    # with SAME, XNNPACK wants a kernel that is not shorter than the stride
+    # XNNPACK wants the output's shape in the file, and with SAME a kernel that is not shorter than the stride
     short = node.text("padding", "SAME") == "SAME" and any(map(lt, kernel, strides))
     requantization = walk.arithmetic.weighted(
         walk.affine(source),
@@ -235,8 +235,7 @@ def transposed_convolution(walk: Walk, node: Node) -> None:
         _bias(walk, node, 3, wanted[3]),
         centred_clip(node, result),
         node.op_type,
-        fixed_shape=node.inputs[0] in walk.graph.constants,
-        delegated=not short,
+        delegated=node.inputs[0] in walk.graph.constants and not short,
     )
     held = walk.held(source, first=True)
     place = walk.declare(node.outputs[0], (batch, *sizes, wanted[3]), first=True)
