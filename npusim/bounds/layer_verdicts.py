@@ -36,7 +36,12 @@ def judge_onnxruntime(program: Program, bounds: ChannelBounds) -> Judgement:
     if dtype is None:
         return unknown("the graph does not compute it in float32 or float64, whose rounding is what is examined")
     limit = _largest_exact(dtype)
-    channel, value = furthest(_sums(bounds))
+    sums = _sums(bounds)
+    if sums is None:
+        return unknown(
+            "the scale is folded into its weights, and the bias was rounded: there is no unit of which all are multiples"
+        )
+    channel, value = furthest(sums)
     if abs(value) > limit:
         text = f"partial sums of channel {channel} can reach {value:,}, past {_power(limit)}, where {dtype} rounds them"
         return unknown(f"{text} in an order that nothing fixes", {"channel": channel, "partial_sum": value})
@@ -126,8 +131,14 @@ def _largest_exact(dtype: np.dtype[Any]) -> int:
     return int(2 ** (np.finfo(dtype.str).nmant + 1))
 
 
-def _sums(bounds: ChannelBounds) -> Interval:
-    """Partial sums with the bias that the accumulating node itself adds, at whatever point it does."""
+def _sums(bounds: ChannelBounds) -> Interval | None:
+    """Partial sums with the bias that the accumulating node itself adds, at whatever point it does.
+
+    With a folded scale the node sums multiples of a power of two: so many of that, and None where that cannot be told.
+    """
+    if bounds.layer.is_folded:
+        units = bounds.layer.requantization.folded(bounds.partial.lower, bounds.partial.upper)
+        return None if units is None else Interval(*units)
     inner = bounds.layer.inner_bias
     return Interval(bounds.partial.lower + np.minimum(inner, 0), bounds.partial.upper + np.maximum(inner, 0))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import click
 
@@ -11,6 +11,7 @@ from npusim.cli.output import Column, Row, count, number, one_line, paragraph, p
 from npusim.engine.session import InferenceSession
 from npusim.program.inspection import Codes, Inspection, LayerSummary, inspect_program
 from npusim.results.inspection import inspect_result
+from npusim.rules.recognition import recognition_findings
 
 __all__ = ["inspect_command"]
 
@@ -52,14 +53,18 @@ def inspect_command(model: str, as_json: bool) -> int:
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     session = InferenceSession(model)
     found = inspect_program(session.program)
+    findings = tuple(recognition_findings(session.program))
     if as_json:
-        print_json(inspect_result(session.model, found))
+        print_json(inspect_result(session.model, found, findings))
     else:
-        _print(found, terminal_width())
+        nearest = {stage.name for stage in session.program.quantize_stages if stage.nearest}
+        _print(found, nearest, terminal_width())
+        for finding in findings:
+            click.echo(paragraph(f"{finding.message}; {finding.remedy}.", terminal_width()))
     return 0
 
 
-def _print(found: Inspection, width: int) -> None:
+def _print(found: Inspection, nearest: Container[str], width: int) -> None:
     for title, tensors in (("input", found.inputs), ("output", found.outputs)):
         for tensor in tensors:
             codes = "" if tensor.codes is None else f", codes {_codes(tensor.codes)}"
@@ -75,7 +80,7 @@ def _print(found: Inspection, width: int) -> None:
     for stage in found.layers:
         if stage.offset is not None and stage.multiplier is not None and stage.clip is not None:
             click.echo()
-            click.echo(paragraph(_stage(stage), width))
+            click.echo(paragraph(_stage(stage, nearest=stage.name in nearest), width))
     _print_host_operations(found.layers, width)
     click.echo()
     click.echo(paragraph(_totals(found), width))
@@ -112,10 +117,12 @@ def _arithmetic_row(index: str, layer: LayerSummary) -> Row:
     )
 
 
-def _stage(stage: LayerSummary) -> str:
+def _stage(stage: LayerSummary, *, nearest: bool) -> str:
     offset, multiplier, clip = stage.offset or (0, 0), stage.multiplier or (1, 1), stage.clip or (0, 0)
+    # half a code is part of the offset of a stage that rounds to nearest
+    formula = "round((x + offset) * multiplier - 0.5)" if nearest else "floor((x + offset) * multiplier)"
     return (
-        f"'{stage.name}' makes codes of float32 values: clip(floor((x + offset) * multiplier), {clip[0]}, {clip[1]}), "
+        f"'{stage.name}' makes codes of float32 values: clip({formula}, {clip[0]}, {clip[1]}), "
         "each operation rounded to float32 in the order of the graph; "
         f"offset {_range(offset)}, multiplier {_range(multiplier)}."
     )

@@ -146,14 +146,20 @@ def stage_parameters(program: Program, stage: QuantizeStage) -> StageParameters:
             f"defined; use the input stage '{InputStage.ONNX}'"
         )
     factors = [_constant(program, stage, index) for index, node in enumerate(stage.nodes) if is_a(node.op_type, Trait.PRODUCT)]
+    divided = any(is_a(node.op_type, Trait.QUOTIENT) for node in stage.nodes)
     offset = stage.offset.astype(np.float32)
-    if len(factors) == 2 and bool((np.frexp(np.abs(factors[1]))[0] == 0.5).all()) and bool((factors[1] > 0).all()):
+    if (
+        len(factors) == 2
+        and not divided
+        and bool((np.frexp(np.abs(factors[1]))[0] == 0.5).all())
+        and bool((factors[1] > 0).all())
+    ):
         multiplier, shift, derived = factors[0], 1 - np.frexp(factors[1])[1].astype(np.int64), False
     else:
         multiplier, shift = _split(stage.multiplier)
         derived = True
     whole = bool((multiplier == np.rint(multiplier)).all()) and bool((np.abs(multiplier) < 2**24).all())
-    if not whole or bool((shift < 0).any()) or bool((shift > 31).any()) or len(factors) > 2:
+    if stage.nearest or not whole or bool((shift < 0).any()) or bool((shift > 31).any()) or len(factors) > 2:
         raise UnsupportedError(
             f"input stage '{stage.name}' is no offset, whole multiplier and shift, so devices' variants of it are not defined; "
             f"use the input stage '{InputStage.ONNX}'"

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.program.requantization import Clip, IntegerArray, Requantization, along
-from npusim.program.taps import Tap
+from npusim.program.taps import ArithmeticTap, Tap
 
 __all__ = [
     "Accumulating",
@@ -207,6 +207,12 @@ class Accumulating(IntegerLayer):
         """int64 [channels], what the accumulating node itself adds; zero where it adds nothing."""
         added = self.taps[0].addend if self.taps else None
         return np.zeros(self.requantization.channels, np.int64) if added is None else added
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether the accumulating node itself multiplies: a simplifier has put the scale into its weights."""
+        first = self.taps[0] if self.taps else None
+        return isinstance(first, ArithmeticTap) and bool((first.part.gain != 1).any() or first.part.addend.any())
 
     def before_clip(self, unclipped: IntegerArray, residual: IntegerArray | None) -> IntegerArray:
         """What the last saturation is applied to, from the requantization's unclipped codes and the residual."""

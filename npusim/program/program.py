@@ -139,6 +139,8 @@ class QuantizeStage:
         stage, `nodes` defines it.
     clip
         Range of the codes.
+    nearest
+        It rounds to the nearest code, halves to the even one, where the others round down; half a code is part of `offset`.
     """
 
     name: str
@@ -148,10 +150,11 @@ class QuantizeStage:
     offset: npt.NDArray[np.float64]
     multiplier: npt.NDArray[np.float64]
     clip: Clip
+    nearest: bool = False
 
     @property
     def floor(self) -> Node:
-        """The node that rounds down."""
+        """The node that makes whole numbers."""
         return next(node for node in self.nodes if is_a(node.op_type, Trait.ROUNDS))
 
     @property

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from npusim.findings import SourcedFinding
 from npusim.graph.model_file import ModelFile
 from npusim.program import Batching
 from npusim.program.inspection import Inspection, LayerSummary, TensorSummary, Totals
@@ -25,7 +27,7 @@ class InspectResult(CommandResult):
     layers
         In execution order.
     findings
-        Always empty: the command judges nothing.
+        What a tool between the exporter and npusim has done to the file; what a device runs is not judged.
     totals
         Sums over the layers.
     inputs, outputs
@@ -38,7 +40,7 @@ class InspectResult(CommandResult):
 
     ok: Literal[True] = field(default=True, init=False)
     layers: tuple[LayerSummary, ...]
-    findings: tuple[()] = field(default=(), init=False)
+    findings: tuple[SourcedFinding, ...] = ()
     totals: Totals
     inputs: tuple[TensorSummary, ...]
     outputs: tuple[TensorSummary, ...]
@@ -51,11 +53,12 @@ class InspectResult(CommandResult):
         return f"{totals.layers} layers, {totals.parameters:,} parameters, {totals.multiply_accumulates:,} multiply-accumulates"
 
 
-def inspect_result(model: ModelFile, found: Inspection) -> InspectResult:
+def inspect_result(model: ModelFile, found: Inspection, findings: Sequence[SourcedFinding] = ()) -> InspectResult:
     """What a model consists of, as one result."""
     return InspectResult(
         model=identity_of(model),
         layers=found.layers,
+        findings=tuple(findings),
         totals=found.totals,
         inputs=found.inputs,
         outputs=found.outputs,

@@ -65,7 +65,8 @@ def quantize_stage_calls(stage: QuantizeStage, program: Program, workspace: Work
     """
     output, shape = workspace.buffers[stage.output], program.tensors[stage.output].shape
     rows = _rows(workspace.samples, shape[1:])
-    *early, last = merged(_operations(stage, program))
+    # a stage that only rounds is turned round by a multiplication by 1
+    *early, last = merged(_operations(stage, program)) or [Operation(np.multiply, np.ones((), np.float32), False)]
     calls: list[Call] = []
     for number, operation in enumerate(early):
         spread = np.ascontiguousarray(np.broadcast_to(operation.constant, (1, *shape[1:])))
@@ -75,7 +76,7 @@ def quantize_stage_calls(stage: QuantizeStage, program: Program, workspace: Work
     if not early:
         calls.append(lambda: np.copyto(rows, workspace.stored(stage.input)))
     calls += _turning_calls(last, to_samples_last(rows), output.inner)
-    calls.append(partial(np.floor, output.inner, output.inner))
+    calls.append(partial(np.rint if stage.nearest else np.floor, output.inner, output.inner))
     ends = [np.array(end, np.float32) for end in (stage.clip.lower, stage.clip.upper)]
     calls.append(partial(output.inner.clip, *ends, output.inner))
     return [*calls, partial(_check_clipped, stage.output, output)]
@@ -112,7 +113,7 @@ def merged(operations: Sequence[Operation]) -> list[Operation]:
 
 
 def _operations(stage: QuantizeStage, program: Program) -> list[Operation]:
-    """What comes before the floor."""
+    """What comes before the rounding."""
     return [_operation(node, program) for node in stage.nodes[: stage.nodes.index(stage.floor)]]
 
 

@@ -78,7 +78,7 @@ class StageMeter:
     def measure(self, tensors: Mapping[str, Array]) -> Reached:
         """The goals that samples reach."""
         clip, x = self.stage.clip, tensors[self.stage.input]
-        before = np.floor(_by_channel(tensors[self._before_floor]))
+        before = (np.rint if self.stage.nearest else np.floor)(_by_channel(tensors[self._before_floor]))
         codes = _by_channel(tensors[self.stage.output])
         down, up = (_by_channel(self._run(_next(x, end))) for end in (-np.inf, np.inf))
         found = {

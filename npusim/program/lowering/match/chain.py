@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from npusim.graph import Node
 from npusim.program.lowering.tinpu.chain import Chain, integer_bounds, merge_clips
+from npusim.program.lowering.tinpu.unfolding import Unfolded
 from npusim.program.lowering.tinpu.view import NotALayer, View, is_integral, per_channel, read_addend
 from npusim.program.requantization import INT32, Clip, IntegerArray, Requantization
 from npusim.program.scale_divide import ScaleDivide
@@ -64,16 +65,16 @@ class _Reading:
             self.taps.append(CodesTap(tensor, part, self.clip))
 
 
-def read_chain(
-    view: View, tensor: str, shape: tuple[int, ...], axis: int, *, bias: npt.NDArray[np.float64] | None = None
-) -> Chain:
+def read_chain(view: View, tensor: str, shape: tuple[int, ...], axis: int, *, unfolded: Unfolded | None = None) -> Chain:
     """Read the requantization of an accumulator; without a saturation at its end the codes are int32.
 
     The parameters and errors are those of :func:`npusim.program.lowering.tinpu.chain.read_chain`.
     """
     channels = shape[axis]
     nothing, one = np.zeros(channels, np.int64), np.ones(channels, np.int64)
-    return read_divided(view, tensor, shape, axis, nothing if bias is None else bias.astype(np.int64), one)
+    if unfolded is not None and unfolded.is_scaled:
+        raise NotALayer("no file of its dialect has a scale folded into weights")
+    return read_divided(view, tensor, shape, axis, nothing if unfolded is None else unfolded.bias, one)
 
 
 def read_divided(

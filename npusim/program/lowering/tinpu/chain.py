@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from npusim.graph import Node
 from npusim.program.lowering.tinpu.scale import decompose_multipliers
+from npusim.program.lowering.tinpu.unfolding import Unfolded
 from npusim.program.lowering.tinpu.view import NotALayer, View, is_integral, per_channel, read_addend, read_clip, read_factor
 from npusim.program.requantization import INT32, Clip, IntegerArray, Requantization
 from npusim.program.shift_floor import ShiftFloor
@@ -52,7 +53,7 @@ class ChainReader(Protocol):
     """Reads what a dialect writes between an accumulator and its codes, as :func:`read_chain` does."""
 
     def __call__(
-        self, view: View, tensor: str, shape: tuple[int, ...], axis: int, *, bias: npt.NDArray[np.float64] | None = None
+        self, view: View, tensor: str, shape: tuple[int, ...], axis: int, *, unfolded: Unfolded | None = None
     ) -> Chain:
         """Read a chain."""
         ...
@@ -66,6 +67,7 @@ class _Reading:
     shape: tuple[int, ...]
     axis: int
     bias: npt.NDArray[np.float64]
+    addend: IntegerArray
     multipliers: list[npt.NDArray[np.float64]] = field(default_factory=list)
     floored: bool = False
     clip: Clip | None = None
@@ -78,7 +80,7 @@ class _Reading:
     def tap(self, tensor: str) -> None:
         scale, shift = self.scale_and_shift()
         bias = self.bias.astype(np.int64)
-        part = ShiftFloor(bias, scale, shift, clip=INT32 if self.clip is None else self.clip)
+        part = ShiftFloor(bias, scale, shift, clip=INT32 if self.clip is None else self.clip, addend=self.addend)
         self.taps.append(ArithmeticTap(tensor, part, self.floored, self.clip))
 
     def scale_and_shift(self) -> tuple[IntegerArray, IntegerArray]:
@@ -91,9 +93,7 @@ class _Reading:
         return found
 
 
-def read_chain(
-    view: View, tensor: str, shape: tuple[int, ...], axis: int, *, bias: npt.NDArray[np.float64] | None = None
-) -> Chain:
+def read_chain(view: View, tensor: str, shape: tuple[int, ...], axis: int, *, unfolded: Unfolded | None = None) -> Chain:
     """Read the requantization of an accumulator.
 
     Parameters
@@ -101,11 +101,11 @@ def read_chain(
     view
         The folded graph.
     tensor
-        Tensor that holds the accumulator (plus `bias`).
+        Tensor that holds the accumulator, or what `unfolded` says of it.
     shape, axis
         Its shape for one sample and its channel axis.
-    bias
-        float64 [channels] that the accumulator's own node adds already.
+    unfolded
+        Bias, scale, shift and addend that the accumulator's own node has applied already.
 
     Raises
     ------
@@ -113,7 +113,11 @@ def read_chain(
         If the nodes behind the tensor are no requantization in integers that ends in a saturation to a finite range, or an
         inner tensor is read elsewhere as well.
     """
-    reading = _Reading(view, shape, axis, np.zeros(shape[axis]) if bias is None else bias)
+    reading = _Reading(view, shape, axis, np.zeros(shape[axis]), np.zeros(shape[axis], np.int64))
+    if unfolded is not None:
+        reading.bias, reading.addend = unfolded.bias.astype(np.float64), unfolded.addend
+        if unfolded.is_scaled:
+            reading.multipliers += [unfolded.scale.astype(np.float64), np.ldexp(1.0, -unfolded.shift)]
     reading.tap(tensor)
     while (node := view.only_reader(tensor)) is not None and _step(reading, node):
         tensor = node.outputs[0]
@@ -125,7 +129,7 @@ def read_chain(
     scale, shift = reading.scale_and_shift()
     if reading.multipliers and not reading.floored and shift.any():
         raise reading.fail("its result is not floored after the multiplication")
-    requantization = ShiftFloor(reading.bias.astype(np.int64), scale, shift, clip=reading.clip)
+    requantization = ShiftFloor(reading.bias.astype(np.int64), scale, shift, clip=reading.clip, addend=reading.addend)
     return Chain(requantization, tuple(taps), tensor, tuple(reading.nodes))
 
 
@@ -182,13 +186,12 @@ def integer_bounds(view: View, node: Node) -> Clip | None:
     bounds = read_clip(view, node)
     if bounds is None or any(bound != bound for bound in bounds):
         return None
-    finite = [bound for bound in bounds if np.isfinite(bound)]
-    if any(bound != np.floor(bound) or abs(bound) >= 2**24 for bound in finite) or bounds[0] > bounds[1]:
+    # exporters write the largest float for a bound that is not there; no integer here comes near it
+    lower, upper = (-np.inf if bounds[0] <= -_OPEN else bounds[0]), (np.inf if bounds[1] >= _OPEN else bounds[1])
+    finite = [bound for bound in (lower, upper) if np.isfinite(bound)]
+    if any(bound != np.floor(bound) or abs(bound) >= 2**24 for bound in finite) or lower > upper:
         return None
-    return Clip(
-        int(bounds[0]) if np.isfinite(bounds[0]) else -_OPEN,
-        int(bounds[1]) if np.isfinite(bounds[1]) else _OPEN,
-    )
+    return Clip(int(lower) if lower > -np.inf else -_OPEN, int(upper) if upper < np.inf else _OPEN)
 
 
 def _step(reading: _Reading, node: Node) -> bool:
@@ -221,7 +224,7 @@ def _add(reading: _Reading, addend: npt.NDArray[np.generic]) -> bool:
 
 
 def _multiply(reading: _Reading, factor: npt.NDArray[np.generic]) -> bool:
-    if reading.floored or reading.clip is not None:
+    if reading.floored or reading.clip is not None or reading.addend.any():
         return False
     multiplier = per_channel(factor, reading.shape, reading.axis)
     if multiplier is None:

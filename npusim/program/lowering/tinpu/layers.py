@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from npusim.graph import Array, Node
 from npusim.graph.ranges import ValueRange
@@ -13,6 +14,7 @@ from npusim.graph.traits import Trait, operators_with
 from npusim.kernels.geometry import resolve_pads
 from npusim.program.layers import Convolution, FullyConnected, TransposedConvolution, Weighted, Window
 from npusim.program.lowering.tinpu.chain import Chain, ChainReader, node_label, read_chain
+from npusim.program.lowering.tinpu.unfolding import Unfolded, unfold
 from npusim.program.lowering.tinpu.view import NotALayer, View, is_integral, per_channel
 from npusim.program.requantization import IntegerArray
 
@@ -25,21 +27,37 @@ MAXIMUM_WEIGHT: Final = 255
 """Quantization-aware training leaves the declared range a little; twice the range of 8 bits is simulated and reported, more
 is not a weight of the NPU."""
 
-LARGEST_INTEGER: Final = 2**62
-"""Accumulators that could pass this are left to the graph's own arithmetic, so that int64 never wraps."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Weighted:
     """What the accumulating node itself says."""
 
     source: str
-    weights: IntegerArray
+    weights: Array
     bias: Array | None
     channel_axis: int
     window: Window | None = None
     group: int = 1
     transposed: bool = False
+
+    def by_output(self) -> Array:
+        """The weights as [output channels, weights of one channel]; a view where that is possible."""
+        if self.window is None:
+            return self.weights.T
+        if not self.transposed:
+            return self.weights.reshape(self.weights.shape[0], -1)
+        grouped = self.weights.reshape(self.group, -1, *self.weights.shape[1:])
+        return np.moveaxis(grouped, 2, 1).reshape(self.group * self.weights.shape[1], -1)
+
+    def from_outputs(self, rows: IntegerArray) -> IntegerArray:
+        """The inverse of `by_output`, for integers."""
+        if self.window is None:
+            return np.ascontiguousarray(rows.T)
+        if not self.transposed:
+            return rows.reshape(self.weights.shape)
+        outputs, inputs = self.weights.shape[1], self.weights.shape[0] // self.group
+        grouped = rows.reshape(self.group, outputs, inputs, *self.weights.shape[2:])
+        return np.ascontiguousarray(np.moveaxis(grouped, 2, 1)).reshape(self.weights.shape)
 
 
 def recognise_weighted_layer(
@@ -59,22 +77,35 @@ def recognise_weighted_layer(
     """
     try:
         found = _read_convolution(view, node) if node.op_type.startswith("Conv") else _read_fully_connected(view, node)
+        shape = view.shape(node.outputs[0])
+        bias = np.zeros(shape[found.channel_axis])
+        if found.bias is not None:
+            given = per_channel(found.bias, shape, found.channel_axis)
+            if given is None:
+                raise NotALayer("its bias is not one integer for each channel")
+            bias = given
+        numbers = _integers(found, bias)
         if not source_range.is_codes:
             raise NotALayer(f"its input '{found.source}' is not proven to hold integers")
-        shape = view.shape(node.outputs[0])
-        bias = None
-        if found.bias is not None:
-            bias = per_channel(found.bias, shape, found.channel_axis)
-            if bias is None or not is_integral(bias):
-                raise NotALayer("its bias is not one integer for each channel")
-        chain = read(view, node.outputs[0], shape, found.channel_axis, bias=bias)
-        _check_width(found, chain, source_range)
+        chain = _chain(view, node, shape, found, numbers, read)
+        weights = found.from_outputs(numbers.weights)
+        _check_width(found, weights, chain, source_range)
     except NotALayer as finding:
         raise NotALayer(finding.reason, (node, *finding.nodes)) from None
-    return _layer(view, node, found, chain), (node, *chain.nodes)
+    return _layer(view, node, found, weights, chain), (node, *chain.nodes)
 
 
-def _layer(view: View, node: Node, found: _Weighted, chain: Chain) -> Weighted:
+def _chain(view: View, node: Node, shape: tuple[int, ...], found: _Weighted, numbers: Unfolded, read: ChainReader) -> Chain:
+    try:
+        return read(view, node.outputs[0], shape, found.channel_axis, unfolded=numbers)
+    except NotALayer as finding:
+        if not numbers.is_scaled:
+            raise
+        reason = f"its weights are not integers, and with the scale taken out of them {finding.reason}"
+        raise NotALayer(reason, finding.nodes) from None
+
+
+def _layer(view: View, node: Node, found: _Weighted, weights: IntegerArray, chain: Chain) -> Weighted:
     common: dict[str, Any] = {
         "name": node_label(node),
         "inputs": (found.source,),
@@ -83,8 +114,8 @@ def _layer(view: View, node: Node, found: _Weighted, chain: Chain) -> Weighted:
         "output_shape": view.shape(chain.output),
         "accumulator_shape": view.shape(node.outputs[0]),
         "channel_axis": found.channel_axis,
-        "weights": found.weights,
-        "weight_bits": infer_weight_bits(found.weights, chain.requantization.parameters["scale"]),
+        "weights": weights,
+        "weight_bits": infer_weight_bits(weights, chain.requantization.parameters["scale"]),
         "requantization": chain.requantization,
         "taps": chain.taps,
         "nodes": tuple(node_label(part) for part in (node, *chain.nodes)),
@@ -121,7 +152,7 @@ def infer_weight_bits(weights: IntegerArray, scale: IntegerArray) -> int:
 
 def _read_convolution(view: View, node: Node) -> _Weighted:
     transposed = node.op_type == "ConvTranspose"
-    weights = _integer_weights(view, node)
+    weights = _constant_weights(view, node)
     rank = weights.ndim - 2
     group = node.integer("group", 1)
     bias = view.constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
@@ -157,7 +188,7 @@ def _window(view: View, node: Node, kernel_shape: tuple[int, ...], rank: int, tr
 
 
 def _read_fully_connected(view: View, node: Node) -> _Weighted:
-    weights = _integer_weights(view, node)
+    weights = _constant_weights(view, node)
     if weights.ndim != 2:
         raise NotALayer("its weights are not a matrix")
     bias = None
@@ -175,26 +206,39 @@ def _read_fully_connected(view: View, node: Node) -> _Weighted:
     return _Weighted(node.inputs[0], weights, bias, rank - 1)
 
 
-def _integer_weights(view: View, node: Node) -> IntegerArray:
+def _constant_weights(view: View, node: Node) -> Array:
     if view.constant(node.inputs[0]) is not None:
         raise NotALayer("its first operand is a constant")
     values = view.constant(node.inputs[1])
     if values is None:
         raise NotALayer("its weights are not constant")
+    return values
+
+
+def _integers(found: _Weighted, bias: npt.NDArray[np.float64]) -> Unfolded:
+    """Weights and bias in integers: as written, or what is left of them without the scale that a simplifier has folded in."""
+    values = found.by_output()
+    largest = float(np.abs(values.astype(np.float64)).max(initial=0))
+    if values.size and is_integral(values) and largest <= MAXIMUM_WEIGHT and is_integral(bias):
+        ones, none = np.ones(bias.size, np.int64), np.zeros(bias.size, np.int64)
+        return Unfolded(values.astype(np.int64), bias.astype(np.int64), ones, none, none)
+    unfolded = unfold(values.astype(np.float64), bias) if values.size else None
+    if unfolded is not None:
+        return unfolded
     if not is_integral(values):
         raise NotALayer("its weights are not integers: a layer left in float")
-    if values.size == 0 or float(np.abs(values.astype(np.float64)).max()) > MAXIMUM_WEIGHT:
+    if not values.size or largest > MAXIMUM_WEIGHT:
         raise NotALayer(f"its weights pass +-{MAXIMUM_WEIGHT}, far beyond 8 bits")
-    return values.astype(np.int64)
+    raise NotALayer("its bias is not one integer for each channel")
 
 
-def _check_width(found: _Weighted, chain: Chain, source_range: ValueRange) -> None:
+def _check_width(found: _Weighted, weights: IntegerArray, chain: Chain, source_range: ValueRange) -> None:
     requantization = chain.requantization
-    terms = found.weights.size // max(1, found.weights.shape[1 if found.window is None else 0])
+    terms = weights.size // max(1, weights.shape[1 if found.window is None else 0])
     if found.transposed:
-        terms = found.weights.size
+        terms = weights.size
     largest_code = max(abs(int(source_range.lower)), abs(int(source_range.upper)))
-    accumulator = terms * int(np.abs(found.weights).max()) * largest_code
+    accumulator = terms * int(np.abs(weights).max()) * largest_code
     domain = requantization.domain
     if not domain.lower < -accumulator <= accumulator < domain.upper:
         raise NotALayer("its accumulator could pass 62 bits")
