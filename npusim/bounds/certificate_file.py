@@ -88,9 +88,13 @@ class CertifiedModel:
     ----------
     sha256
         Of its content.
+    format, arithmetic
+        What it is written in, and how its integer layers are computed.
     """
 
     sha256: Sha256
+    format: str = "tinpu"
+    arithmetic: str = "npu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +129,17 @@ class CertificateFile:
         return self.proof.steps
 
 
-def certificate_object(certificate: Certificate, sha256: str) -> dict[str, Any]:
+def certificate_object(certificate: Certificate, model: CertifiedModel) -> dict[str, Any]:
     """A certificate as a JSON object.
 
     Parameters
     ----------
     certificate
         The certificate.
-    sha256
-        SHA-256 of the model file, 64 hexadecimal digits.
+    model
+        The model file.
     """
-    found: dict[str, Any] = json_object(CertificateFile(CertifiedModel(sha256), certificate))
+    found: dict[str, Any] = json_object(CertificateFile(model, certificate))
     return found
 
 
@@ -175,21 +179,23 @@ def read_certificate(path: str | os.PathLike[str]) -> dict[str, Any]:
     return found
 
 
-def compare_certificate(certified: Mapping[str, Any], certificate: Certificate, sha256: str) -> Comparison:
+def compare_certificate(certified: Mapping[str, Any], certificate: Certificate, model: CertifiedModel) -> Comparison:
     """Hold a certificate that was read against what is found now.
 
     Parameters
     ----------
     certified
         The object that :func:`read_certificate` gives.
-    certificate, sha256
-        The certificate computed anew, and the hash of the model it was computed from.
+    certificate, model
+        The certificate computed anew, and the model it was computed from.
     """
     version = str(certified["npusim"])
-    if certified["model"]["sha256"] != sha256:
+    if certified["model"]["sha256"] != model.sha256:
         return Comparison(True, version, ())
-    now = certificate_object(certificate, sha256)
-    known = {**certified, "npusim": __version__}
+    now = certificate_object(certificate, model)
+    # certificates from before there were other formats
+    stated = {"format": "tinpu", "arithmetic": "npu", **certified["model"]}
+    known = {**certified, "model": stated, "npusim": __version__}
     return Comparison(False, version, tuple(_deviations(known, now)))
 
 

@@ -13,8 +13,9 @@ from npusim.bounds.certificate_file import Comparison
 from npusim.bounds.channels import ChannelBounds
 from npusim.bounds.verdicts import Judgement, Property, Verdict
 from npusim.bounds.widths import room_of
-from npusim.cli.options import json_option, model_argument
+from npusim.cli.options import arithmetic_option, json_option, model_argument
 from npusim.cli.output import Column, Row, count, paragraph, print_json, render_table, terminal_width
+from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.findings import Finding
 from npusim.program.intervals import Interval, hull_of
@@ -29,8 +30,17 @@ __all__ = ["bounds_command", "print_bounds", "print_comparison"]
 @click.option("--check", "certified", metavar="CERT.json", help="Prove the statements of this certificate again, and compare.")
 @click.option("--channels", is_flag=True, help="Show the intervals of each channel as well.")
 @click.option("--strict", is_flag=True, help="Exit code 1 also where a statement is not proven for every input.")
+@arithmetic_option
 @json_option
-def bounds_command(model: str, output: str | None, certified: str | None, channels: bool, strict: bool, as_json: bool) -> int:
+def bounds_command(
+    model: str,
+    output: str | None,
+    certified: str | None,
+    channels: bool,
+    strict: bool,
+    arithmetic: str | None,
+    as_json: bool,
+) -> int:
     """Find the range of every integer in MODEL, an .onnx file, over all inputs, and prove what follows from it.
 
     Three statements are judged for each layer: onnxruntime, running the graph as it is written, gives the integers' codes;
@@ -46,7 +56,9 @@ def bounds_command(model: str, output: str | None, certified: str | None, channe
     Example: npusim bounds model.onnx -o certificate.json
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     _check_files(model, output, certified)
-    result = certify(model, strict=strict, channels=channels, output=output, check=certified)
+    result = certify(
+        InferenceSession(model, arithmetic=arithmetic), strict=strict, channels=channels, output=output, check=certified
+    )
     if as_json:
         print_json(result)
     elif result.compared is not None and certified is not None:

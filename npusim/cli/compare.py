@@ -8,7 +8,7 @@ import click
 
 from npusim.cli.compare_exact import compare_exact
 from npusim.cli.compare_float import FloatOptions, compare_float
-from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option, threads_option
+from npusim.cli.options import INPUT_FILES, arithmetic_option, json_option, model_argument, quiet_option, threads_option
 from npusim.cli.output import note
 from npusim.comparison.float_comparison import is_quantized
 from npusim.engine.session import InferenceSession
@@ -50,6 +50,7 @@ __all__ = ["compare_command"]
 @click.option("--force", is_flag=True, help="Overwrite files that exist.")
 @threads_option
 @quiet_option
+@arithmetic_option
 @json_option
 def compare_command(
     model: str,
@@ -67,6 +68,7 @@ def compare_command(
     force: bool,
     threads: int | None,
     quiet: bool,
+    arithmetic: str | None,
     as_json: bool,
 ) -> int:
     """Compare MODEL, a quantized .onnx file, with something else, layer by layer.
@@ -86,7 +88,7 @@ def compare_command(
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     options = FloatOptions(table, samples_table, report, channels, threads, quiet, as_json)
     options.check((model, against, data, labels), force=force)
-    session = InferenceSession(model, threads=threads)
+    session = InferenceSession(model, threads=threads, arithmetic=arithmetic)
     other, is_dump = None, False
     if against != RUNTIME:
         is_dump = Path(against).suffix.lower() != ".onnx"

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from npusim.cli.options import INPUT_FILES, Invocation, json_option
+from npusim.cli.options import INPUT_FILES, Invocation, arithmetic_option, json_option
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
+from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.files.dumps import FORMATS, Dump, read_dump
 from npusim.golden.check import Check, WeighedCause, is_folder
@@ -44,6 +45,7 @@ def _remember(context: click.Context, _parameter: click.Parameter, value: str) -
 @click.option("--format", "format_name", type=click.Choice(FORMATS), help="Read FILE as this, whatever its content looks like.")
 @click.option("--dtype", metavar="TYPE", help="Element type in FILE, as int8 or float32; values that do not fit are refused.")
 @click.option("--base", type=click.Choice(["10", "16"]), help="16 for hexadecimal numbers without 0x.")
+@arithmetic_option
 @json_option
 def check_command(
     source: str,
@@ -57,6 +59,7 @@ def check_command(
     format_name: str | None,
     dtype: str | None,
     base: str | None,
+    arithmetic: str | None,
     as_json: bool,
 ) -> int:
     """Compare FILE, a dump of device memory or of a console, with what the device must compute, value by value and exactly.
@@ -76,7 +79,7 @@ def check_command(
     _check_options(source, inputs, given_model, stage)
     dump = read_dump(dumped, format=format_name, dtype=_dtype(dtype), base=None if base is None else int(base))
     result = check_golden(
-        source,
+        source if arithmetic is None else InferenceSession(source, arithmetic=arithmetic),
         dump,
         inputs=inputs,
         model=given_model,

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import click
 
-from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option
+from npusim.cli.options import INPUT_FILES, arithmetic_option, json_option, model_argument, quiet_option
 from npusim.cli.output import Column, Row, count, paragraph, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
+from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.golden.choice import DEFAULT_SETS
 from npusim.golden.folder import FORMATS, check_destination
@@ -89,6 +90,7 @@ COVERAGE: Final = (
 @click.option("--directed", is_flag=True, help="Make samples for what INPUTS does not cover, and choose among all.")
 @click.option("--force", is_flag=True, help="Replace a golden folder that is there.")
 @quiet_option
+@arithmetic_option
 @json_option
 def write_command(
     model: str,
@@ -105,6 +107,7 @@ def write_command(
     directed: bool,
     force: bool,
     quiet: bool,
+    arithmetic: str | None,
     as_json: bool,
 ) -> int:
     """Write what a device must compute with MODEL, an .onnx file, to a folder of golden vectors.
@@ -124,7 +127,7 @@ def write_command(
     _check_sources(output, model, inputs)
     with progress("choose", quiet=quiet) as report:
         result = write_golden(
-            model,
+            InferenceSession(model, arithmetic=arithmetic),
             output,
             inputs,
             sets=wanted,

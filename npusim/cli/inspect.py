@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 
 import click
 
-from npusim.cli.options import json_option, model_argument
+from npusim.cli.options import arithmetic_option, json_option, model_argument
 from npusim.cli.output import Column, Row, count, number, one_line, paragraph, print_json, render_table, terminal_width
 from npusim.engine.session import InferenceSession
 from npusim.program.inspection import Codes, Inspection, LayerSummary, inspect_program
@@ -40,8 +40,9 @@ ARITHMETIC_COLUMNS = (
 
 @click.command("inspect", short_help="Show the layers of a model.")
 @model_argument
+@arithmetic_option
 @json_option
-def inspect_command(model: str, as_json: bool) -> int:
+def inspect_command(model: str, arithmetic: str | None, as_json: bool) -> int:
     """Show the layers of MODEL, an .onnx file: kinds, shapes, codes, integer arithmetic, parameters and MACs.
 
     The column codes tells what a layer reads and makes: u8 or s8 for unsigned or signed integers and the bits that hold every
@@ -51,11 +52,11 @@ def inspect_command(model: str, as_json: bool) -> int:
     \b
     Example: npusim inspect model.onnx
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
-    session = InferenceSession(model)
+    session = InferenceSession(model, arithmetic=arithmetic)
     found = inspect_program(session.program)
     findings = tuple(recognition_findings(session.program))
     if as_json:
-        print_json(inspect_result(session.model, found, findings))
+        print_json(inspect_result(session, found, findings))
     else:
         nearest = {stage.name for stage in session.program.quantize_stages if stage.nearest}
         _print(found, nearest, terminal_width())

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from npusim.cli.options import Invocation, json_option
+from npusim.cli.options import Invocation, arithmetic_option, json_option
 from npusim.cli.output import Column, Row, count, json_text, one_line, paragraph, print_json, render_table, terminal_width
 from npusim.errors import UsageError
 from npusim.files.arrays import replacing
@@ -35,6 +35,7 @@ FORMATS = ("text", "json", "sarif")
 @click.option("--rules", "show_rules", is_flag=True, help="Print the rules as a table, of --device or of all devices.")
 @click.option("--strict", is_flag=True, help="Exit code 1 for warnings as well.")
 @click.option("--force", is_flag=True, help="Overwrite files that exist.")
+@arithmetic_option
 @json_option
 def lint_command(
     model: str | None,
@@ -46,6 +47,7 @@ def lint_command(
     show_rules: bool,
     strict: bool,
     force: bool,
+    arithmetic: str | None,
     as_json: bool,
 ) -> int:
     """Hold MODEL, an .onnx file, against the public rules of a device.
@@ -76,7 +78,7 @@ def lint_command(
         raise UsageError("-o writes json or sarif; give one of them with --format")
     for path in (output, fixed_path):
         _check_file(path, model, force=force)
-    result = lint(model, device, compiler=compiler, strict=strict, fix=fixed_path, overwrite=force)
+    result = lint(model, device, arithmetic=arithmetic, compiler=compiler, strict=strict, fix=fixed_path, overwrite=force)
     _give(result, wanted, output)
     return 0 if result else 1
 

@@ -8,11 +8,13 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from npusim.engine.planning import FORMATS
 from npusim.engine.selection import ENGINES
 
 __all__ = [
     "INPUT_FILES",
     "Invocation",
+    "arithmetic_option",
     "engine_option",
     "json_option",
     "model_argument",
@@ -61,6 +63,13 @@ def threads_option(command: _Command) -> _Command:
     """--threads."""
     text = "Compute on N threads; no result depends on it.  [default: one for each processor]"
     return click.option("--threads", type=click.IntRange(min=1), metavar="N", help=text)(command)
+
+
+def arithmetic_option(command: _Command) -> _Command:
+    """--arithmetic."""
+    shown = "; ".join(f"{name}: {', '.join(choices)}" for name, choices in FORMATS.items())
+    text = f"How integer layers are computed, by the format of MODEL. {shown}.  [default: the first of the format]"
+    return click.option("--arithmetic", metavar="NAME", help=text)(command)
 
 
 def engine_option(command: _Command) -> _Command:

@@ -8,7 +8,7 @@ import click
 
 from npusim.bounds import Certificate, Property, Verdict
 from npusim.cli.directed import check_options, directed_options, directed_paragraphs
-from npusim.cli.options import json_option, model_argument, quiet_option, threads_option
+from npusim.cli.options import arithmetic_option, json_option, model_argument, quiet_option, threads_option
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
 from npusim.engine.session import InferenceSession
@@ -51,6 +51,7 @@ BEYOND_FLOAT32 = (
 @directed_options
 @threads_option
 @quiet_option
+@arithmetic_option
 @json_option
 def verify_command(
     model: str,
@@ -62,6 +63,7 @@ def verify_command(
     output: str | None,
     threads: int | None,
     quiet: bool,
+    arithmetic: str | None,
     as_json: bool,
 ) -> int:
     """Compare every tensor of every layer of MODEL, an .onnx file, with onnxruntime.
@@ -81,7 +83,7 @@ def verify_command(
     check_options(directed, seconds, output, (model, inputs))
     if inputs is not None and (samples is not None or (seed is not None and not directed)):
         raise UsageError("--samples and --seed are for generated samples; leave them out where INPUTS are given")
-    session = InferenceSession(model, threads=threads)
+    session = InferenceSession(model, threads=threads, arithmetic=arithmetic)
     feeds, source = choose_inputs(session, inputs, samples, None if inputs is not None else seed)
     searched = None
     if directed:

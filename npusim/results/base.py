@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from npusim import __version__
@@ -90,10 +90,16 @@ class ModelIdentity:
         As given on the command line.
     sha256
         Of the file's content, external data put inside; null where it cannot be read.
+    format
+        What the model is written in, for example ``qdq``; null where it was not planned.
+    arithmetic
+        How its integer layers are computed, for example ``ort``; null where it was not planned. Values without it say nothing.
     """
 
     path: str
     sha256: Sha256 | None
+    format: str | None = None
+    arithmetic: str | None = None
 
 
 Model = InferenceSession | str | os.PathLike[str] | bytes
@@ -110,8 +116,10 @@ def file_of(model: Model) -> ModelFile:
     return model.model if isinstance(model, InferenceSession) else open_model(model)
 
 
-def identity_of(model: ModelFile) -> ModelIdentity:
-    """The path and the hash of a model."""
+def identity_of(model: InferenceSession | ModelFile) -> ModelIdentity:
+    """The path and the hash of a model; of a session also its format and arithmetic."""
+    if isinstance(model, InferenceSession):
+        return replace(identity_of(model.model), format=model.format, arithmetic=model.arithmetic)
     return ModelIdentity(model.label if model.path is None else model.path, model.sha256)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 from npusim.bounds.certificate import Certificate, StepCertificate
 from npusim.bounds.certificate import certify as prove
 from npusim.bounds.certificate_file import (
+    CertifiedModel,
     Comparison,
     Deviation,
     certificate_object,
@@ -206,18 +207,18 @@ def certify(
         raise UsageError("a certificate is either written or checked; give one of both files")
     stated = None if check is None else read_certificate(check)
     session = session_of(model)
-    sha256 = session.model.sha256
+    certified = CertifiedModel(session.model.sha256, session.format, session.arithmetic)
     proof = prove(session.program)
     findings = findings_of(proof, strict=strict)
-    compared = None if stated is None else compare_certificate(stated, proof, sha256)
+    compared = None if stated is None else compare_certificate(stated, proof, certified)
     if compared is not None:
         findings = (*_comparison_findings(compared), *(findings if strict else ()))
     if output is not None:
-        write_certificate(output, certificate_object(proof, sha256))
+        write_certificate(output, certificate_object(proof, certified))
     path = output if check is None else check
     on_disk = None if path is None else CertificateOnDisk(os.fspath(path), compared is not None, _reproduced(compared))
     return CertifyResult(
-        model=identity_of(session.model),
+        model=identity_of(session),
         ok=not any(finding.severity == "error" for finding in findings),
         layers=tuple(_layer(step, channels=channels) for step in proof.steps),
         findings=findings,

@@ -386,7 +386,7 @@ def compare_exactly(
         result = compare_with_runtime(session, feeds, progress=progress)
         against = ComparedWith("onnxruntime", None, None, runtime_version())
     return ExactCompareResult(
-        model=identity_of(session.model),
+        model=identity_of(session),
         ok=result.ok,
         layers=tuple(result.layers),
         findings=exact_findings(result),
@@ -428,7 +428,7 @@ def compare_in_floats(
     findings = _ranked(alignment_findings(result), find_causes(session.program, observations=observations, comparison=result))
     output = result.outputs[0] if result.outputs else None
     return FloatCompareResult(
-        model=identity_of(session.model),
+        model=identity_of(session),
         ok=result.ok and not any(finding.severity == "error" for finding in findings),
         layers=result.layers,
         findings=findings,

@@ -195,7 +195,7 @@ def write_golden(
     manifest = write_folder(output, session, samples, options, force=overwrite)
     steps = steps_of(session.program)
     return GoldenWriteResult(
-        model=identity_of(session.model),
+        model=identity_of(session),
         ok=True,
         layers=steps,
         totals=WrittenTotals(

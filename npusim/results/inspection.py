@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from npusim.engine.session import InferenceSession
 from npusim.findings import SourcedFinding
-from npusim.graph.model_file import ModelFile
 from npusim.program import Batching
 from npusim.program.inspection import Inspection, LayerSummary, TensorSummary, Totals
 from npusim.results.base import CommandResult, identity_of
@@ -53,7 +53,7 @@ class InspectResult(CommandResult):
         return f"{totals.layers} layers, {totals.parameters:,} parameters, {totals.multiply_accumulates:,} multiply-accumulates"
 
 
-def inspect_result(model: ModelFile, found: Inspection, findings: Sequence[SourcedFinding] = ()) -> InspectResult:
+def inspect_result(model: InferenceSession, found: Inspection, findings: Sequence[SourcedFinding] = ()) -> InspectResult:
     """What a model consists of, as one result."""
     return InspectResult(
         model=identity_of(model),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 from npusim import __version__
+from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.files.arrays import replacing
 from npusim.findings import SourcedFinding
 from npusim.graph.model_file import ModelFile
-from npusim.results.base import CommandResult, Model, file_of, identity_of
+from npusim.results.base import CommandResult, Model, ModelIdentity, file_of, identity_of
 from npusim.rules import DEFAULT_COMPILER, LintedLayer, LintReport, Placement, lint_model, rulebook
 from npusim.rules.cycles import CycleEstimate, estimate_cycles
 from npusim.rules.fix import Fixed, fix_model
@@ -182,6 +183,7 @@ def lint(
     strict: bool = False,
     fix: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
+    arithmetic: str | None = None,
 ) -> LintResult:
     """Hold a model against the public rules of a device: what runs on the NPU, what does not, and why.
 
@@ -200,6 +202,8 @@ def lint(
         to repair. The result is true then where the repaired model is without errors.
     overwrite
         Let `fix` replace a file.
+    arithmetic
+        How integer layers are computed; None for that of the session, or the default of the model's format.
 
     Returns
     -------
@@ -223,13 +227,14 @@ def lint(
     if target is not None and target.exists() and not overwrite:
         raise UsageError(f"{target}: exists already; name another file, or allow it to be overwritten")
     source = file_of(model)
-    report = lint_model(source, rulebook(device, compiler))
+    chosen = model.arithmetic if arithmetic is None and isinstance(model, InferenceSession) else arithmetic
+    report = lint_model(source, rulebook(device, compiler), chosen)
     fixed = None if target is None else fix_model(source, report)
     if fixed is not None and target is not None and fixed.content is not None:
         with replacing(target) as file:
             file.write(fixed.content)
     return LintResult(
-        model=identity_of(source),
+        model=_identity(source, report),
         ok=(report if fixed is None else fixed.report).is_ok(strict=strict),
         layers=report.layers,
         findings=report.findings,
@@ -274,3 +279,9 @@ def _totals(report: LintReport) -> LintTotals:
         peak_bytes=None if memory is None else memory.peak_bytes,
         peak_step=None if memory is None else memory.step,
     )
+
+
+def _identity(model: ModelFile, report: LintReport) -> ModelIdentity:
+    """The model, with format and arithmetic where it could be planned."""
+    found, program = identity_of(model), report.program
+    return found if program is None else replace(found, format=program.format, arithmetic=program.arithmetic)

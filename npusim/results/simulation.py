@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import Simulation
 from npusim.graph import Array
-from npusim.graph.model_file import ModelFile
 from npusim.program.trace import step_kind
 from npusim.results.base import CommandResult, StepIdentity, identity_of
 from npusim.schemas.derivation import Count
@@ -97,7 +97,7 @@ class RunResult(CommandResult):
         return f"{self.output}: {len(self.arrays)} arrays, {self.totals.samples:,} samples"
 
 
-def run_result(model: ModelFile, result: Simulation, output: str) -> RunResult:
+def run_result(model: InferenceSession, result: Simulation, output: str) -> RunResult:
     """What was computed and written, as one result."""
     return RunResult(
         model=identity_of(model),

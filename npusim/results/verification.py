@@ -208,7 +208,7 @@ def verify_samples(
     proof = certify(session.program, refutations=() if searched is None else searched.refutations)
     exact, optimized = (proof.model[one] for one in (Property.ONNXRUNTIME_EXACT, Property.ONNXRUNTIME_OPTIMIZED))
     return VerifyResult(
-        model=identity_of(session.model),
+        model=identity_of(session),
         ok=found.ok,
         layers=tuple(found.steps),
         findings=(*_findings(found), *(() if searched is None else searched.findings())),

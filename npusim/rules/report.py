@@ -11,7 +11,7 @@ from npusim.errors import UnsupportedError
 from npusim.findings import SourcedFinding
 from npusim.graph import Graph
 from npusim.graph.model_file import ModelFile
-from npusim.graph.onnx_reader import read_graph
+from npusim.graph.model_reader import read_model
 from npusim.program import HostOperation, IntegerLayer, Program, Step, weight_bits_of
 from npusim.program.trace import StepKind, step_kind
 from npusim.rules.conditions import failed_checks
@@ -165,8 +165,17 @@ class LintReport:
         return not self.count("error") and not (strict and self.count("warning"))
 
 
-def lint_model(model: ModelFile, book: Rulebook) -> LintReport:
+def lint_model(model: ModelFile, book: Rulebook, arithmetic: str | None = None) -> LintReport:
     """Hold a model against the rules of a device.
+
+    Parameters
+    ----------
+    model
+        The file.
+    book
+        The rules.
+    arithmetic
+        How integer layers are computed; None for the default of the model's format.
 
     Raises
     ------
@@ -175,14 +184,14 @@ def lint_model(model: ModelFile, book: Rulebook) -> LintReport:
     UnsupportedError
         If it cannot be planned, and not for want of fixed sizes or because of foreign operators, which are findings.
     """
-    return lint_graph(read_graph(model), book)
+    return lint_graph(read_model(model), book, arithmetic)
 
 
-def lint_graph(graph: Graph, book: Rulebook) -> LintReport:
+def lint_graph(graph: Graph, book: Rulebook, arithmetic: str | None = None) -> LintReport:
     """As :func:`lint_model`, for a graph as read."""
     findings = list(graph_findings(graph))
     try:
-        program = plan(graph)
+        program = plan(graph, arithmetic=arithmetic)
     except UnsupportedError:
         if not any(finding.severity == "error" for finding in findings):
             raise

@@ -70,7 +70,7 @@ def test_error_object_names_the_model_and_its_hash_where_there_is_one(tmp_path: 
     assert value["model"]["path"] == str(W8)
     assert value["model"]["sha256"] == checked_json("inspect", call("inspect", W8, "--json"))["model"]["sha256"]
     value = checked_json("verify", call("verify", tmp_path / "none.onnx", "--json"))
-    assert value["model"] == {"path": str(tmp_path / "none.onnx"), "sha256": None}
+    assert value["model"] == {"path": str(tmp_path / "none.onnx"), "sha256": None, "format": None, "arithmetic": None}
     assert checked_json("verify", call("verify", "--json"))["model"] is None
 
 

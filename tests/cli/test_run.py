@@ -125,8 +125,12 @@ def test_engine_and_threads_reach_the_session(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("npusim.cli.verify.InferenceSession", Session)
     call("run", W8, INPUTS, "-o", tmp_path / "a.npz")
     call("run", W8, INPUTS, "-o", tmp_path / "b.npz", "--threads", 2, "--engine", "reference")
-    call("verify", W8, INPUTS, "--threads", 3)
-    assert made == [{"engine": "fast", "threads": None}, {"engine": "reference", "threads": 2}, {"threads": 3}]
+    call("verify", W8, INPUTS, "--threads", 3, "--arithmetic", "npu")
+    assert made == [
+        {"engine": "fast", "threads": None, "arithmetic": None},
+        {"engine": "reference", "threads": 2, "arithmetic": None},
+        {"threads": 3, "arithmetic": "npu"},
+    ]
 
 
 def test_model_with_open_sizes_runs_on_inputs_that_fix_them(tmp_path: Path) -> None:

@@ -48,7 +48,9 @@ def test_folder_holds_what_the_model_computes(tmp_path: Path, kind: str) -> None
     manifest = write_folder(tmp_path / "g", session, samples(kind), EVERYTHING)
     assert manifest == json.loads((tmp_path / "g" / "manifest.json").read_text()) == read_manifest(tmp_path / "g")
     jsonschema.Draft202012Validator(load_schema("manifest")).validate(manifest)
-    assert manifest["model"] == {"file": None, "sha256": hashlib.sha256(network(kind)).hexdigest(), "copy": "model.onnx"}
+    hashed = hashlib.sha256(network(kind)).hexdigest()
+    identity = {"file": None, "sha256": hashed, "format": "tinpu", "arithmetic": "npu", "copy": "model.onnx"}
+    assert manifest["model"] == identity
     arrays, trace = read_npz(tmp_path / "g" / "vectors.npz"), session.trace(x)
     results = {step.tensors[-1] for step in session.program.steps}
     assert set(arrays) == {"input"} | results

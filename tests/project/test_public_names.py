@@ -32,7 +32,7 @@ SIGNATURES = {
     "input_stage='onnx', format=None, dtype=None, base=None)",
     "compare": "(model, against, inputs=None, *, labels=None, samples=None, seed=None, tensor=None, layout=None, "
     "channels=False, threads=None, progress=None, announce)",
-    "lint": "(model, device, *, compiler='2.1', strict=False, fix=None, overwrite=False)",
+    "lint": "(model, device, *, compiler='2.1', strict=False, fix=None, overwrite=False, arithmetic=None)",
     "quantize": "(model, calibration, weight_bits=8, activation_bits=8, *, float_output=False, output=None, overwrite=False, "
     "progress=None, announce)",
     "verify": "(model, inputs=None, *, samples=None, seed=None, directed=False, seconds=None, output=None, progress=None)",

@@ -70,7 +70,8 @@ def expected_of_folder(folder: str | os.PathLike[str], *, model: str | os.PathLi
     """
     manifest = read_manifest(folder)
     arrays = _vectors(Path(folder), manifest["files"])
-    session = InferenceSession(_model(Path(folder), manifest["model"], model))
+    path = _model(Path(folder), manifest["model"], model)
+    session = InferenceSession(path, arithmetic=manifest["model"].get("arithmetic"))
     program = session.program
     variant = InputStage(manifest["input_stage"]["variant"])
     missing = [name for name in program.inputs if name not in arrays]

@@ -93,7 +93,8 @@ def verify_folder(folder: str | os.PathLike[str], model: str | os.PathLike[str] 
     }
     if stated and _unusable(manifest, inputs):
         return Verification(opened, manifest, tuple(findings), 0)
-    session = InferenceSession(opened.content if opened.path is None else opened.path)
+    content = opened.content if opened.path is None else opened.path
+    session = InferenceSession(content, arithmetic=manifest["model"].get("arithmetic"))
     vectors = _simulate(session, manifest, inputs)
     findings.extend(_check_values(vectors, manifest, arrays))
     findings.extend(_check_statements(session, manifest, inputs))

@@ -209,6 +209,8 @@ def _about(
         "model": {
             "file": None if model.path is None else Path(model.path).name,
             "sha256": model.sha256,
+            "format": session.format,
+            "arithmetic": session.arithmetic,
             "copy": MODEL_COPY if len(model.content) <= LARGEST_COPY else None,
         },
         "sets": [

@@ -1,0 +1,113 @@
+"""--arithmetic: every command that computes takes it, its JSON names it, and certificates and golden folders keep it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import npusim
+from npusim.cli.application import application
+from support.command_line import call
+
+
+def quantized_model(path: Path) -> Path:
+    """A QDQ model of one layer; its multiplier of 1/4 makes ties, which arithmetics round differently."""
+    arrays = {
+        "sx": np.array(0.5, np.float32),
+        "zx": np.array(128, np.uint8),
+        "w": np.array([[1, 2, 3], [-1, 1, 2], [2, 0, -3]], np.int8),
+        "sw": np.array(0.25, np.float32),
+        "zw": np.array(0, np.int8),
+        "b": np.array([1, 2, 3], np.int32),
+        "sb": np.array(0.125, np.float32),
+        "zb": np.array(0, np.int32),
+        "sy": np.array(0.5, np.float32),
+        "zy": np.array(127, np.uint8),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "sx", "zx"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "sx", "zx"], ["xr"]),
+        helper.make_node("DequantizeLinear", ["w", "sw", "zw"], ["wr"]),
+        helper.make_node("DequantizeLinear", ["b", "sb", "zb"], ["br"]),
+        helper.make_node("Gemm", ["xr", "wr", "br"], ["yr"], name="layer"),
+        helper.make_node("QuantizeLinear", ["yr", "sy", "zy"], ["yq"]),
+        helper.make_node("DequantizeLinear", ["yq", "sy", "zy"], ["y"]),
+    ]
+    shaped = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3]) for name in "xy"]
+    graph = helper.make_graph(
+        nodes, "qdq", shaped[:1], shaped[1:], [numpy_helper.from_array(value, name) for name, value in arrays.items()]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return quantized_model(tmp_path / "model.onnx")
+
+
+def commands(group: click.Group, names: tuple[str, ...] = ()) -> dict[str, click.Command]:
+    found: dict[str, click.Command] = {}
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        inner = (*names, name)
+        found.update(commands(command, inner) if isinstance(command, click.Group) else {" ".join(inner): command})
+    return found
+
+
+def test_every_command_that_computes_takes_an_arithmetic() -> None:
+    without = {
+        name
+        for name, command in commands(application).items()
+        if not any(option.name == "arithmetic" for option in command.params)
+    }
+    # one makes TINPU models of float ones, the other reads the arithmetic in the folder
+    assert without == {"quantize", "golden verify"}
+
+
+def test_json_names_format_and_arithmetic(model: Path) -> None:
+    for name, options in (("ort", ()), ("tvm", ("--arithmetic", "tvm"))):
+        for command in (("inspect",), ("bounds",), ("lint", "--device", "f28p55x")):
+            done = call(*command, str(model), *options, "--json")
+            found = json.loads(done.out)["model"]
+            assert (found["format"], found["arithmetic"]) == ("qdq", name)
+
+
+def test_arithmetics_give_different_codes_at_ties(model: Path, tmp_path: Path) -> None:
+    x = np.arange(-6, 6, 0.25, dtype=np.float32).repeat(3).reshape(-1, 3)
+    np.save(tmp_path / "x.npy", x)
+    results = {}
+    for name in ("ort", "onnx", "tvm"):
+        done = call("run", str(model), str(tmp_path / "x.npy"), "-o", str(tmp_path / "y.npz"), "--arithmetic", name)
+        assert done.code == 0
+        results[name] = np.load(tmp_path / "y.npz")["y"]
+        session = npusim.InferenceSession(str(model), arithmetic=name)
+        assert np.array_equal(results[name], session.run(None, {"x": x})[0])
+        assert (session.format, session.arithmetic) == ("qdq", name)
+    assert np.array_equal(results["ort"], results["onnx"])
+    assert not np.array_equal(results["ort"], results["tvm"])
+
+
+def test_unknown_arithmetics_are_refused_with_the_choices(model: Path) -> None:
+    done = call("inspect", str(model), "--arithmetic", "npu")
+    assert done.code == 2
+    assert "there is no arithmetic 'npu' for a model of the format 'qdq'; wanted one of: ort, onnx, tvm" in done.err
+    with pytest.raises(npusim.UsageError, match="wanted one of: npu"):
+        npusim.InferenceSession("golden/vibration_w8.onnx", arithmetic="ort")
+
+
+def test_certificates_hold_for_one_arithmetic(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "certificate.json"
+    call("bounds", str(model), "-o", str(path))
+    assert json.loads(path.read_text())["model"]["arithmetic"] == "ort"
+    assert call("bounds", str(model), "--check", str(path)).code == 0
+    other = call("bounds", str(model), "--check", str(path), "--arithmetic", "tvm", "--json")
+    assert other.code == 1
+    assert any("arithmetic" in finding["message"] for finding in json.loads(other.out)["findings"])
