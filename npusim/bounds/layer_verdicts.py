@@ -10,7 +10,7 @@ import numpy as np
 from npusim.bounds.channels import ChannelBounds, furthest
 from npusim.bounds.float_proof import Decision, Disagreement, decide, float_path
 from npusim.bounds.verdicts import Judgement, proven, unknown, violated
-from npusim.program import Accumulating, IntegerLayer, Program, Weighted
+from npusim.program import Accumulating, ArithmeticTap, IntegerArray, IntegerLayer, Program, ResidualTap, Weighted
 from npusim.program.intervals import Interval
 
 __all__ = ["DIGIT_LIMITS", "INT32_LIMITS", "judge_digits", "judge_onnxruntime", "judge_optimized", "judge_soft_library"]
@@ -50,6 +50,9 @@ def judge_onnxruntime(program: Program, bounds: ChannelBounds) -> Judgement:
         return unknown("its codes are too many to decide each")
     if not decision:
         return _disagreeing(bounds, decision)
+    inner = _inexact_tap(bounds, limit)
+    if inner is not None:
+        return unknown(f"its inner tensor '{inner}' is read by itself, and {dtype} may round it")
     if bounds.residual is not None and _largest_sum(layer, bounds.residual) > limit:
         return unknown(f"its sum with the residual can pass {_power(limit)}")
     return proven(f"each of {decision.values:,} accumulator values gives the same code, and no partial sum passes {value:,}")
@@ -141,6 +144,23 @@ def _sums(bounds: ChannelBounds) -> Interval | None:
         return None if units is None else Interval(*units)
     inner = bounds.layer.inner_bias
     return Interval(bounds.partial.lower + np.minimum(inner, 0), bounds.partial.upper + np.maximum(inner, 0))
+
+
+def _inexact_tap(bounds: ChannelBounds, limit: int) -> str | None:
+    """The first inner tensor that is handed out and may hold more than floats do; what the codes become hides none of it."""
+    for tap in bounds.layer.taps:
+        if not tap.handed_out or isinstance(tap, ResidualTap):
+            continue
+        if not isinstance(tap, ArithmeticTap):
+            return tap.tensor
+        ends = [np.abs(tap.part.scaled(end[:, None])).max(initial=0) for end in _ends(bounds)]
+        if max(ends) > limit:
+            return tap.tensor
+    return None
+
+
+def _ends(bounds: ChannelBounds) -> tuple[IntegerArray, IntegerArray]:
+    return bounds.accumulator.lower, bounds.accumulator.upper
 
 
 def _largest_sum(layer: Accumulating, residual: Interval) -> int:

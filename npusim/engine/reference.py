@@ -143,7 +143,7 @@ def inner_tensors(
     if residual is not None and any(isinstance(tap, ResidualTap) and tap.tensor in targets for tap in layer.taps):
         total = layer.before_clip(layer.requantization.unclipped(accumulator, layer.channel_axis), residual)
     for tap in layer.taps:
-        if tap.tensor in targets:
+        if tap.tensor in targets or tap.handed_out:
             value = tap.values(accumulator, layer.channel_axis, total)
             results[tap.tensor] = value.astype(program.tensors[tap.tensor].stored).reshape(
                 -1, *program.tensors[tap.tensor].shape[1:]

@@ -12,7 +12,7 @@ from npusim.engine.runner import Progress, ReferenceRunner, run_chunked
 from npusim.errors import InputError, UsageError
 from npusim.files.element_types import convert_exactly
 from npusim.graph import Array
-from npusim.program import Batching, Program, Step
+from npusim.program import Accumulating, Batching, Program, Step
 from npusim.program.trace import unknown_tensor
 
 __all__ = ["program_from", "run_with"]
@@ -117,6 +117,8 @@ def program_from(program: Program, given: Iterable[str], wanted: Iterable[str]) 
 
 def _results(step: Step) -> tuple[str, ...]:
     """The tensors of a step that other steps read."""
+    if isinstance(step, Accumulating):
+        return (*(tap.tensor for tap in step.taps if tap.handed_out), step.output)
     return step.tensors if hasattr(step, "operator") else step.tensors[-1:]
 
 

@@ -274,6 +274,7 @@ class FaultRunner:
         self._target = target
         self._variant = variant
         self._steps = program_from(program, (), [target]).steps
+        self._read = program.read_by_steps
         self._stages = {stage.name for stage in input_stages(program)}
         self._given: dict[str, Array] = {name: np.asarray(values) for name, values in feeds.items()}
         self._count = len(next(iter(self._given.values())))
@@ -330,11 +331,14 @@ class FaultRunner:
 
     def _kinds(self, step: Step) -> tuple[FaultKind, ...]:
         if isinstance(step, IntegerLayer):
-            # inside of a layer only its inner tensors could show a fault, which are not simulated with one
-            return faults_of_layer(step) if self._target not in step.tensors[:-1] else ()
+            return faults_of_layer(step) if self._is_open(step) else ()
         if isinstance(step, QuantizeStage) and step.name in self._stages and self._target not in step.tensors[:-1]:
             return tuple(kind for variant, kind in _STAGES.items() if variant is not self._variant)
         return ()
+
+    def _is_open(self, layer: IntegerLayer) -> bool:
+        """Whether only a layer's codes show a fault in it: inner tensors that others read are not simulated with one."""
+        return self._target not in layer.tensors[:-1] and self._read.isdisjoint(layer.tensors[:-1])
 
     def _alternatives(self, step: Step, kinds: list[FaultKind] | tuple[FaultKind, ...]) -> dict[FaultKind, Array]:
         """A step's codes under faults."""
@@ -413,12 +417,7 @@ class FaultRunner:
     def _run_steps(self, values: dict[str, Array], kind: FaultKind | None) -> None:
         program = self._program
         for step in self._steps:
-            if (
-                isinstance(step, IntegerLayer)
-                and kind is not None
-                and kind in faults_of_layer(step)
-                and self._target not in step.tensors[:-1]
-            ):
+            if isinstance(step, IntegerLayer) and kind is not None and kind in faults_of_layer(step) and self._is_open(step):
                 inputs = [values[name] for name in step.inputs]
                 stored = program.tensors[step.output].stored
                 (values[step.output],) = faulty_codes(step, inputs, [kind], stored).values()

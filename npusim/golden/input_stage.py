@@ -145,6 +145,11 @@ def stage_parameters(program: Program, stage: QuantizeStage) -> StageParameters:
             f"input stage '{stage.name}' makes codes of shape {shapes[1]} from {shapes[0]}, so devices' variants of it are not "
             f"defined; use the input stage '{InputStage.ONNX}'"
         )
+    if not program.read_by_steps.isdisjoint(stage.tensors[:-1]):
+        raise UnsupportedError(
+            f"the model reads inner tensors of input stage '{stage.name}', so devices' variants of it are not defined; use the "
+            f"input stage '{InputStage.ONNX}'"
+        )
     factors = [_constant(program, stage, index) for index, node in enumerate(stage.nodes) if is_a(node.op_type, Trait.PRODUCT)]
     divided = any(is_a(node.op_type, Trait.QUOTIENT) for node in stage.nodes)
     offset = stage.offset.astype(np.float32)

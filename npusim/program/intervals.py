@@ -107,7 +107,10 @@ def analyse(program: Program) -> RangeAnalysis:
     tensors = {name: declared_interval(program.tensors[name]) for name in program.inputs}
     origins = {name: name for name in program.inputs}
     layers = {}
+    read = program.read_by_steps
     for step in program.steps:
+        inner = read.intersection(step.tensors[:-1])
+        tensors.update({name: declared_interval(program.tensors[name]) for name in sorted(inner)})
         if isinstance(step, IntegerLayer):
             inputs = tuple(tensors[name] for name in step.inputs)
             match step:

@@ -259,6 +259,11 @@ class Program:
             return (step.input,)
         return tuple(name for name in step.node.inputs if name and name not in self.constants)
 
+    @property
+    def read_by_steps(self) -> frozenset[str]:
+        """The tensors that steps read."""
+        return frozenset(name for step in self.steps for name in self.inputs_of(step))
+
     def resolve(self, name: str) -> str:
         """The tensor that a name stands for."""
         return self.aliases.get(name, name)

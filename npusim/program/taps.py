@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -27,9 +27,12 @@ class Tap(ABC):
     ----------
     tensor
         ONNX name of the inner tensor.
+    handed_out
+        It is an output of the model, or others than the layer read it.
     """
 
     tensor: str
+    handed_out: bool = field(default=False, kw_only=True)
 
     @property
     def saturation(self) -> Clip | None:

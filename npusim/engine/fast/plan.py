@@ -210,6 +210,7 @@ class _BoundStep:
     calls: tuple[Call, ...]
     loads: tuple[str, ...]
     inner: frozenset[str]
+    read: frozenset[str]
     gives: tuple[str, ...]
 
 
@@ -235,8 +236,11 @@ class _Bound:
             for call in bound.calls:
                 call()
             # at once, because the memory is for others later on
-            if not targets.isdisjoint(bound.inner):
-                results.update(self._inner(bound.step, bound.native, targets & bound.inner))
+            asked = targets & bound.inner
+            if asked or bound.read:
+                found = self._inner(bound.step, bound.native, asked | bound.read)
+                results.update({name: found[name] for name in asked})
+                workspace.standard.update({name: found[name] for name in bound.read})
             results.update({name: workspace.stored(name) for name in bound.gives if name in targets})
         return results
 
@@ -265,7 +269,7 @@ class _Bound:
 def _bind(plan: FastPlan, samples: int, *, pools_first: bool) -> _Bound:
     program, pooled = plan.program, plan.pooled if pools_first else {}
     workspace = Workspace(program, samples, allocate(_tenants(plan, samples, pooled), samples))
-    steps, ready = [], set[str]()
+    steps, ready, read_by_steps = [], set[str](), program.read_by_steps
     for index, step in enumerate(program.steps):
         native = index in plan.native
         # what no native step has computed is brought into its buffer before its first native reader
@@ -276,7 +280,8 @@ def _bind(plan: FastPlan, samples: int, *, pools_first: bool) -> _Bound:
         # what runs as in the reference engine leaves all its tensors behind, but for the inner ones of a layer
         inner = step.tensors[:-1] if native or isinstance(step, IntegerLayer) else ()
         gives = () if index in pooled else step.tensors[len(inner) :]
-        steps.append(_BoundStep(step, native, calls, loads, frozenset(inner), gives))
+        read = read_by_steps.intersection(inner)
+        steps.append(_BoundStep(step, native, calls, loads, frozenset(inner), read, gives))
     return _Bound(plan, workspace, tuple(steps), pools_first)
 
 

@@ -7,13 +7,14 @@ the graph says.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from npusim.graph import Graph, Node, TensorType
 from npusim.graph.ranges import (
+    EXACT_FLOAT32,
     UNKNOWN,
     ValueRange,
     range_of_codes,
@@ -98,6 +99,7 @@ class _Lowering:
     steps: list[Step] = field(default_factory=list)
     taken: set[tuple[str, ...]] = field(default_factory=set)
     blame: dict[tuple[str, ...], str] = field(default_factory=dict)
+    taps: set[str] = field(default_factory=set)
 
     def take(self, node: Node, executed: Node) -> None:
         """Append the step that starts at a node."""
@@ -106,9 +108,32 @@ class _Lowering:
         except NotALayer as finding:
             self._leave_on_host(node, executed, finding)
             return
+        handed_out = [part.outputs[0] for part in nodes if part.outputs[0] != step.output and self._is_handed_out(part, nodes)]
+        if not self.signed.isdisjoint(handed_out):
+            self._leave_on_host(
+                node, executed, NotALayer("a sign of zero of its inner tensors matters, which codes have not", nodes)
+            )
+            return
+        if isinstance(step, Accumulating):
+            taps = tuple(replace(tap, handed_out=True) if tap.tensor in handed_out else tap for tap in step.taps)
+            step = replace(step, taps=taps)
+            self.ranges.update({tap.tensor: self._range_of_tap(tap) for tap in taps if tap.handed_out})
+            self.taps.update(tap.tensor for tap in taps)
         self.steps.append(step)
         self.taken.update(part.outputs for part in nodes)
         self.ranges[step.output] = self._range_of(step)
+
+    def _is_handed_out(self, part: Node, nodes: Sequence[Node]) -> bool:
+        """Whether a node's result is an output of the model, or is read outside of these nodes."""
+        name, own = part.outputs[0], {other.outputs for other in nodes}
+        return name in self.view.graph.outputs or any(reader.outputs not in own for reader in self.view.readers_of(name))
+
+    def _range_of_tap(self, tap: Tap) -> ValueRange:
+        """What is known of an inner tensor that others read: little, but that it is a number, and whether it is whole."""
+        clip = tap.saturation
+        if clip is not None and clip.lower >= -EXACT_FLOAT32 and clip.upper <= EXACT_FLOAT32:
+            return range_of_codes(clip.lower, clip.upper)
+        return ValueRange(-np.inf, np.inf, tap.is_whole, negative_zero=True)
 
     def recognise(self, node: Node) -> tuple[IntegerLayer | QuantizeStage, tuple[Node, ...]]:
         """Read a layer or a quantize stage that starts at a node."""
@@ -122,6 +147,9 @@ class _Lowering:
         variable = [name for name in node.inputs if name and view.constant(name) is None]
         if node.op_type == "Add" and len(variable) == 2:
             return recognise_residual(view, node, self.ranges, self.dialect.read)
+        # a stage takes floats: inner tensors of layers are integers
+        if any(name in self.taps for name in variable):
+            raise NotALayer("")
         starts_at_input = variable[:1] and variable[0] in view.graph.inputs
         if len(variable) == 1 and (starts_at_input or not self.ranges.get(variable[0], UNKNOWN).is_codes):
             stage, nodes = recognise_quantize_stage(view, node)

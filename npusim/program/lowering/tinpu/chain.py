@@ -7,7 +7,7 @@ spellings, become one :class:`~npusim.program.ShiftFloor`; each tensor on the wa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -74,6 +74,10 @@ class _Reading:
     nodes: list[Node] = field(default_factory=list)
     taps: list[Tap] = field(default_factory=list)
 
+    def copy(self) -> _Reading:
+        """The same state, for another way on."""
+        return replace(self, multipliers=[*self.multipliers], nodes=[*self.nodes], taps=[*self.taps])
+
     def fail(self, reason: str) -> NotALayer:
         return NotALayer(reason, tuple(self.nodes))
 
@@ -110,8 +114,12 @@ def read_chain(view: View, tensor: str, shape: tuple[int, ...], axis: int, *, un
     Raises
     ------
     NotALayer
-        If the nodes behind the tensor are no requantization in integers that ends in a saturation to a finite range, or an
-        inner tensor is read elsewhere as well.
+        If the nodes behind the tensor are no requantization in integers that ends in a saturation to a finite range.
+
+    Notes
+    -----
+    An inner tensor may be an output of the model or have other readers too: of several readers the first is taken that leads
+    to such an end. What is saturated to a finite range and shared is the end.
     """
     reading = _Reading(view, shape, axis, np.zeros(shape[axis]), np.zeros(shape[axis], np.int64))
     if unfolded is not None:
@@ -119,10 +127,41 @@ def read_chain(view: View, tensor: str, shape: tuple[int, ...], axis: int, *, un
         if unfolded.is_scaled:
             reading.multipliers += [unfolded.scale.astype(np.float64), np.ldexp(1.0, -unfolded.shift)]
     reading.tap(tensor)
-    while (node := view.only_reader(tensor)) is not None and _step(reading, node):
-        tensor = node.outputs[0]
-        reading.nodes.append(node)
-        reading.tap(tensor)
+    branches, refusal = [(reading, tensor)], None
+    while branches:
+        try:
+            return _end(*_follow(*branches.pop(), branches))
+        except NotALayer as finding:
+            refusal = refusal or finding
+    raise refusal or reading.fail("nothing follows")
+
+
+def _follow(reading: _Reading, tensor: str, branches: list[tuple[_Reading, str]]) -> tuple[_Reading, str]:
+    """Take nodes into a chain as far as they go; where there is a choice, the other ways are left in `branches`."""
+    view = reading.view
+    while True:
+        if view.is_shared(tensor) and reading.clip is not None and _is_finite(reading.clip):
+            return reading, tensor
+        ways, refusal = [], None
+        for node in view.readers_of(tensor):
+            way = reading.copy()
+            try:
+                if _step(way, node):
+                    way.nodes.append(node)
+                    way.tap(node.outputs[0])
+                    ways.append((way, node.outputs[0]))
+            except NotALayer as finding:
+                refusal = finding
+        if not ways:
+            if refusal is not None:
+                raise refusal
+            return reading, tensor
+        (reading, tensor), *others = ways
+        branches.extend(reversed(others))
+
+
+def _end(reading: _Reading, tensor: str) -> Chain:
+    """The chain that was read up to a tensor."""
     if reading.clip is None or not _is_finite(reading.clip):
         raise reading.fail(_why_open(reading, tensor))
     taps = reading.taps[:-1]
@@ -143,7 +182,12 @@ def read_clips(view: View, tensor: str) -> tuple[Clip, tuple[tuple[Node, Clip], 
     """
     clip = None
     steps: list[tuple[Node, Clip]] = []
-    while (node := view.only_reader(tensor)) is not None and (bounds := integer_bounds(view, node)) is not None:
+    while clip is None or not (_is_finite(clip) and view.is_shared(tensor)):
+        following = ((node, integer_bounds(view, node)) for node in view.readers_of(tensor))
+        found = next(((node, bounds) for node, bounds in following if bounds is not None), None)
+        if found is None:
+            break
+        node, bounds = found
         clip = merge_clips(clip, bounds)
         steps.append((node, clip))
         tensor = node.outputs[0]

@@ -79,8 +79,8 @@ def _average_pool(view: View, node: Node, source_range: ValueRange) -> tuple[Ave
         if any(window.pads) and not node.integer("count_include_pad", 0):
             raise NotALayer("its divisor varies, because padding is not counted")
         taps, nodes, tensor = _multiplied_back(view, node, area)
-    following = view.only_reader(tensor)
-    if following is not None and following.op_type == "Round":
+    following = next((reader for reader in view.readers_of(tensor) if reader.op_type == "Round"), None)
+    if following is not None:
         taps, nodes, tensor = (*taps, _tap(view, tensor, node)), (*nodes, following), following.outputs[0]
     elif node.op_type != "ReduceSum":
         raise NotALayer("its average times the area is not rounded back to an integer", nodes)
@@ -110,11 +110,15 @@ def _chain(view: View, tensor: str, nodes: tuple[Node, ...]) -> Chain:
 
 def _multiplied_back(view: View, node: Node, area: int) -> tuple[tuple[Tap, ...], tuple[Node, ...], str]:
     """The averaging node's own tensor, and the multiplication that turns its mean into the sum again."""
-    following = view.only_reader(node.outputs[0])
-    factor = None if following is None else read_factor(view, following)
-    if following is None or factor is None or factor.size != 1 or float(factor.reshape(())) != area:
+    following = next((reader for reader in view.readers_of(node.outputs[0]) if _is_product(view, reader, area)), None)
+    if following is None:
         raise NotALayer(f"its average is not multiplied by the area {area} and rounded, so fractions flow on")
     return (_tap(view, node.outputs[0], node, divisor=area),), (following,), following.outputs[0]
+
+
+def _is_product(view: View, node: Node, area: int) -> bool:
+    factor = read_factor(view, node)
+    return factor is not None and factor.size == 1 and float(factor.reshape(())) == area
 
 
 def _tap(view: View, tensor: str, node: Node, divisor: int = 1) -> Tap:

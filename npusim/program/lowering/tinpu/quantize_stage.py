@@ -42,7 +42,7 @@ def recognise_quantize_stage(view: View, node: Node) -> tuple[QuantizeStage, tup
         else:
             raise NotALayer("no floor and saturation follow")
         nodes.append(current)
-        current = view.only_reader(current.outputs[0])
+        current = next(iter(view.readers_of(current.outputs[0])), None)
     if current is None:
         raise NotALayer("no floor and saturation follow")
     nodes.append(current)

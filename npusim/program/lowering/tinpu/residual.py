@@ -104,7 +104,11 @@ def _fuse(convolution: Convolution, residual: Add) -> ResidualConvolution:
         accumulator_shape=convolution.accumulator_shape,
         channel_axis=convolution.channel_axis,
         requantization=part,
-        taps=(*convolution.taps, *own, *(ResidualTap(tap.tensor, tap.saturation) for tap in residual.taps)),
+        taps=(
+            *convolution.taps,
+            *own,
+            *(ResidualTap(tap.tensor, tap.saturation, handed_out=tap.handed_out) for tap in residual.taps),
+        ),
         weights=convolution.weights,
         weight_bits=convolution.weight_bits,
         window=convolution.window,

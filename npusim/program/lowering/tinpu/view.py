@@ -47,6 +47,14 @@ class View:
         readers = self.readers.get(name, [])
         return readers[0] if len(readers) == 1 and name not in self.graph.outputs else None
 
+    def readers_of(self, name: str) -> tuple[Node, ...]:
+        """The nodes that read a tensor, each once."""
+        return tuple({node.outputs: node for node in self.readers.get(name, [])}.values())
+
+    def is_shared(self, name: str) -> bool:
+        """Whether a tensor is an output of the model, or more than one node reads it."""
+        return name in self.graph.outputs or len(self.readers_of(name)) > 1
+
     def operand_and_constant(self, node: Node) -> tuple[str, Array, bool] | None:
         """Split a two-input node into its variable operand, its constant and whether the constant stands first."""
         if len(node.inputs) != 2:
