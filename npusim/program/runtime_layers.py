@@ -7,15 +7,24 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from npusim.kernels.fixed_point import divide_half_away
 from npusim.kernels.integer import window_sum
 from npusim.kernels.qlinear import Affine
-from npusim.program.direct import Direct, Ends
+from npusim.program.direct import Direct, Ends, table_interval
 from npusim.program.layers import LayerKind, Window
 from npusim.program.requantization import Clip, IntegerArray
 
-__all__ = ["RuntimeCombination", "RuntimeFunction", "RuntimeMean", "RuntimeSoftmax", "WindowMean"]
+__all__ = [
+    "RuntimeCombination",
+    "RuntimeFunction",
+    "RuntimeMean",
+    "RuntimeSoftmax",
+    "TailedCombination",
+    "TailedTable",
+    "WindowMean",
+]
 
 CodeFunction: TypeAlias = Callable[..., IntegerArray]
 """From codes to codes as they stand, zero points included."""
@@ -44,6 +53,32 @@ class RuntimeCombination:
     def codes(self, a: IntegerArray, b: IntegerArray) -> IntegerArray:
         """The codes, all of them less their zero points."""
         return self.formula(a + self.first, b + self.second) - self.result
+
+
+@dataclass(frozen=True, slots=True)
+class TailedCombination:
+    """A combination whose vectorized kernel leaves some elements to code that rounds in another way.
+
+    Attributes
+    ----------
+    main, tail
+        Both formulas; of the same kind.
+    left
+        bool in the shape of a sample as it is held, batch axis of 1 included: True for the elements that are left over.
+    """
+
+    main: RuntimeCombination
+    tail: RuntimeCombination
+    left: npt.NDArray[np.bool_]
+
+    @property
+    def kind(self) -> LayerKind:
+        """That of both."""
+        return self.main.kind
+
+    def codes(self, a: IntegerArray, b: IntegerArray) -> IntegerArray:
+        """The codes, all of them less their zero points."""
+        return np.where(self.left, self.tail.codes(a, b), self.main.codes(a, b))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +156,44 @@ class RuntimeFunction(Direct):
     def interval(self, inputs: Sequence[Ends]) -> Ends:
         """Larger codes never give smaller ones."""
         return self.codes([inputs[0][0]]), self.codes([inputs[0][1]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TailedTable(Direct):
+    """A table, and another one for the elements that a vectorized kernel leaves over.
+
+    Attributes
+    ----------
+    label
+        The function in words.
+    lowest
+        The code less its zero point that the first values are for.
+    main, tail
+        int64, codes less their zero point.
+    left
+        bool in the shape of a sample as it is held, batch axis of 1 included: True for the elements that are left over.
+    """
+
+    label: str
+    lowest: int
+    main: IntegerArray
+    tail: IntegerArray
+    left: npt.NDArray[np.bool_]
+
+    @property
+    def kind(self) -> LayerKind:
+        """TABLE."""
+        return LayerKind.TABLE
+
+    def codes(self, inputs: Sequence[IntegerArray]) -> IntegerArray:
+        """What stands in the tables."""
+        places = inputs[0] - self.lowest
+        return np.where(self.left, self.tail[places], self.main[places])
+
+    def interval(self, inputs: Sequence[Ends]) -> Ends:
+        """Those of either table."""
+        tail, main = (table_interval(values, self.lowest, inputs[0]) for values in (self.tail, self.main))
+        return np.where(self.left, tail[0], main[0]), np.where(self.left, tail[1], main[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

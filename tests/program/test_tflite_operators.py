@@ -275,3 +275,19 @@ def test_damaged_models_are_refused_or_run():
         except NpusimError:
             refused += 1
     assert refused > 50
+
+
+@needs_tflite
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("count", [7, 16, 23])
+def test_elements_that_vectors_leave_over(arithmetic, count):
+    """LiteRT's kernels for x86 take 16 elements at once and round the others in another way."""
+    rng = np.random.default_rng(count)
+    for source, result in (((0.125, 0), (0.2, -128)), ((0.05, 3), (0.2, 5)), ((0.1, -1), (0.4, 1))):
+        a, b = codes(rng, (1, count)), codes(rng, (1, count))
+        x, other = tensor("x", "INT8", a.shape, *source), tensor("b", "INT8", b.shape, *result)
+        check(one_operator("QUANTIZE", [x], tensor("y", "INT8", a.shape, *result)), [a], arithmetic)
+        check(one_operator("ADD", [x, other], tensor("y", "INT8", a.shape, *result), version=2), [a, b], arithmetic)
+        real = (rng.integers(-200, 200, a.shape) * np.float32(result[0] / 2)).astype(np.float32)
+        floats = one_operator("QUANTIZE", [tensor("x", "FLOAT32", real.shape)], tensor("y", "INT8", real.shape, *result))
+        check(floats, [real], arithmetic)

@@ -43,10 +43,13 @@ from npusim.program.fixed_point import FixedPoint
 from npusim.program.float_multiplier import FloatMultiplier
 from npusim.program.requantization import Clip, Requantization
 
-__all__ = ["ARITHMETICS", "Arithmetic", "Codes", "NotComputed", "arithmetic_named"]
+__all__ = ["ARITHMETICS", "WIDE_VECTOR", "Arithmetic", "Codes", "NotComputed", "arithmetic_named"]
 
 Int64Array = npt.NDArray[np.int64]
 LARGEST_EXPONENT: Final = 30
+
+WIDE_VECTOR: Final = 16
+"""Elements that LiteRT's elementwise kernels for x86 compute together; those left over at the end round in another way."""
 
 VECTOR: Final = 8
 """Channels that LiteRT's depthwise and transposed kernels for x86 requantize together; those left over round in another way."""
@@ -157,8 +160,11 @@ class Arithmetic:
             result=result,
         )
 
-    def add(self, first: Affine, second: Affine, result: Affine, clip: tuple[int, int], *, subtract: bool) -> Codes:
-        """ADD and SUB."""
+    def add(
+        self, first: Affine, second: Affine, result: Affine, clip: tuple[int, int], *, subtract: bool, tail: bool, scalar: bool
+    ) -> Codes:
+        """ADD and SUB; `tail` for the elements that a vectorized kernel leaves over, `scalar` where one operand is a number."""
+        once = self.optimized and not subtract and not tail
         _check_factor(max(first.scale, second.scale) / result.scale)
         affine = {"first": first, "second": second, "result": result}
         if (
@@ -167,12 +173,16 @@ class Arithmetic:
             and _within(first.scale / result.scale, second.scale / result.scale, 2.0**-10, 2.0**8)
         ):
             return partial(xnnpack_add_codes, **affine, clip=clip, subtract=subtract)
+        if scalar and self.optimized and not subtract:
+            raise NotComputed(
+                "LiteRT's kernel for x86 rounds a number that is added to many in a way that npusim does not know"
+            )
         return partial(
             add_codes,
             **affine,
             clip=clip,
             rounding=self.rounding,
-            rounding_operands=Rounding.SINGLE if self.optimized and not subtract else None,
+            rounding_operands=Rounding.SINGLE if once else None,
             left_shift=20 if _is_byte(first) else 15,
             subtract=subtract,
         )
@@ -189,14 +199,14 @@ class Arithmetic:
             raise NotComputed("LiteRT's kernel for x86 holds products in 16 bits, and with these scales they wrap around")
         return partial(multiply_codes, **affine, clip=clip, rounding=self.rounding, in_float32=self.float32_scales)
 
-    def quantize(self, source: Affine, result: Affine) -> Codes:
-        """QUANTIZE from codes to codes."""
+    def quantize(self, source: Affine, result: Affine, *, tail: bool = False) -> Codes:
+        """QUANTIZE from codes to codes; `tail` for the elements that a vectorized kernel leaves over."""
         _check_factor(source.scale / result.scale)
         bytes_only = _is_byte(source) and _is_byte(result)
         same = (source.lower, source.upper) == (result.lower, result.upper)
         if self.xnnpack and bytes_only and same and 2.0**-8 <= source.scale / result.scale <= 2.0**7:
             return partial(requantize_8_bit_codes, source=source, result=result)
-        rounding = self.requantize if bytes_only else self.rounding
+        rounding = self.requantize if bytes_only and not tail else self.rounding
         return partial(requantize_codes, source=source, result=result, rounding=rounding)
 
     def relu(self, source: Affine, result: Affine, activation: Activation) -> Codes:

@@ -15,7 +15,7 @@ from npusim.graph import Array, Attribute, Graph, Node
 from npusim.graph.folding import MAXIMUM_ELEMENTS
 from npusim.kernels.qlinear import Affine
 from npusim.program.layers import IntegerLayer
-from npusim.program.lowering.tflite.arithmetic import Arithmetic
+from npusim.program.lowering.tflite.arithmetic import WIDE_VECTOR, Arithmetic
 from npusim.program.program import HostOperation, QuantizeStage, Tensor
 
 __all__ = ["Place", "Walk", "channels_first", "file_order"]
@@ -222,6 +222,12 @@ class Walk:
             output_shape=place.held,
             nodes=(node.op_type,),
         )
+
+    def left_over(self, place: Place, row: int) -> npt.NDArray[np.bool_]:
+        """The elements left over where a kernel takes rows of so many elements in vectors, as a tensor is held."""
+        count = math.prod(place.shape)
+        left = (np.arange(count) % row >= row // WIDE_VECTOR * WIDE_VECTOR).reshape(place.shape)
+        return left.transpose(channels_first(left.ndim)) if place.first else left
 
     def constant(self, value: npt.ArrayLike, near: str) -> str:
         """Enter a constant that a step reads; its name is made from that of a tensor nearby."""
