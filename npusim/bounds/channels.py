@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from npusim.kernels.requantize import weight_digits
-from npusim.program import Accumulating, AveragePool, IntegerArray, IntegerLayer, Weighted
+from npusim.program import Accumulating, IntegerArray, IntegerLayer, Weighted
 from npusim.program.intervals import Interval, LayerBounds, accumulator_interval, including_zero
 
 __all__ = ["ChannelBounds", "channel_bounds", "digits_of", "furthest"]
@@ -101,7 +101,7 @@ def furthest(interval: Interval) -> tuple[int, int]:
 
 def _digit_intervals(bounds: LayerBounds) -> tuple[tuple[Interval, ...] | None, tuple[Interval, ...] | None]:
     layer, axis = bounds.layer, bounds.layer.channel_axis
-    if isinstance(layer, AveragePool):
+    if layer.mean_of is not None:
         return (bounds.accumulator.by_channel(axis),), (bounds.partial.by_channel(axis),)
     if not isinstance(layer, Weighted):
         return (), ()

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from npusim.bounds.channels import ChannelBounds
-from npusim.program import Accumulating, Add, IntegerArray, IntegerLayer, Weighted
+from npusim.program import Accumulating, IntegerArray, IntegerLayer, Weighted
 from npusim.program.intervals import Interval
 
 __all__ = ["MAXIMUM_SHIFT", "Room", "Widths", "float_bits", "room_of", "signed_bits", "widths_of"]
@@ -70,7 +70,7 @@ def widths_of(layer: IntegerLayer) -> Widths | None:
     With weights of 4 and 2 bits the bias has 16 bits and the scale 8. With 8-bit weights the bias has 24 bits, and the scale
     is always 1. An average pool has no weights; its scale tells which of both it is.
     """
-    if not isinstance(layer, Accumulating) or isinstance(layer, Add):
+    if not isinstance(layer, Accumulating) or not layer.kind.is_of_npu:
         return None
     scale = layer.requantization.parameters.get("scale")
     if scale is None:

@@ -12,8 +12,9 @@ import numpy as np
 
 from npusim.comparison.code_sums import IntegerArray
 from npusim.comparison.sums import FloatArray
+from npusim.program.lowering.floats import Role
 from npusim.schemas.derivation import Count
-from npusim.schemas.objects import ANY_BY_CHANNEL, BY_CHANNEL
+from npusim.schemas.objects import ANY_BY_CHANNEL, BY_CHANNEL, UNLISTED
 
 __all__ = [
     "PART_NAMES",
@@ -95,6 +96,8 @@ class LayerPair:
         ``[channels]``; 0 where one of them is zero.
     squeezed
         Whether the two tensors differ in axes of size 1, which one of the models drops earlier; the elements are the same.
+    roles
+        For integer layers: what they may be in a float model.
     """
 
     step: str
@@ -107,6 +110,7 @@ class LayerPair:
     reason: str
     weight_correlation: FloatArray | None = field(metadata=BY_CHANNEL)
     squeezed: bool
+    roles: tuple[Role, ...] = field(metadata=UNLISTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +127,20 @@ class UnpairedLayer:
         The tensor it produces.
     reason
         Why there is none.
+    roles
+        For integer layers: what they may be in a float model.
     """
 
     step: str
     kind: str
     tensor: str
     reason: str
+    roles: tuple[Role, ...] = field(metadata=UNLISTED)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it computes something that the float model should show: a layer, but for maximum pools."""
+        return self.kind not in ("HOST", "QUANTIZE") and Role.MAXIMUM not in self.roles
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,10 +5,12 @@ Real units are those of the float model. One LSB of a layer is its output scale:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
 
-from npusim.comparison.code_sums import Histogram
+from npusim.comparison.code_sums import Histogram, IntegerArray
 from npusim.comparison.layer_result import (
     PART_NAMES,
     Attribution,
@@ -24,19 +26,9 @@ from npusim.comparison.layer_result import (
     Scatter,
     UnpairedLayer,
 )
-from npusim.schemas.derivation import Count
-from npusim.schemas.objects import BY_CHANNEL, UNLISTED
-
-if TYPE_CHECKING:
-    import pandas as pd
-from collections.abc import Sequence
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
-
-from npusim.comparison.code_sums import IntegerArray
 from npusim.comparison.sums import FloatArray
-from npusim.schemas.derivation import Axes
-from npusim.schemas.objects import json_object
+from npusim.schemas.derivation import Axes, Count
+from npusim.schemas.objects import BY_CHANNEL, UNLISTED, json_object
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +157,7 @@ class FloatComparison:
     def ok(self) -> bool:
         """True when the outputs were compared and every layer with weights has a counterpart whose weights fit."""
         unsure = any(layer.pair.confidence is Confidence.UNSURE for layer in self.layers)
-        lost = any(item.kind not in ("HOST", "QUANTIZE", "MAXPOOL") for item in self.unpaired)
+        lost = any(item.is_lost for item in self.unpaired)
         return bool(self.outputs) and not unsure and not lost and not self.unpaired_float
 
     def layer(self, name: str) -> LayerComparison:

@@ -9,20 +9,18 @@ import numpy as np
 
 from npusim.errors import UnsupportedError
 from npusim.graph import Array
-from npusim.graph.folding import evaluate_node
 from npusim.program import (
     Accumulating,
-    Direct,
     HostOperation,
     IntegerArray,
     IntegerLayer,
-    MaxPool,
     Program,
     QuantizeStage,
     ResidualTap,
     Step,
 )
-from npusim.program.accumulation import accumulate, maximum_of_windows, unknown_kind
+from npusim.program.accumulation import accumulate
+from npusim.program.direct import direct_codes
 
 __all__ = [
     "as_stored",
@@ -71,12 +69,11 @@ def run_step(program: Program, step: Step, values: Mapping[str, Array], targets:
     """Compute one step's results, and those of its inner tensors that are targets, from the values of its inputs."""
     if isinstance(step, IntegerLayer):
         return run_layer(step, [values[name] for name in step.inputs], targets, program)
+    declared = {name: program.tensors[name].as_declared(values[name]) for name in program.inputs_of(step)}
     if isinstance(step, QuantizeStage):
-        return _run_quantize_stage(step, program, values)
+        return _stored(program, program.stage_values(step, declared[step.input]), step.tensors)
     if isinstance(step, HostOperation):
-        inputs = {name: _as_declared(name, program, values) for name in step.node.inputs if name}
-        results = evaluate_node(step.node, inputs, program.opset)
-        return {name: as_stored(name, program, value) for name, value in zip(step.node.outputs, results, strict=False) if name}
+        return _stored(program, program.host_values(step, declared), step.tensors)
     assert_never(step)
 
 
@@ -95,16 +92,9 @@ def run_layer(layer: IntegerLayer, inputs: list[Array], targets: set[str], progr
         Gives the element types the results are held in.
     """
     codes = [values.astype(np.int64) for values in inputs]
-    match layer:
-        case MaxPool():
-            result = maximum_of_windows(layer, codes[0])
-            return {layer.output: result.astype(program.tensors[layer.output].stored)}
-        case Accumulating():
-            return finish_layer(layer, accumulate(layer, codes), codes, targets, program)
-        case Direct():
-            return {layer.output: layer.codes(codes).astype(program.tensors[layer.output].stored)}
-        case _:
-            raise unknown_kind(layer)
+    if isinstance(layer, Accumulating):
+        return finish_layer(layer, accumulate(layer, codes), codes, targets, program)
+    return {layer.output: direct_codes(layer, codes).astype(program.tensors[layer.output].stored)}
 
 
 def finish_layer(
@@ -151,19 +141,8 @@ def inner_tensors(
     return results
 
 
-def _run_quantize_stage(stage: QuantizeStage, program: Program, values: Mapping[str, Array]) -> dict[str, Array]:
-    known = {stage.input: _as_declared(stage.input, program, values)}
-    for node in stage.nodes:
-        constants = {name: program.constants[name] for name in node.inputs if name in program.constants}
-        (known[node.outputs[0]],) = evaluate_node(node, {**constants, **known}, program.opset)
-    return {name: as_stored(name, program, known[name]) for name in stage.tensors}
-
-
-def _as_declared(name: str, program: Program, values: Mapping[str, Array]) -> Array:
-    """A tensor in the element type the graph declares: codes become the floats the graph computes with, exactly."""
-    if name in program.constants:
-        return program.constants[name]
-    return program.tensors[name].as_declared(values[name])
+def _stored(program: Program, values: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:
+    return {name: as_stored(name, program, values[name]) for name in names}
 
 
 def as_stored(name: str, program: Program, values: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from npusim.floats.columns import accumulate, sum_windows, to_matrix
 from npusim.floats.network import FloatArray, FloatKind, FloatLayer, FloatNetwork
 from npusim.graph import Array
-from npusim.graph.folding import evaluate_node
+from npusim.graph.operators import evaluate_node
 from npusim.kernels.pooling import max_pool
 from npusim.program.lowering.floats import reshapes
 

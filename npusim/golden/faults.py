@@ -24,18 +24,17 @@ from npusim.golden.input_stage import InputStage, input_stages, stage_codes
 from npusim.graph import Array
 from npusim.program import (
     Accumulating,
-    Add,
     Alternative,
     Batching,
     Clip,
     IntegerArray,
     IntegerLayer,
-    MaxPool,
     Program,
     QuantizeStage,
     Step,
 )
-from npusim.program.accumulation import accumulate, maximum_of_windows, unknown_kind
+from npusim.program.accumulation import accumulate
+from npusim.program.direct import direct_codes
 
 __all__ = ["INNER_CLIP", "Fault", "FaultKind", "FaultRunner", "faults_of_layer", "faulty_codes", "run_with_fault", "wrapped"]
 
@@ -127,7 +126,7 @@ def faults_of_layer(layer: IntegerLayer) -> tuple[FaultKind, ...]:
     kinds.append(FaultKind.NO_CLIP)
     if layer.residual is not None:
         kinds += [FaultKind.INNER_512, FaultKind.NO_INNER]
-    if not isinstance(layer, Add):
+    if layer.multiply_accumulates:
         kinds += [FaultKind.WRAP_18, FaultKind.WRAP_24, FaultKind.WRAP_32]
     if digits_of(layer) is not None:
         kinds += [FaultKind.DIGITS_WRAP, FaultKind.DIGITS_SATURATE]
@@ -160,11 +159,8 @@ def faulty_codes(
     A product of -3 shifted by 1 is -2. Rounded half up it is -1, as it is rounded toward zero.
     """
     codes = [np.asarray(values).astype(np.int64) for values in inputs]
-    if isinstance(layer, MaxPool):
-        right = maximum_of_windows(layer, codes[0]).astype(stored)
-        return dict.fromkeys(kinds, right)
     if not isinstance(layer, Accumulating):
-        raise unknown_kind(layer)
+        return dict.fromkeys(kinds, direct_codes(layer, codes).astype(stored))
     accumulator = accumulate(layer, codes)
     residual = layer.residual_of(codes)
     found: dict[FaultKind, Array] = {}

@@ -13,14 +13,13 @@ from typing import TypeAlias
 
 import numpy as np
 
-from npusim.errors import ModelError, NpusimError, OperatorError, UnsupportedError
+from npusim.errors import ModelError, UnsupportedError
 from npusim.graph.graph import Array, Graph, Node, TensorType
-from npusim.graph.operators import lookup, why_unsupported
-from npusim.graph.operators.call import Call
+from npusim.graph.operators import evaluate_node, lookup, why_unsupported
 from npusim.graph.traits import Trait, is_a
 from npusim.kernels.geometry import output_sizes, resolve_pads
 
-__all__ = ["MAXIMUM_ELEMENTS", "MAXIMUM_MULTIPLY_ACCUMULATES", "Inference", "evaluate_node", "fold"]
+__all__ = ["MAXIMUM_ELEMENTS", "MAXIMUM_MULTIPLY_ACCUMULATES", "Inference", "fold"]
 
 MAXIMUM_ELEMENTS = 2**24
 """Largest tensor of one sample: hundreds of times a microcontroller's memory, yet small enough to be refused in time."""
@@ -88,29 +87,6 @@ def fold(graph: Graph, infer: Inference, *, known: Mapping[str, Array], input_ty
 def _stand_in(kind: TensorType, name: str) -> dict[str, Array]:
     """An array of a tensor's shape for operators that read nothing but the shape; it takes no memory."""
     return {name: np.broadcast_to(np.zeros((), kind.dtype), kind.static_shape)} if kind.is_static else {}
-
-
-def evaluate_node(node: Node, values: Mapping[str, Array], opset: int) -> tuple[Array, ...]:
-    """Compute the outputs of one node from the values of its inputs.
-
-    Raises
-    ------
-    UnsupportedError
-        If the operator refuses its attributes or inputs; the message names the node.
-    """
-    operator = lookup(node.op_type)
-    if operator is None:
-        raise UnsupportedError(f"{node} {why_unsupported(node.op_type)}")
-    call = Call(opset, node.attributes, len(node.outputs))
-    try:
-        result = operator(call, *(values[name] if name else None for name in node.inputs))
-    except OperatorError as error:
-        raise OperatorError(f"{node} cannot be computed: {error}") from None
-    except NpusimError:
-        raise
-    except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
-        raise UnsupportedError(f"{node} cannot be computed from its inputs: {error}") from error
-    return result if isinstance(result, tuple) else (result,)
 
 
 def check_size(node: Node, types: Mapping[str, TensorType]) -> None:

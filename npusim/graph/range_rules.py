@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.errors import NpusimError
-from npusim.graph.folding import evaluate_node
 from npusim.graph.graph import Array, Node, TensorType
+from npusim.graph.operators import evaluate_node
 from npusim.graph.traits import Trait, is_a, operators_with, traits_of
 from npusim.graph.value_range import EXACT_FLOAT32, UNKNOWN, Number, ValueRange, range_of_constant, range_of_type
 

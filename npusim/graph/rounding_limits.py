@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from npusim.graph.folding import evaluate_node
 from npusim.graph.graph import Array, Node
+from npusim.graph.operators import evaluate_node
 from npusim.graph.traits import Trait, is_a
 from npusim.graph.weights import terms_of_a_sum
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from npusim.kernels.float_averages import average_planes, average_windows
 from npusim.kernels.qlinear import Affine, add_codes, average_codes, multiply_codes, softmax_codes
-from npusim.program.layers import IntegerLayer, LayerKind, Window
+from npusim.program.accumulation import maximum_of_windows, unknown_kind
+from npusim.program.layers import IntegerLayer, LayerKind, MaxPool, Window
 from npusim.program.requantization import Clip, IntegerArray
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "WrittenAverage",
     "WrittenProduct",
     "WrittenSum",
+    "direct_codes",
 ]
 
 Ends: TypeAlias = tuple[IntegerArray, IntegerArray]
@@ -422,3 +424,18 @@ class Softmax(Direct):
         # a share of 1 may be one step above what 1 is rounded to, or below
         upper = min(int(ends[1]) + 1, self.result.upper - self.result.zero_point)
         return np.full(shape, int(ends[0])), np.full(shape, upper)
+
+
+def direct_codes(layer: IntegerLayer, inputs: Sequence[IntegerArray]) -> IntegerArray:
+    """The codes of a layer that has no accumulator, int64, from the codes of its inputs, samples on the first axis.
+
+    Raises
+    ------
+    InternalMismatchError
+        If the layer has one.
+    """
+    if isinstance(layer, Direct):
+        return layer.codes(inputs)
+    if isinstance(layer, MaxPool):
+        return maximum_of_windows(layer, inputs[0])
+    raise unknown_kind(layer)

@@ -222,6 +222,16 @@ class Accumulating(IntegerLayer):
         """The codes, from the requantization's unclipped codes and the residual."""
         return self.output_clip.apply(self.before_clip(unclipped, residual))
 
+    @property
+    def mean_of(self) -> int | None:
+        """How many codes of a window each of its codes is the mean of; None where they are not meant to be means."""
+        return None
+
+    @property
+    def output_channel_axis(self) -> int:
+        """Axis of `output_shape` that carries the output channels."""
+        return self.channel_axis
+
     def by_channel(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Shape per-channel values so that they broadcast along the accumulator's channel axis."""
         return along(values, len(self.accumulator_shape), self.channel_axis)
@@ -266,7 +276,17 @@ class AveragePool(Accumulating):
     @property
     def multiply_accumulates(self) -> int:
         """Additions."""
-        return math.prod(self.output_shape) * math.prod(self.window.kernel_shape)
+        return math.prod(self.output_shape) * self.mean_of
+
+    @property
+    def mean_of(self) -> int:
+        """Size of the window."""
+        return math.prod(self.window.kernel_shape)
+
+    @property
+    def output_channel_axis(self) -> int:
+        """1: axes that the graph drops are behind it."""
+        return 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -283,6 +303,11 @@ class Weighted(Accumulating):
 
     weights: IntegerArray
     weight_bits: int
+
+    @property
+    @abstractmethod
+    def weight_rows(self) -> IntegerArray:
+        """int64 ``[outputs, values]``, in the order of a convolution's weights: a row for each output channel."""
 
     @property
     def parameter_count(self) -> int:
@@ -303,6 +328,11 @@ class FullyConnected(Weighted):
     def kind(self) -> LayerKind:
         """FC."""
         return LayerKind.FC
+
+    @property
+    def weight_rows(self) -> IntegerArray:
+        """The transposed matrix."""
+        return self.weights.T
 
     @property
     def multiply_accumulates(self) -> int:
@@ -326,6 +356,11 @@ class Convolution(Weighted):
         if self.window.is_pointwise and self.group == 1:
             return LayerKind.PWCONV
         return LayerKind.FCONV if channels == 1 else LayerKind.GCONV
+
+    @property
+    def weight_rows(self) -> IntegerArray:
+        """A row for each filter."""
+        return self.weights.reshape(len(self.weights), -1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -377,6 +412,13 @@ class TransposedConvolution(Weighted):
     def kind(self) -> LayerKind:
         """TCONV."""
         return LayerKind.TCONV
+
+    @property
+    def weight_rows(self) -> IntegerArray:
+        """A row for each output channel, group by group."""
+        weights = self.weights
+        split = weights.reshape(self.group, weights.shape[0] // self.group, *weights.shape[1:])
+        return np.moveaxis(split, 2, 1).reshape(self.group * weights.shape[1], -1)
 
     @property
     def multiply_accumulates(self) -> int:

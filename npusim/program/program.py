@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.graph import Array, Node
+from npusim.graph.operators import evaluate_node
 from npusim.graph.traits import Trait, is_a
 from npusim.program.layers import IntegerLayer
 from npusim.program.requantization import Clip
@@ -267,3 +268,26 @@ class Program:
     def resolve(self, name: str) -> str:
         """The tensor that a name stands for."""
         return self.aliases.get(name, name)
+
+    def stage_values(self, stage: QuantizeStage, value: Array) -> dict[str, Array]:
+        """All tensors of a quantize stage, its input included, in the element types of the graph.
+
+        Parameters
+        ----------
+        stage
+            A quantize stage of the program.
+        value
+            Its input in the element type that the graph declares.
+        """
+        known = {stage.input: value}
+        for node in stage.nodes:
+            constants = {name: self.constants[name] for name in node.inputs if name in self.constants}
+            (known[node.outputs[0]],) = evaluate_node(node, {**constants, **known}, self.opset)
+        return known
+
+    def host_values(self, operation: HostOperation, values: Mapping[str, Array]) -> dict[str, Array]:
+        """What the host computes, by tensor, from values in the element types of the graph; constants may be left out."""
+        node = operation.node
+        inputs = {name: values[name] if name in values else self.constants[name] for name in node.inputs if name}
+        results = evaluate_node(node, inputs, self.opset)
+        return {name: value for name, value in zip(node.outputs, results, strict=False) if name}

@@ -231,8 +231,6 @@ class Quantizer:
         solution = self._solve(own, wanted + lost if own.activation is Activation.NONE else wanted, scale)
         clip = self._clip(layer)
         quantized = self._quantized(own, solution)
-        if not isinstance(quantized, Convolution):
-            raise ValueError(f"layer '{layer.name}' has no convolution to ride on")
         self.draft.layer(with_residual(quantized, self.tensor_name(other), self.tensor_name(layer.output), clip))
         self._keep(layer, np.clip(solution.codes + self.codes[other], clip.lower, clip.upper), scale, clip)
         self._report(layer, solution.weight_step)

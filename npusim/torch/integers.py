@@ -89,7 +89,7 @@ def _convert(draft: Draft, step: Step, inputs: list[Codes], result: Codes, names
     }
     if isinstance(step, WeightedStep):
         layer = _weighted(step, inputs[0], common, has_residual=len(sources) == 2)
-        if isinstance(layer, Convolution) and len(sources) == 2:
+        if len(sources) == 2:
             layer = with_residual(layer, sources[1], output, Clip(step.lower, step.upper))
         draft.layer(layer)
     elif isinstance(step, AveragePoolStep):

@@ -11,7 +11,6 @@ import numpy as np
 from npusim.engine.session import InferenceSession
 from npusim.errors import UnknownTensorError, UsageError
 from npusim.graph import Array
-from npusim.graph.folding import evaluate_node
 from npusim.program import (
     Accumulating,
     Batching,
@@ -298,14 +297,13 @@ def _accumulator_index(layer: IntegerLayer, index: tuple[int, ...]) -> tuple[int
 def _explain_stage(
     program: Program, stage: QuantizeStage, values: Array, sample: int, index: tuple[int, ...]
 ) -> ElementArithmetic:
-    known = {stage.input: values.astype(program.tensors[stage.input].dtype, copy=False)[np.newaxis]}
+    known = program.stage_values(stage, values.astype(program.tensors[stage.input].dtype, copy=False)[np.newaxis])
     operations = []
     for node in stage.nodes:
-        constants = {name: program.constants[name] for name in node.inputs if name in program.constants}
-        (result,) = evaluate_node(node, {**constants, **known}, program.opset)
-        operands = tuple(float(np.broadcast_to(constant, result.shape)[(0, *index)]) for constant in constants.values())
+        result = known[node.outputs[0]]
+        constants = (program.constants[name] for name in dict.fromkeys(node.inputs) if name in program.constants)
+        operands = tuple(float(np.broadcast_to(constant, result.shape)[(0, *index)]) for constant in constants)
         operations.append(FloatOperation(node.op_type, operands, float(result[(0, *index)])))
-        known = {node.outputs[0]: result}
     start = np.broadcast_to(values, result.shape[1:])
     return ElementArithmetic(
         layer=stage.name,

@@ -16,8 +16,7 @@ from onnx import helper
 
 from npusim.errors import NpusimError
 from npusim.graph import Graph, Node, TensorType
-from npusim.graph.folding import evaluate_node
-from npusim.graph.operators import SUPPORTED
+from npusim.graph.operators import SUPPORTED, evaluate_node
 from npusim.graph.range_rules import RULES
 from npusim.graph.ranges import (
     UNKNOWN,

@@ -10,8 +10,8 @@ import pytest
 
 import npusim
 import support
-from npusim.graph.folding import evaluate_node
 from npusim.graph.onnx_reader import read_graph
+from npusim.graph.operators import evaluate_node
 from npusim.program.lowering.qoperator import FUSED_OPERATORS
 
 FAMILIES = (

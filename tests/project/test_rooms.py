@@ -1,6 +1,6 @@
 """The rooms of npusim: what may import what, and what is said in one place only.
 
-Imports go down the list `ROOMS`. `MOVING`, `UPWARD`, `CIRCLES` and `COMPARING` name what does not keep the rules yet, each with
+Imports go down the list `ROOMS`. `MOVING`, `UPWARD` and `CIRCLES` name what does not keep the rules yet, each with
 the reason; nothing may be added to them, and they go when they are empty.
 """
 
@@ -44,34 +44,6 @@ UPWARD: dict[tuple[str, str], str] = {}
 
 CIRCLES: dict[tuple[str, ...], str] = {}
 """Circles that are known: the entries of a folder that import each other, and why they do."""
-
-COMPARING = dict.fromkeys(
-    (
-        "npusim.bounds.channels",
-        "npusim.program.intervals",
-        "npusim.bounds.widths",
-        "npusim.bounds.witness.observation",
-        "npusim.comparison.alignment.channel_scales",
-        "npusim.comparison.alignment.counterparts",
-        "npusim.comparison.alignment.scales",
-        "npusim.comparison.alignment.weights",
-        "npusim.comparison.experiments.partial_runs",
-        "npusim.comparison.findings.float_rules",
-        "npusim.comparison.findings.output_rules",
-        "npusim.comparison.findings.scene",
-        "npusim.comparison.findings.structure_rules",
-        "npusim.comparison.result",
-        "npusim.search.back_projection",
-        "npusim.golden.choice.search",
-        "npusim.golden.faults",
-        "npusim.golden.goals.requantization",
-        "npusim.golden.goals.table",
-        "npusim.quantization.quantizer",
-        "npusim.torch.integers",
-    ),
-    "what a kind knows of itself is to become a method of its class",
-)
-"""Modules in other rooms that tell kinds of layers apart, and why."""
 
 
 def home(name: str) -> str:
@@ -192,7 +164,7 @@ def compared_kinds(name: str) -> Iterator[int]:
 
 
 def test_kinds_of_layers_are_told_apart_only_where_layers_are_run_and_judged() -> None:
-    places = {name: list(compared_kinds(name)) for name in INSIDE if room(name) not in COMPARE_KINDS and name not in COMPARING}
+    places = {name: list(compared_kinds(name)) for name in INSIDE if room(name) not in COMPARE_KINDS}
     assert {name: lines for name, lines in places.items() if lines} == {}
 
 

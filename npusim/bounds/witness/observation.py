@@ -10,7 +10,7 @@ import numpy as np
 from npusim.bounds.channels import digits_of
 from npusim.bounds.verdicts import Property
 from npusim.graph import Array
-from npusim.program import Accumulating, AveragePool, IntegerArray, Weighted
+from npusim.program import Accumulating, IntegerArray, Weighted
 from npusim.program.accumulation import accumulate
 
 __all__ = ["Observation", "Place", "observation"]
@@ -118,7 +118,7 @@ def observation(layer: Accumulating, statement: Property) -> Observation:
     """What to watch of a layer to see a statement fail."""
     if statement is Property.DIGIT_18BIT:
         # a sum without weights has one digit, 1
-        digits = np.ones((1, 1), np.int64) if isinstance(layer, AveragePool) else digits_of(layer)
+        digits = np.ones((1, 1), np.int64) if layer.mean_of is not None else digits_of(layer)
         return Observation(layer, layer.inputs, None, digits)
     plain = ((tap.tensor, tap.addend) for tap in layer.taps)
     found = next(((name, added) for name, added in plain if added is not None), None)

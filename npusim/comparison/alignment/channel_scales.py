@@ -21,11 +21,10 @@ from npusim.comparison.sums import FloatArray
 from npusim.errors import NpusimError
 from npusim.floats import FloatGraph, LinearOperation
 from npusim.graph import Array
-from npusim.graph.folding import evaluate_node
+from npusim.graph.operators import evaluate_node
 from npusim.graph.traits import Trait, is_a
 from npusim.program import (
     Accumulating,
-    AveragePool,
     HostOperation,
     IntegerLayer,
     Program,
@@ -151,8 +150,8 @@ def channels_behind(
     if not isinstance(step, Accumulating):
         return inputs[0]
     factor = 1 / step.requantization.gain
-    if isinstance(step, AveragePool):
-        factor = factor / float(np.prod(step.window.kernel_shape))
+    if step.mean_of is not None:
+        factor = factor / float(step.mean_of)
     sizes = {one.size for one in (*inputs, factor)} - {1}
     return known_scales(np.mean(np.broadcast_arrays(*inputs), axis=0) * factor) if len(sizes) <= 1 else None
 

@@ -20,8 +20,8 @@ from npusim.comparison.sums import FloatArray
 from npusim.floats import FloatGraph, LinearOperation
 from npusim.graph import Array
 from npusim.graph.traits import Trait, is_a
-from npusim.program import Accumulating, Add, HostOperation, MaxPool, Program, QuantizeStage, Step, weight_bits_of
-from npusim.program.lowering.floats import Role, role_of_operator
+from npusim.program import Accumulating, HostOperation, Program, QuantizeStage, Step, weight_bits_of
+from npusim.program.lowering.floats import Role, role_of_operator, roles_of_step
 from npusim.program.trace import step_kind
 
 __all__ = ["Alignment", "Partner", "align", "confidence_of", "find_partner"]
@@ -76,15 +76,15 @@ def align(quantized: Program, reference: Program) -> Alignment:
     for step in quantized.steps:
         sources = [meaning.get(name) for name in quantized.inputs_of(step)]
         known = [name for name in sources if name is not None]
-        kind, tensor = step_kind(step), step.tensors[-1]
+        kind, tensor, roles = step_kind(step), step.tensors[-1], roles_of_step(step)
         if len(known) < len(sources):
             lost = next(name for name in quantized.inputs_of(step) if name not in meaning)
-            unpaired.append(UnpairedLayer(step.name, kind, tensor, f"it reads '{lost}', which has no counterpart"))
+            unpaired.append(UnpairedLayer(step.name, kind, tensor, f"it reads '{lost}', which has no counterpart", roles))
             continue
         taken = {one.step.tensors[0] for one in linear.values() if one.step is not None}
         partner = find_partner(step, known, quantized, graph, taken)
         if isinstance(partner, str):
-            unpaired.append(UnpairedLayer(step.name, kind, tensor, partner))
+            unpaired.append(UnpairedLayer(step.name, kind, tensor, partner, roles))
             continue
         meaning[tensor] = partner.tensor
         if partner.linear is not None:
@@ -115,6 +115,7 @@ def _pair(step: Step, sources: list[str], partner: Partner, quantized: Program, 
         reason=partner.reason,
         weight_correlation=correlation,
         squeezed=quantized.tensors[step.tensors[-1]].shape != graph.shape(partner.tensor),
+        roles=roles_of_step(step),
     )
 
 
@@ -188,11 +189,8 @@ def find_partner(
         return _host(step, sources, program, graph)
     shape = program.tensors[step.output].shape
     lower = step.output_clip.lower if isinstance(step, Accumulating) else 0
-    if isinstance(step, Add):
-        return _of_role(sources, (Role.ADDITION,), shape, graph, bent=lower == 0)
-    if isinstance(step, MaxPool):
-        return _of_role(sources, (Role.MAXIMUM,), shape, graph)
-    return _of_role(sources, _AVERAGES, shape, graph)
+    roles = roles_of_step(step) or _AVERAGES
+    return _of_role(sources, roles, shape, graph, bent=lower == 0 and Role.ADDITION in roles)
 
 
 def confidence_of(step: Step, cosine: float) -> Confidence:

@@ -35,7 +35,6 @@ from npusim.floats import FloatGraph, LinearOperation
 from npusim.graph.traits import Trait, is_a, operators_with
 from npusim.program import (
     Accumulating,
-    AveragePool,
     HostOperation,
     Program,
     QuantizeStage,
@@ -135,8 +134,8 @@ def _scales(
     if not isinstance(step, Accumulating):
         return kept
     factor = float(1 / step.requantization.gain[0])
-    if isinstance(step, AveragePool):
-        return replace(kept, gain=float(np.prod(step.window.kernel_shape)) / factor)
+    if step.mean_of is not None:
+        return replace(kept, gain=float(step.mean_of) / factor)
     return replace(kept, output=first.output * factor)
 
 

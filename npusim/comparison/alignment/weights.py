@@ -8,7 +8,7 @@ import numpy as np
 
 from npusim.comparison.sums import FloatArray
 from npusim.graph import Array
-from npusim.program import FullyConnected, HostOperation, Program, QuantizeStage, Step, TransposedConvolution, Weighted
+from npusim.program import HostOperation, Program, QuantizeStage, Step, Weighted
 from npusim.program.lowering.floats import Parameters, Refusal, is_weighted, read_parameters
 
 __all__ = [
@@ -32,13 +32,7 @@ def weights_of(step: Step, program: Program) -> FloatArray | None:
         return None if parameters is None else parameters.matrix
     if not isinstance(step, Weighted):
         return None
-    weights = step.weights.astype(np.float64)
-    if isinstance(step, FullyConnected):
-        return weights.T
-    if isinstance(step, TransposedConvolution):
-        split = weights.reshape(step.group, weights.shape[0] // step.group, *weights.shape[1:])
-        return np.moveaxis(split, 2, 1).reshape(step.group * weights.shape[1], -1)
-    return weights.reshape(len(weights), -1)
+    return step.weight_rows.astype(np.float64)
 
 
 def parameters_of(step: HostOperation, constants: Mapping[str, Array]) -> Parameters | None:

@@ -13,28 +13,11 @@ import numpy as np
 from npusim.comparison.sums import FloatArray
 from npusim.floats import FloatGraph
 from npusim.graph import Array
-from npusim.graph.folding import evaluate_node
-from npusim.kernels.convolution import convolve, convolve_transpose
-from npusim.kernels.pooling import max_pool
-from npusim.program import (
-    Accumulating,
-    Add,
-    AveragePool,
-    Convolution,
-    FullyConnected,
-    HostOperation,
-    IntegerLayer,
-    MaxPool,
-    Program,
-    QuantizeStage,
-    Step,
-    TransposedConvolution,
-    Window,
-)
-from npusim.program.accumulation import unknown_kind
+from npusim.program import HostOperation, IntegerLayer, Program, Step
 from npusim.program.lowering.floats import Role
+from npusim.program.real_codes import real_codes
 
-__all__ = ["accumulate", "bend", "evaluate_float", "evaluate_real", "finish", "run_real_from", "stage_values"]
+__all__ = ["bend", "evaluate_float", "evaluate_real", "run_real_from"]
 
 
 def evaluate_float(program: Program, values: Mapping[str, Array], target: str) -> Array:
@@ -60,7 +43,7 @@ def evaluate_float(program: Program, values: Mapping[str, Array], target: str) -
     known: dict[str, Array] = dict(values)
     for step in program.host_operations:
         if step.name in needed:
-            known.update({key: value for key, value in _host(step, known, program).items() if key not in values})
+            known.update({key: value for key, value in program.host_values(step, known).items() if key not in values})
     return known[target]
 
 
@@ -94,7 +77,7 @@ def bend(graph: FloatGraph, start: str, value: FloatArray, target: str, others: 
             known[name] = operands[0] + operands[-1]
         else:
             inputs = {one: known[one].astype(graph.program.tensors[one].dtype) for one in graph.program.inputs_of(step)}
-            known[name] = _float64(_host(step, inputs, graph.program)[name])
+            known[name] = _float64(graph.program.host_values(step, inputs)[name])
     return known[target]
 
 
@@ -128,104 +111,14 @@ def run_real_from(
 def evaluate_real(program: Program, step: Step, inputs: list[FloatArray]) -> FloatArray:
     """A step of a quantized program on real-valued codes, float64; on integers exactly the engines' result."""
     if isinstance(step, IntegerLayer):
-        if isinstance(step, MaxPool):
-            return _maximum(step, inputs[0])
-        if not isinstance(step, Accumulating):
-            raise unknown_kind(step)
-        residual = step.residual_of(inputs)
-        return finish(step, accumulate(step, inputs), residual)
+        return real_codes(step, inputs)
     names = program.inputs_of(step)
     values: dict[str, Array] = {
         name: array.astype(program.tensors[name].dtype) for name, array in zip(names, inputs, strict=True)
     }
     if isinstance(step, HostOperation):
-        return np.asarray(_host(step, values, program)[step.tensors[-1]], np.float64)
-    return np.asarray(stage_values(program, step, values)[step.output], np.float64)
-
-
-def stage_values(program: Program, stage: QuantizeStage, values: Mapping[str, Array]) -> dict[str, Array]:
-    """All tensors of a quantize stage in the element type of the graph, from its input."""
-    known: dict[str, Array] = dict(values)
-    for node in stage.nodes:
-        constants = {name: program.constants[name] for name in node.inputs if name in program.constants}
-        (known[node.outputs[0]],) = evaluate_node(node, {**constants, **known}, program.opset)
-    return known
-
-
-def accumulate(layer: Accumulating, inputs: list[FloatArray], weights: FloatArray | None = None) -> FloatArray:
-    """The accumulator of a layer on real-valued codes, float64 ``[samples, *accumulator_shape[1:]]``.
-
-    Parameters
-    ----------
-    layer
-        A layer that requantizes.
-    inputs
-        Real-valued codes, samples on the first axis.
-    weights
-        Used instead of the layer's own, in the same shape.
-    """
-    x = inputs[0]
-    match layer:
-        case Add():
-            return x + inputs[1]
-        case FullyConnected():
-            own = layer.weights if weights is None else weights
-            return _float64(x @ own.astype(np.float64))
-        case AveragePool(window=window):
-            channels = layer.input_shape[1]
-            return _convolve(layer, x, np.ones((channels, 1, *window.kernel_shape)), window, channels)
-        case TransposedConvolution(window=window):
-            own = layer.weights if weights is None else weights
-            return _float64(
-                convolve_transpose(
-                    x,
-                    own.astype(np.float64),
-                    None,
-                    strides=window.strides,
-                    dilations=window.dilations,
-                    pads=window.pads,
-                    output_shape=layer.accumulator_shape[2:],
-                    group=layer.group,
-                )
-            )
-        case Convolution(window=window):
-            own = layer.weights if weights is None else weights
-            return _convolve(layer, x, own.astype(np.float64), window, layer.group)
-        case _:
-            raise unknown_kind(layer)
-
-
-def finish(layer: Accumulating, accumulator: FloatArray, residual: FloatArray | None = None) -> FloatArray:
-    """Requantize a real-valued accumulator, float64; on integers exactly the layer's codes."""
-    codes, clip = layer.requantization.real_codes(accumulator, layer.channel_axis), layer.output_clip
-    if residual is not None:
-        codes = np.clip(codes + residual, clip.lower, clip.upper)
-    return _float64(codes).reshape(-1, *layer.output_shape[1:])
-
-
-def _convolve(layer: Accumulating, x: FloatArray, weights: FloatArray, window: Window, group: int) -> FloatArray:
-    result = convolve(x, weights, None, strides=window.strides, dilations=window.dilations, pads=window.pads, group=group)
-    return _float64(result).reshape(-1, *layer.accumulator_shape[1:])
-
-
-def _maximum(layer: MaxPool, x: FloatArray) -> FloatArray:
-    window = layer.window
-    return _float64(
-        max_pool(
-            x,
-            kernel_shape=window.kernel_shape,
-            strides=window.strides,
-            pads=window.pads,
-            dilations=window.dilations,
-            ceil_mode=window.ceil_mode,
-        )
-    )
-
-
-def _host(step: HostOperation, values: Mapping[str, Array], program: Program) -> dict[str, Array]:
-    inputs = {name: values[name] if name in values else program.constants[name] for name in step.node.inputs if name}
-    results = evaluate_node(step.node, inputs, program.opset)
-    return {name: value for name, value in zip(step.node.outputs, results, strict=False) if name}
+        return np.asarray(program.host_values(step, values)[step.tensors[-1]], np.float64)
+    return np.asarray(program.stage_values(step, values[step.input])[step.output], np.float64)
 
 
 def _float64(values: Array) -> FloatArray:

@@ -36,14 +36,7 @@ from itertools import pairwise
 import numpy as np
 
 from npusim.comparison.alignment.counterparts import Alignment
-from npusim.comparison.experiments.partial_runs import (
-    accumulate,
-    bend,
-    evaluate_float,
-    evaluate_real,
-    finish,
-    stage_values,
-)
+from npusim.comparison.experiments.partial_runs import bend, evaluate_float, evaluate_real
 from npusim.comparison.layer_result import LayerPair, LayerScales
 from npusim.comparison.sums import FloatArray
 from npusim.floats import FloatGraph, LinearOperation
@@ -51,6 +44,7 @@ from npusim.graph import Array
 from npusim.graph.traits import Trait, is_a
 from npusim.program import Accumulating, HostOperation, IntegerLayer, Program, QuantizeStage, Step
 from npusim.program.lowering.floats import along_outputs
+from npusim.program.real_codes import accumulate_real, requantize_real
 
 __all__ = ["LayerStages", "Stages"]
 
@@ -210,9 +204,9 @@ class LayerStages:
             final = self._to_real(evaluate_real(self.quantized, layer, inputs))
             return Stages(final, final, final, final, final)
         part = layer.requantization
-        accumulator = accumulate(layer, inputs)
+        accumulator = accumulate_real(layer, inputs)
         residual = layer.residual_of(inputs)
-        final = self._to_real(finish(layer, accumulator, residual))
+        final = self._to_real(requantize_real(layer, accumulator, residual))
         exact = part.real(accumulator, layer.channel_axis)
         centred = exact - layer.by_channel(part.floor_loss)
         weights = reference
@@ -247,7 +241,7 @@ class LayerStages:
 
     def _quantize_stages(self, stage: QuantizeStage, codes: FloatArray, reference: FloatArray) -> Stages:
         dtype = self.quantized.tensors[stage.input].dtype
-        tensors = stage_values(self.quantized, stage, {stage.input: self._shaped([codes])[0].astype(dtype)})
+        tensors = self.quantized.stage_values(stage, self._shaped([codes])[0].astype(dtype))
         floors = [node.outputs[0] for node in stage.nodes if is_a(node.op_type, Trait.ROUNDS)]
         final = self._to_real(np.asarray(tensors[stage.output], np.float64))
         rounded = self._to_real(np.asarray(tensors[floors[-1]], np.float64)) if floors else final

@@ -10,6 +10,7 @@ import numpy as np
 
 from npusim.comparison.findings.scene import Scene, Sign
 from npusim.graph.traits import Trait, is_a
+from npusim.program.lowering.floats import Role
 
 if TYPE_CHECKING:
     from npusim.comparison.result import LayerComparison
@@ -54,7 +55,9 @@ def too_few_bits(scene: Scene) -> Iterator[Sign]:
 def zero_point(scene: Scene) -> Iterator[Sign]:
     """Residuals that add or take away a zero point that their operands do not have."""
     for layer in _layers(scene):
-        if layer.attribution is None or not (layer.kind == "ADD" or is_a(layer.operator, Trait.SUM, Trait.DIFFERENCE)):
+        if layer.attribution is None or not (
+            Role.ADDITION in layer.pair.roles or is_a(layer.operator, Trait.SUM, Trait.DIFFERENCE)
+        ):
             continue
         offset = layer.attribution.introduced.mean_error / layer.scales.output
         if abs(offset) >= ZERO_POINT:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from npusim.comparison.findings.scene import Scene, Sign
 from npusim.graph.traits import Trait, is_a
-from npusim.program import HostOperation, LayerKind, Program, QuantizeStage
+from npusim.program import HostOperation, Program, QuantizeStage
+from npusim.program.lowering.floats import Role
 
 if TYPE_CHECKING:
     from npusim.comparison.result import LayerComparison
@@ -114,7 +115,7 @@ def _pools_before(scene: Scene, layer: LayerComparison) -> list[LayerComparison]
         before = scene.compared(names.pop())
         if before is None:
             break
-        if before.kind == LayerKind.AVGPOOL and abs(before.scales.gain - 1) > 0.01:
+        if Role.AVERAGE in before.pair.roles and abs(before.scales.gain - 1) > 0.01:
             found.append(before)
         names = list(before.inputs[:1])
     return found

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
-
-from npusim.graph.traits import Trait, is_a
-from npusim.program import AveragePool, HostOperation, IntegerLayer, MaxPool, Program, Step
-
-if TYPE_CHECKING:
-    from npusim.comparison.result import FloatComparison, LayerComparison
-from dataclasses import replace
 
 import numpy as np
 
@@ -19,8 +12,13 @@ from npusim.comparison.code_sums import IntegerArray
 from npusim.comparison.sums import FloatArray
 from npusim.engine.session import InferenceSession
 from npusim.graph import Array
-from npusim.program import Accumulating, Clip, QuantizeStage
+from npusim.graph.traits import Trait, is_a
+from npusim.program import Accumulating, Clip, HostOperation, IntegerLayer, Program, QuantizeStage, Step
+from npusim.program.lowering.floats import Role, roles_of_step
 from npusim.verification.comparison import Progress, need_samples, sample_chunks
+
+if TYPE_CHECKING:
+    from npusim.comparison.result import FloatComparison, LayerComparison
 
 __all__ = ["CodeObservation", "SampleErrors", "Scene", "Sign", "clip_of", "moves_codes", "observe_codes"]
 
@@ -63,9 +61,10 @@ class Scene:
     comparison: FloatComparison | None = None
 
     @property
-    def pools(self) -> Iterator[AveragePool]:
+    def pools(self) -> Iterator[Accumulating]:
         """The average pools."""
-        return (layer for layer in self.program.layers if isinstance(layer, AveragePool))
+        layers = (layer for layer in self.program.layers if isinstance(layer, Accumulating))
+        return (layer for layer in layers if layer.mean_of is not None)
 
     def compared(self, name: str) -> LayerComparison | None:
         """A step's comparison with the float model, where there is one."""
@@ -84,7 +83,7 @@ class Scene:
 def moves_codes(step: Step) -> bool:
     """Whether a step only moves codes or brings them into another range: a maximum pool, a reshape, a concatenation."""
     if isinstance(step, IntegerLayer):
-        return isinstance(step, MaxPool)
+        return Role.MAXIMUM in roles_of_step(step)
     return isinstance(step, HostOperation) and is_a(step.operator, Trait.MOVES, Trait.LIMITS)
 
 

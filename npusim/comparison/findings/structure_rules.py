@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ import numpy as np
 from npusim.bounds.widths import widths_of
 from npusim.comparison.findings.scene import Scene, Sign, moves_codes
 from npusim.graph.traits import Trait, is_a, operators_with
-from npusim.program import Accumulating, AveragePool, Clip, HostOperation, MaxPool, Step, Weighted
+from npusim.program import Accumulating, Clip, HostOperation, Step, Weighted
 from npusim.program.inspection import Codes
 
 __all__ = [
@@ -115,7 +114,7 @@ def wide_codes(scene: Scene) -> Iterator[Sign]:
     """Steps whose codes do not fit 8 bits, signed or unsigned, and are read by a layer of the NPU."""
     found: dict[str, Sign] = {}
     for layer in scene.program.layers:
-        if isinstance(layer, MaxPool):
+        if moves_codes(layer):
             continue
         for name in layer.inputs:
             tensor, source = scene.program.tensors[name], scene.source_of(name)
@@ -191,22 +190,22 @@ def weight_width(scene: Scene) -> Iterator[Sign]:
             yield Sign(layer.name, evidence)
 
 
-def _area(layer: AveragePool) -> int:
-    return math.prod(layer.window.kernel_shape)
+def _area(layer: Accumulating) -> int:
+    return layer.mean_of or 1
 
 
-def _gain(layer: AveragePool) -> Any:  # noqa: ANN401 - a float64 array
+def _gain(layer: Accumulating) -> Any:  # noqa: ANN401 - a float64 array
     """By what each channel's codes are larger than the average: area * scale / 2**shift."""
     return _area(layer) * layer.requantization.gain
 
 
-def _gain_is_taken_in(scene: Scene, layer: AveragePool) -> bool:
+def _gain_is_taken_in(scene: Scene, layer: Accumulating) -> bool:
     """Whether what reads a pool's codes is made for them as they are, which its weights tell."""
     compared = scene.compared(layer.name)
     return compared is not None and compared.scales.channels is not None
 
 
-def _pool_offsets(scene: Scene) -> Iterator[tuple[AveragePool, float, int]]:
+def _pool_offsets(scene: Scene) -> Iterator[tuple[Accumulating, float, int]]:
     """Average pools whose bias is more or less than half an output LSB, by how many LSB, and the bias."""
     for layer in scene.pools:
         part = layer.requantization
@@ -219,7 +218,7 @@ def _pool_offsets(scene: Scene) -> Iterator[tuple[AveragePool, float, int]]:
             yield layer, float(offsets[worst]), int(bias[worst])
 
 
-def _is_second_rounding(layer: AveragePool, offset: float) -> bool:
+def _is_second_rounding(layer: Accumulating, offset: float) -> bool:
     """Whether an offset is what a second half LSB of the average becomes: the bias is then the pool's area."""
     expected = float(np.max(_gain(layer))) - 0.5
     return abs(offset - expected) <= OFFSET_TOLERANCE / 2

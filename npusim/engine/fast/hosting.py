@@ -17,7 +17,7 @@ import numpy as np
 from npusim.engine.fast.workspace import Workspace, to_samples_last
 from npusim.engine.reference import check_codes, run_step
 from npusim.graph import Array, Node
-from npusim.graph.folding import evaluate_node
+from npusim.graph.operators import evaluate_node
 from npusim.graph.traits import Trait, is_a
 from npusim.kernels.samples_last import Call
 from npusim.program import HostOperation, Program, Step

@@ -19,7 +19,7 @@ from npusim.golden.goals.goal import Goal, GoalGroup, GoalTable
 from npusim.golden.goals.requantization import RequantizationMeter
 from npusim.golden.goals.table import goal_table
 from npusim.graph import Array
-from npusim.program import Accumulating, IntegerArray, MaxPool
+from npusim.program import Accumulating, IntegerArray
 from npusim.search.back_projection import Directions, back_project
 from npusim.search.changes import Changes
 from npusim.search.input_codes import InputCodes
@@ -76,7 +76,7 @@ class Searcher:
         self._codes = InputCodes(evaluator.program)
         self._meters = [meter for meter in self._table.meters if isinstance(meter, RequantizationMeter)]
         self._classes = self._class_layer()
-        pools = [layer.inputs[0] for layer in evaluator.program.layers if isinstance(layer, MaxPool)]
+        pools = [layer.inputs[0] for layer in evaluator.program.layers if not isinstance(layer, Accumulating)]
         outputs = [layer.output for layer in evaluator.program.layers]
         self._tensors = tuple(dict.fromkeys((*self._table.tensors, *pools, *outputs)))
 

@@ -16,8 +16,8 @@ from npusim.golden.goals.goal import BoolArray, Goal, Reached
 from npusim.golden.goals.requantization import LARGEST_SIGNED
 from npusim.golden.input_stage import SIGNED_BYTE, InputStage, input_stages, stage_codes, stage_parameters
 from npusim.graph import Array
-from npusim.program import MaxPool, Program, QuantizeStage
-from npusim.program.accumulation import maximum_of_windows
+from npusim.program import Program, QuantizeStage, Windowed
+from npusim.program.direct import direct_codes
 from npusim.program.intervals import Interval
 
 __all__ = ["ClassMeter", "StageMeter", "WindowMeter", "has_classes"]
@@ -135,7 +135,7 @@ class WindowMeter:
         The interval of its inputs.
     """
 
-    node: MaxPool
+    node: Windowed
     codes: Interval
 
     @property
@@ -165,8 +165,8 @@ class WindowMeter:
 
     def _differ(self, upper: Array, lower: Array) -> BoolArray:
         """Whether the largest value of any window is above the smallest, bool [samples, channels]."""
-        largest = maximum_of_windows(self.node, upper.astype(np.int64))
-        smallest = -maximum_of_windows(self.node, -lower.astype(np.int64))
+        largest = direct_codes(self.node, [upper.astype(np.int64)])
+        smallest = -direct_codes(self.node, [-lower.astype(np.int64)])
         return np.asarray(_by_channel(largest > smallest).any(axis=2))
 
 

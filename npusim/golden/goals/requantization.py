@@ -14,7 +14,7 @@ from npusim.bounds.verdicts import Property
 from npusim.bounds.witness.observation import Observation, observation
 from npusim.golden.goals.goal import BoolArray, Goal, Reached
 from npusim.graph import Array
-from npusim.program import Accumulating, Alternative, AveragePool, Clip, IntegerArray, along
+from npusim.program import Accumulating, Alternative, Clip, IntegerArray, along
 from npusim.program.intervals import Interval, LayerBounds
 
 __all__ = ["LARGEST_SIGNED", "STEPS", "RequantizationMeter", "possible_goals"]
@@ -71,7 +71,7 @@ class RequantizationMeter:
     @cached_property
     def possible(self) -> Mapping[Goal, BoolArray]:
         """For each goal and channel whether it is not proven unreachable."""
-        output = self.bounds.output.by_channel(self._output_axis)
+        output = self.bounds.output.by_channel(self.node.output_channel_axis)
         found = possible_goals(self.channels, output)
         ends = self.channels.accumulator
         moves = np.repeat(ends.lower < ends.upper, len(STEPS))
@@ -102,11 +102,6 @@ class RequantizationMeter:
     @property
     def _residual(self) -> tuple[str, ...]:
         return () if self.node.residual is None else (self.node.residual,)
-
-    @property
-    def _output_axis(self) -> int:
-        """Where the channels are in the codes; only pools have another shape there, and they keep the channels in front."""
-        return 1 if isinstance(self.node, AveragePool) else self.node.channel_axis
 
     def _elements(self, values: IntegerArray, residual: IntegerArray | None) -> Iterator[tuple[Goal, BoolArray]]:
         part, clip = self.node.requantization, self.node.output_clip

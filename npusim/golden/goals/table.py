@@ -7,7 +7,7 @@ from npusim.golden.goals.effects import effect_meters
 from npusim.golden.goals.goal import GoalTable, Meter
 from npusim.golden.goals.other_steps import ClassMeter, StageMeter, WindowMeter, has_classes
 from npusim.golden.goals.requantization import RequantizationMeter
-from npusim.program import Accumulating, MaxPool, Program, QuantizeStage, Step
+from npusim.program import Accumulating, Program, QuantizeStage, Step, Windowed
 from npusim.program.intervals import declared_interval
 
 __all__ = ["goal_table"]
@@ -32,9 +32,9 @@ def goal_table(program: Program) -> GoalTable:
 def _meter(program: Program, analysis: RangeAnalysis, step: Step) -> Meter | None:
     if isinstance(step, QuantizeStage):
         return StageMeter(program, step, analysis.tensors[step.output])
-    if isinstance(step, MaxPool):
-        return WindowMeter(step, analysis.tensors[step.inputs[0]])
-    return RequantizationMeter(analysis.layers[step.name]) if isinstance(step, Accumulating) else None
+    if isinstance(step, Accumulating):
+        return RequantizationMeter(analysis.layers[step.name])
+    return WindowMeter(step, analysis.tensors[step.inputs[0]]) if isinstance(step, Windowed) else None
 
 
 def _class_meters(program: Program, analysis: RangeAnalysis) -> list[Meter]:

@@ -1,7 +1,8 @@
 """The ONNX operators npusim can compute, each a function found by its name.
 
-:func:`lookup` returns an operator, :data:`SUPPORTED` names them all. An operator computes exactly what ONNX defines for the
-opset in its :class:`~npusim.graph.operators.call.Call`; it never changes its inputs, but may return a view of one.
+A node is computed with :func:`evaluate_node`; :func:`lookup` returns an operator, :data:`SUPPORTED` names them all. An
+operator computes exactly what ONNX defines for the opset in its :class:`~npusim.graph.operators.call.Call`; it never changes
+its inputs, but may return a view of one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from npusim.errors import NpusimError, OperatorError, UnsupportedError
+from npusim.graph.graph import Array, Node
 from npusim.graph.operators import (
     activation,
     arithmetic,
@@ -27,9 +30,9 @@ from npusim.graph.operators import (
     resize,
     shape,
 )
-from npusim.graph.operators.call import Operator
+from npusim.graph.operators.call import Call, Operator
 
-__all__ = ["SUPPORTED", "lookup", "merge_tables", "why_unsupported"]
+__all__ = ["SUPPORTED", "evaluate_node", "lookup", "merge_tables", "why_unsupported"]
 
 
 def merge_tables(*tables: Mapping[str, Operator]) -> Mapping[str, Operator]:
@@ -94,3 +97,26 @@ _REFUSED: Final[Mapping[str, str]] = MappingProxyType(
 def why_unsupported(op_type: str) -> str:
     """What is wrong with an operator that :func:`lookup` does not find; follows the node in a sentence."""
     return _REFUSED.get(op_type, "uses an operator that npusim does not support; rewrite the layer or leave it out")
+
+
+def evaluate_node(node: Node, values: Mapping[str, Array], opset: int) -> tuple[Array, ...]:
+    """Compute the outputs of one node from the values of its inputs.
+
+    Raises
+    ------
+    UnsupportedError
+        If the operator refuses its attributes or inputs; the message names the node.
+    """
+    operator = lookup(node.op_type)
+    if operator is None:
+        raise UnsupportedError(f"{node} {why_unsupported(node.op_type)}")
+    call = Call(opset, node.attributes, len(node.outputs))
+    try:
+        result = operator(call, *(values[name] if name else None for name in node.inputs))
+    except OperatorError as error:
+        raise OperatorError(f"{node} cannot be computed: {error}") from None
+    except NpusimError:
+        raise
+    except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
+        raise UnsupportedError(f"{node} cannot be computed from its inputs: {error}") from error
+    return result if isinstance(result, tuple) else (result,)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from npusim.graph import Array, Graph, Node
-from npusim.graph.folding import evaluate_node
+from npusim.graph.operators import evaluate_node
 from npusim.kernels.geometry import resolve_pads
 from npusim.kernels.quantization import code_range
 from npusim.program.layers import Window

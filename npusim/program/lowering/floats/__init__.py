@@ -16,6 +16,7 @@ from npusim.program.lowering.floats.roles import (
     reshapes,
     role_of,
     role_of_operator,
+    roles_of_step,
 )
 from npusim.program.lowering.floats.weighted import Parameters, WeightForm, along_outputs, read_parameters, read_window
 from npusim.program.lowering.floats.windows import Average, read_average, read_maximum
@@ -45,5 +46,6 @@ __all__ = [
     "reshapes",
     "role_of",
     "role_of_operator",
+    "roles_of_step",
     "slice_nodes",
 ]

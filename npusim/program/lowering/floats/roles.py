@@ -9,8 +9,10 @@ from typing import Final
 import numpy as np
 
 from npusim.graph import Node
+from npusim.program.layers import Accumulating, Add, MaxPool, Weighted
 from npusim.program.lowering.floats.affine import read_affine, read_saturation
 from npusim.program.lowering.tinpu.view import View
+from npusim.program.program import Step
 
 __all__ = [
     "Role",
@@ -21,6 +23,7 @@ __all__ = [
     "reshapes",
     "role_of",
     "role_of_operator",
+    "roles_of_step",
 ]
 
 
@@ -130,3 +133,18 @@ def computes_in_integers(node: Node) -> bool:
 def means_the_same_everywhere(node: Node) -> bool:
     """Whether a node means the same in every operator set."""
     return node.op_type in _SAME_IN_EVERY_OPSET
+
+
+def roles_of_step(step: Step) -> tuple[Role, ...]:
+    """What an integer layer may be in a float model; nothing for other steps and for layers that sum up nothing."""
+    match step:
+        case Weighted():
+            return (Role.WEIGHTED,)
+        case Add():
+            return (Role.ADDITION,)
+        case MaxPool():
+            return (Role.MAXIMUM,)
+        case Accumulating() if step.mean_of is not None:
+            return Role.AVERAGE, Role.SUM
+        case _:
+            return ()

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.graph import Array, Node
-from npusim.program.layers import AveragePool, Convolution, IntegerLayer, ResidualConvolution
+from npusim.program.layers import AveragePool, Convolution, IntegerLayer, ResidualConvolution, Weighted
 from npusim.program.program import Batching, HostOperation, Program, QuantizeStage, Step, Tensor
 from npusim.program.requantization import Clip, IntegerArray
 
@@ -44,8 +44,16 @@ class StageNumbers:
     clip: Clip
 
 
-def with_residual(own: Convolution, tensor: str, output: str, clip: Clip) -> ResidualConvolution:
-    """A pointwise convolution that adds the codes of a tensor to its own: ``clip(own + codes)``."""
+def with_residual(own: Weighted, tensor: str, output: str, clip: Clip) -> ResidualConvolution:
+    """A pointwise convolution that adds the codes of a tensor to its own: ``clip(own + codes)``.
+
+    Raises
+    ------
+    ValueError
+        If the layer is not a convolution.
+    """
+    if not isinstance(own, Convolution):
+        raise ValueError(f"layer '{own.name}' is not a convolution that a residual can be added to")
     fields = {name: getattr(own, name) for name in own.__dataclass_fields__}
     return ResidualConvolution(**{**fields, "inputs": (*own.inputs, tensor), "output": output, "saturation": clip})
 
