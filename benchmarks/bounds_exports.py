@@ -15,14 +15,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from npusim import InferenceSession
-from npusim.bounds import Certificate, Property, certify
-from npusim.bounds.report import findings_of
-from npusim.bounds.widths import signed_bits
+from npusim import InferenceSession, certify
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPORTS = Path(os.environ.get("NPUSIM_EXPORTS") or ROOT.parent / "shared" / "models")
-STATEMENTS = (Property.ONNXRUNTIME_EXACT, Property.ONNXRUNTIME_OPTIMIZED, Property.SOFT_INT32, Property.DIGIT_18BIT)
+STATEMENTS = ("onnxruntime_exact", "onnxruntime_optimized", "soft_int32", "digit_18bit")
 TITLES = ("onnxruntime as written", "onnxruntime optimized", "soft library int32", "NPU digits 18 bit")
 
 INTRODUCTION = """# What is proven for every input
@@ -43,41 +40,42 @@ class Row:
     """One export."""
 
     name: str
-    certificate: Certificate
+    judgements: dict[str, tuple[str, str | None]]
     accumulator_bits: int
     errors: tuple[str, ...]
     seconds: float
 
 
 def measure(name: str) -> Row:
-    program = InferenceSession(str(EXPORTS / "quantized" / f"{name}.onnx")).program
+    session = InferenceSession(EXPORTS / "quantized" / f"{name}.onnx")
     start = time.perf_counter()
-    certificate = certify(program)
+    result = certify(session)
     seconds = time.perf_counter() - start
-    accumulators = [step.bounds.accumulator for step in certificate.steps if step.bounds is not None]
-    bits = max((signed_bits(one.lower, one.upper) for one in accumulators), default=0)
-    errors = tuple(f"{one.layer}: {one.message}" for one in findings_of(certificate) if one.severity == "error")
-    return Row(name, certificate, bits, errors, seconds)
+    accumulators = [layer["accumulator"] for layer in result.to_dict()["layers"] if layer["accumulator"] is not None]
+    bits = max((max(max(~lower, 0).bit_length(), max(upper, 0).bit_length()) + 1 for lower, upper in accumulators), default=0)
+    errors = tuple(f"{one.layer}: {one.message}" for one in result.findings if one.severity == "error")
+    judgements = {str(statement): (str(found.verdict), found.reason) for statement, found in result.proof.model.items()}
+    return Row(name, judgements, bits, errors, seconds)
 
 
 def render(rows: list[Row]) -> str:
     lines = [INTRODUCTION, f"| export | {' | '.join(TITLES)} | accumulator bits |", f"|---|{'---|' * len(TITLES)}---:|"]
     for row in rows:
-        verdicts = (str(row.certificate.model[statement].verdict) for statement in STATEMENTS)
+        verdicts = (row.judgements[statement][0] for statement in STATEMENTS)
         lines.append(f"| {row.name} | {' | '.join(verdicts)} | {row.accumulator_bits} |")
     lines += ["", "## Proven", ""]
     for statement, title in zip(STATEMENTS, TITLES, strict=True):
-        counts = Counter(str(row.certificate.model[statement].verdict) for row in rows)
+        counts = Counter(row.judgements[statement][0] for row in rows)
         others = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("violated", "unknown") if counts[verdict])
         lines.append(f"* {title}: {counts['proven']} of {len(rows)}{f' ({others})' if others else ''}")
-    both = sum(all(row.certificate.model[one].holds for one in STATEMENTS) for row in rows)
+    both = sum(all(row.judgements[one][0] == "proven" for one in STATEMENTS) for row in rows)
     lines += [f"* all four: {both} of {len(rows)}", "", "## Not proven, and why", ""]
     for row in rows:
         for statement, title in zip(STATEMENTS, TITLES, strict=True):
-            judgement = row.certificate.model[statement]
-            same = statement is Property.ONNXRUNTIME_OPTIMIZED and not row.certificate.model[STATEMENTS[0]].holds
-            if not judgement.holds and not same:
-                lines.append(f"* {row.name}, {title}: {judgement.reason}")
+            verdict, reason = row.judgements[statement]
+            same = statement == "onnxruntime_optimized" and row.judgements[STATEMENTS[0]][0] != "proven"
+            if verdict != "proven" and not same:
+                lines.append(f"* {row.name}, {title}: {reason}")
     lines += ["", "## Parameters wider than their bits", ""]
     lines += [f"* {row.name}, {error}" for row in rows for error in row.errors]
     return "\n".join(lines) + "\n"

@@ -18,9 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from npusim import InferenceSession
-from npusim.bounds import Property, certify
-from npusim.quantization import quantize
+from npusim import InferenceSession, certify, quantize
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPORTS = Path(os.environ.get("NPUSIM_EXPORTS") or ROOT.parent / "shared" / "models")
@@ -93,7 +91,7 @@ def measure(network: str, bits: int, exports: Sequence[str]) -> Row:
     content = quantize(path, calibration, bits).content
     seconds = time.perf_counter() - start
     program = InferenceSession(content).program
-    verdicts = certify(program).model
+    verdicts = certify(content).proof.model
     theirs = [score(wanted, run(EXPORTS / "quantized" / f"{name}.onnx", x)) for name in exports]
     moves = {"Reshape", "Flatten", "Transpose", "Resize", "Concat"}
     return Row(
@@ -102,8 +100,8 @@ def measure(network: str, bits: int, exports: Sequence[str]) -> Row:
         score(wanted, run(content, x)),
         max(theirs, key=lambda one: one.sqnr, default=None),
         {step.operator for step in program.host_operations} <= moves and all(one.kind != "ADD" for one in program.layers),
-        verdicts[Property.ONNXRUNTIME_EXACT].holds,
-        verdicts[Property.DIGIT_18BIT].holds,
+        verdicts["onnxruntime_exact"].holds,
+        verdicts["digit_18bit"].holds,
         seconds,
     )
 

@@ -20,10 +20,7 @@ import numpy.typing as npt
 from networks import NETWORKS
 from onnx import TensorProto, helper, numpy_helper
 
-from npusim import InferenceSession, quantize
-from npusim.files.arrays import write_arrays
-from npusim.golden.choice import pick_samples
-from npusim.golden.folder import Options, write_folder
+from npusim import quantize, write_golden
 
 Integers = npt.NDArray[np.int64]
 
@@ -265,7 +262,7 @@ def write_networks(folder: Path) -> None:
         (folder / f"{network.name}.onnx").write_bytes(found.content)
     first = NETWORKS[0]
     (folder / "keywords_float.onnx").write_bytes(first.float_model())
-    write_arrays(folder / "keywords_samples.npz", {"input": first.samples()})
+    np.savez(folder / "keywords_samples.npz", input=first.samples())
 
 
 def main(folder: Path) -> None:
@@ -274,13 +271,12 @@ def main(folder: Path) -> None:
         content = make_model(weight_bits)
         (folder / f"vibration_w{weight_bits}.onnx").write_bytes(content)
     signals = make_signals(16, seed=2)
-    write_arrays(folder / "vibration_inputs.npz", {"input": signals})
+    np.savez(folder / "vibration_inputs.npz", input=signals)
     write_networks(folder)
     samples = dict.fromkeys(("vibration_w8", "vibration_w4"), signals)
     for name, found in {**samples, **{network.name: network.samples() for network in NETWORKS}}.items():
-        session = InferenceSession(folder / f"{name}.onnx")
-        options = Options(formats=("c", "npz", "onnx") if name in samples else ("c", "npz"))
-        write_folder(folder / name, session, pick_samples(session, {"input": found}, 4), options, force=True)
+        formats = ("c", "npz", "onnx") if name in samples else ("c", "npz")
+        write_golden(folder / f"{name}.onnx", folder / name, found, sets=4, formats=formats, overwrite=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from npusim.results.lint import lint
     from npusim.results.quantization import quantize
     from npusim.results.verification import verify
+    from npusim.verification.arithmetic import explain_element
 
 __all__ = [
     "InferenceSession",
@@ -33,6 +34,7 @@ __all__ = [
     "certify",
     "check_golden",
     "compare",
+    "explain_element",
     "lint",
     "quantize",
     "verify",
@@ -50,6 +52,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "certify": "npusim.results.certificate",
         "check_golden": "npusim.results.golden",
         "compare": "npusim.results.comparison",
+        "explain_element": "npusim.verification.arithmetic",
         "lint": "npusim.results.lint",
         "quantize": "npusim.results.quantization",
         "verify": "npusim.results.verification",

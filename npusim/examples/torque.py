@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 
-from npusim import __version__
-from npusim.cli.output import Column, Row, one_line, print_json, render_table, terminal_width
-from npusim.cli.progress import progress
-from npusim.errors import NpusimError, UsageError
+from npusim import NpusimError, UsageError, __version__
 from npusim.examples.motor import simulate_measurements
 from npusim.examples.torque_experiment import Experiment, Quality, Settings, run_experiment
 from npusim.examples.windows import Windows, read_measurements, split_profiles
-from npusim.files.arrays import write_arrays
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,9 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError("the example trains with PyTorch, which is not installed; run: pip install 'npusim[torch]'")
         _run(options)
     except NpusimError as error:
-        text = one_line(str(error))
+        text = " ".join(str(error).split())
         if options.json:
-            print_json({"npusim": __version__, "ok": False, "error": {"kind": type(error).__name__, "message": text}})
+            _print_json({"npusim": __version__, "ok": False, "error": {"kind": type(error).__name__, "message": text}})
         else:
             click.echo(f"npusim: error: {text}", err=True)
         return error.exit_code
@@ -119,14 +118,29 @@ def _run(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)  # sums in the same order on every machine, and faster for so small a network
     with tempfile.TemporaryDirectory() as scratch:
         experiment = run_experiment(
-            train, test, settings, folder or Path(scratch), lambda label: progress(label, quiet=options.quiet, unit="epochs")
+            train, test, settings, folder or Path(scratch), lambda label: _progress(label, quiet=options.quiet)
         )
     if folder is not None:
-        write_arrays(folder / SAMPLES_FILE, {"input": test.inputs[:SAMPLES_KEPT], "torque": test.targets[:SAMPLES_KEPT]})
+        np.savez(folder / SAMPLES_FILE, input=test.inputs[:SAMPLES_KEPT], torque=test.targets[:SAMPLES_KEPT])
     if options.json:
-        print_json(_as_object(experiment, options, train, test, folder))
+        _print_json(_as_object(experiment, options, train, test, folder))
     else:
         _show(experiment, options, train, test, folder)
+
+
+@contextmanager
+def _progress(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, which counts epochs."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def _usual_epochs(epochs: int, windows: int) -> int:
@@ -146,7 +160,7 @@ def _prepared_folder(options: argparse.Namespace) -> Path | None:
         return None
     folder = Path(options.output)
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is no folder; name another one")
+        raise UsageError(f"{folder}: is not a folder; name another one")
     names = [f"torque_{method}_w{bits}.onnx" for method in METHODS[options.method] for bits in options.weight_bits]
     there = [name for name in (*names, SAMPLES_FILE) if (folder / name).exists()]
     if there and not options.force:
@@ -166,25 +180,19 @@ def _show(experiment: Experiment, options: argparse.Namespace, train: Windows, t
     click.echo(
         f"Torque of {_source(options)}: {len(train):,} windows to train with, {len(test):,} of other profiles to test with\n"
     )
-    columns = [
-        Column("method"),
-        Column("weight\nbits", right=True),
-        Column("R2\nquantized", right=True),
-        Column("R2\nnpusim", right=True),
-        Column("SMAPE\nquantized", right=True),
-        Column("SMAPE\nnpusim", right=True),
-        Column("SQNR\ndB", right=True),
-        Column("equal\noutputs", right=True),
-    ]
     best = experiment.float_quality
-    rows = [Row(("float", "-", f"{best.r2:.4f}", "-", f"{best.smape:.2f} %", "-", "-", "-"))]
+    rows: list[tuple[str, ...]] = [
+        ("", "weight", "R2", "R2", "SMAPE", "SMAPE", "SQNR", "equal"),
+        ("method", "bits", "quantized", "npusim", "quantized", "npusim", "dB", "outputs"),
+        ("float", "-", f"{best.r2:.4f}", "-", f"{best.smape:.2f} %", "-", "-", "-"),
+    ]
     for result in experiment.results:
         quality = (result.quantized, result.npusim)
         cells = [result.method, str(result.weight_bits), *(f"{item.r2:.4f}" for item in quality)]
         cells += [*(f"{item.smape:.2f} %" for item in quality), f"{result.sqnr:.1f}", f"{100 * result.equal:.2f} %"]
-        rows.append(Row(tuple(cells)))
-    for line in render_table(columns, rows, terminal_width()):
-        click.echo(line)
+        rows.append(tuple(cells))
+    for method, *cells in rows:
+        click.echo(f"{method:6}" + "".join(f"  {cell:>9}" for cell in cells))
     click.echo("\nquantized: in torch for qat, in onnxruntime for ptq; npusim: the ONNX file. SQNR: against the float network.")
     if folder is not None:
         click.echo(f"Written to {folder}: {len(experiment.results)} ONNX files and {SAMPLES_FILE}.")

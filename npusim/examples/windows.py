@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from npusim.errors import InputError
-from npusim.files.arrays import check_readable
+from npusim import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +87,8 @@ def read_measurements(path: str | os.PathLike[str]) -> pd.DataFrame:
     import pandas as pd
 
     path = Path(path)
-    check_readable(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; check the path")
     try:
         table = pd.read_csv(path)
     except (ValueError, OSError, pd.errors.ParserError) as error:

@@ -13,6 +13,7 @@ import pytest
 from npusim import InferenceSession
 from npusim.comparison.findings import RULES, Finding, find_causes, load_rules, observe_codes, weight_of
 from npusim.comparison.float_comparison import compare_with_float
+from npusim.program.lowering.floats import Role
 from support import Export, load_export
 from support.builders import GraphBuilder
 from support.command_line import model_with_float_layer
@@ -246,6 +247,7 @@ def compared(name: str, gain: float, **settings: Any) -> SimpleNamespace:
         kind=values["kind"],
         operator=None,
         inputs=values["inputs"],
+        pair=SimpleNamespace(roles=(Role.ADDITION,) if values["kind"] == "ADD" else ()),
         weight_bits=values["bits"],
         effect=SimpleNamespace(if_float_gain_db=gain, if_float_db=20.0),
         attribution=SimpleNamespace(introduced=introduced, **parts),

@@ -32,6 +32,7 @@ SIGNATURES = {
     "input_stage='onnx', format=None, dtype=None, base=None)",
     "compare": "(model, against, inputs=None, *, labels=None, samples=None, seed=None, tensor=None, layout=None, "
     "channels=False, threads=None, progress=None, announce)",
+    "explain_element": "(session, feeds, layer, sample, index)",
     "lint": "(model, device, *, compiler='2.1', strict=False, fix=None, overwrite=False, arithmetic=None)",
     "quantize": "(model, calibration, weight_bits=8, activation_bits=8, *, float_output=False, output=None, overwrite=False, "
     "progress=None, announce)",
@@ -40,6 +41,10 @@ SIGNATURES = {
     "write_golden": "(model, output, inputs=None, *, sets=8, seed=0, formats=('c', 'npz'), layers=('*',), input_stage='onnx', "
     "skip_normalize=False, codes=False, module_name='default', directed=False, overwrite=False, progress=None)",
 }
+
+SPECIAL = {"cycle_fit.py": "npusim.rules.cycles", "speed.py": "npusim.cli.processor"}
+"""Tools in benchmarks/ that need one module below the top level: the fit of the cycle estimate, and the choice of BLAS kernels
+that the command line makes before NumPy is imported."""
 
 CLASSES = {"InferenceSession", "Program", "Trace"}
 ERRORS = {"InputError", "ModelError", "NpusimError", "UnsupportedError", "UsageError"}
@@ -167,3 +172,16 @@ def test_programs_and_layers_print_in_a_line() -> None:
     for layer in program.layers:
         assert layer.name in repr(layer)
         assert len(repr(layer)) < 150
+
+
+@pytest.mark.parametrize("place", ["README.md", "npusim/examples", "golden/make_models.py", "benchmarks"])
+def test_examples_import_public_names_only(place: str) -> None:
+    """What is below the top level may be moved; `SPECIAL` measure or fit npusim's own parts."""
+    path = ROOT / place
+    files = [path] if path.is_file() else sorted(path.glob("*.py"))
+    public = ("npusim.torch", "npusim.pytest_plugin", "npusim.examples")
+    for file in files:
+        for line in file.read_text(encoding="utf-8").splitlines():
+            words = line.strip().removeprefix(">>> ").split()
+            if words[:1] in (["from"], ["import"]) and words[1].startswith("npusim."):
+                assert words[1].startswith(public) or words[1] == SPECIAL.get(file.name), (file.name, line)
