@@ -9,7 +9,7 @@ import numpy as np
 
 from npusim.errors import InputError
 from npusim.graph import Array, Graph
-from npusim.program import Batching, Program
+from npusim.program import Batching, Program, Tensor
 
 __all__ = ["check_codes", "check_finite", "check_names_and_types", "check_shapes"]
 
@@ -88,7 +88,7 @@ def check_finite(feeds: Mapping[str, Array], start: int) -> None:
 
 
 def check_codes(program: Program, feeds: Mapping[str, Array], start: int) -> None:
-    """Make sure that inputs which are declared float but hold codes hold whole numbers of their range.
+    """Make sure that inputs which hold fewer codes than their type can hold whole numbers of their range.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def check_codes(program: Program, feeds: Mapping[str, Array], start: int) -> Non
     """
     for name in program.inputs:
         tensor, array = program.tensors[name], feeds[name]
-        if tensor.dtype.kind != "f" or not tensor.is_integer:
+        if not tensor.is_integer or tensor.dtype.kind not in "iuf" or _is_all_of(tensor):
             continue
         values = np.asarray(array, np.float64)
         wrong = (values != np.rint(values)) | (values < tensor.lower) | (values > tensor.upper)
@@ -115,6 +115,14 @@ def check_codes(program: Program, feeds: Mapping[str, Array], start: int) -> Non
                 f"input '{name}' holds {array[place]} at index {shown}; it holds codes, whole numbers from {tensor.lower:g} to "
                 f"{tensor.upper:g}: quantize the data first"
             )
+
+
+def _is_all_of(tensor: Tensor) -> bool:
+    """Whether a tensor's range is all that its integer type holds."""
+    if tensor.dtype.kind == "f":
+        return False
+    info, zero = np.iinfo(tensor.dtype.str), tensor.zero_point
+    return tensor.lower + zero <= info.min and info.max <= tensor.upper + zero
 
 
 def _all_finite(array: Array) -> bool:

@@ -14,7 +14,14 @@ from npusim.graph.onnx_reader import infer_node
 from npusim.program import Program
 from npusim.program.lowering.arithmetic import ARITHMETICS
 from npusim.program.lowering.match import ARITHMETICS as MATCH_ARITHMETICS
-from npusim.program.lowering.match import is_match, lower_match, plain_graph
+from npusim.program.lowering.match import (
+    default_arithmetic,
+    is_as_written,
+    is_match,
+    is_valid_in_integers,
+    lower_match,
+    plain_graph,
+)
 from npusim.program.lowering.quantized import is_quantized, lower_quantized
 from npusim.program.lowering.tflite import ARITHMETICS as TFLITE_ARITHMETICS
 from npusim.program.lowering.tflite import lower_tflite
@@ -58,7 +65,7 @@ def format_of(graph: Graph) -> str:
     """What a graph as read was written in: one of :data:`FORMATS`."""
     if graph.format == "tflite":
         return "tflite"
-    return is_quantized(graph) or (MATCH if is_match(graph) else "tinpu")
+    return MATCH if is_match(graph) else is_quantized(graph) or "tinpu"
 
 
 def choose_arithmetic(graph: Graph, name: str | None) -> str:
@@ -75,17 +82,31 @@ def choose_arithmetic(graph: Graph, name: str | None) -> str:
         raise UsageError(
             f"there is no arithmetic '{name}' for a model of the format '{found}'; wanted one of: {', '.join(choices)}"
         )
-    return choices[0] if name is None else name
+    if name is not None:
+        return name
+    return default_arithmetic(graph) if found == MATCH else choices[0]
 
 
 def _lower(original: Graph, folded: Graph, chosen: str, input_codes: str | None) -> Program:
     found = format_of(original)
     if found == MATCH:
-        return replace(lower_match(folded, original, chosen, input_codes), format=MATCH, arithmetic=chosen)
+        return _lower_match(original, folded, chosen, input_codes)
     if found == "tinpu":
         program = lower(folded)
         return program if program.layers else replace(program, format="float")
     return lower_quantized(folded, ARITHMETICS[chosen], found)
+
+
+def _lower_match(original: Graph, folded: Graph, chosen: str, input_codes: str | None) -> Program:
+    in_integers = None
+    if is_valid_in_integers(original):
+        # a file that has a meaning in ONNX's own integers must keep ONNX's rules of types
+        types = {name: replace(folded.types[name], dtype=original.types[name].dtype) for name in folded.inputs}
+        in_integers = fold(original, infer_node, known={}, input_types=types)
+    program = replace(lower_match(folded, original, chosen, input_codes), format=MATCH, arithmetic=chosen)
+    if in_integers is None or chosen != "onnx" or is_as_written(program):
+        return program
+    return lower_quantized(in_integers, ARITHMETICS[chosen], MATCH)
 
 
 def plan(
@@ -119,7 +140,7 @@ def plan(
     if graph.format == "tflite":
         return replace(lower_tflite(graph, chosen), format="tflite", arithmetic=chosen)
     given = {} if feeds is None else feeds
-    declared, graph = graph, plain_graph(graph) if format_of(graph) == MATCH else graph
+    declared, graph = graph, plain_graph(graph, chosen) if format_of(graph) == MATCH else graph
     types = {name: _input_type(graph.types[name], given.get(name)) for name in graph.inputs}
     folded = fold(graph, infer_node, known={}, input_types=types)
     open_tensor = _first_open(folded)

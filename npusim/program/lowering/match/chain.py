@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final
 
 import numpy as np
@@ -17,13 +18,25 @@ from npusim.program.scale_divide import ScaleDivide
 from npusim.program.shift_floor import ShiftFloor
 from npusim.program.taps import ArithmeticTap, CodesTap, Tap
 
-__all__ = ["read_chain", "read_divided"]
+__all__ = ["Written", "read_chain", "read_divided"]
 
 MAXIMUM_SHIFT: Final = 31
 """A longer shift is a division."""
 
 LARGEST: Final = 2.0**40
 """Constants beyond this are not those of an integer arithmetic of 32 bits."""
+
+
+class Written(Enum):
+    """What divisions of a file mean.
+
+    MEANT: the arithmetic shift that they stand for. LITERAL: what ONNX says; integers divide toward zero, floats keep their
+    fractions. IN_INTEGERS: the same, and all of the file's numbers are integers, whatever types the graph has been given.
+    """
+
+    MEANT = auto()
+    LITERAL = auto()
+    IN_INTEGERS = auto()
 
 
 @dataclass
@@ -33,10 +46,12 @@ class _Reading:
     view: View
     shape: tuple[int, ...]
     axis: int
+    as_written: Written
     scale: IntegerArray
     addend: IntegerArray
     divisor: IntegerArray
     floored: bool = False
+    toward_zero: bool = False
     clip: Clip | None = None
     nodes: list[Node] = field(default_factory=list)
     taps: list[Tap] = field(default_factory=list)
@@ -46,15 +61,18 @@ class _Reading:
         """Whether fractions may have arisen."""
         return bool((self.divisor != 1).any())
 
+    def is_integer(self, node: Node) -> bool:
+        """Whether a node computes in integers."""
+        return self.as_written is Written.IN_INTEGERS or self.view.graph.types[node.outputs[0]].dtype.kind in "iu"
+
     def part(self, clip: Clip) -> Requantization:
         """What has been read: a shift where the divisor is a power of two, without a multiplication a bias."""
         nothing = np.zeros_like(self.scale)
         shift = np.frexp(self.divisor.astype(np.float64))[1].astype(np.int64) - 1
         if (shift > MAXIMUM_SHIFT).any() or (self.divisor != np.int64(1) << shift).any():
-            return ScaleDivide(self.scale, self.addend, self.divisor, clip=clip)
-        if (self.scale == 1).all():
-            return ShiftFloor(self.addend, self.scale, shift, clip=clip)
-        return ShiftFloor(nothing, self.scale, shift, self.addend, clip=clip)
+            return ScaleDivide(self.scale, self.addend, self.divisor, self.toward_zero, clip=clip)
+        bias, addend = (self.addend, nothing) if (self.scale == 1).all() else (nothing, self.addend)
+        return ShiftFloor(bias, self.scale, shift, addend, clip=clip, toward_zero=self.toward_zero)
 
     def tap(self, tensor: str) -> None:
         """Note an inner tensor; a quotient that floats round has no place in an integer program."""
@@ -65,29 +83,56 @@ class _Reading:
             self.taps.append(CodesTap(tensor, part, self.clip))
 
 
-def read_chain(view: View, tensor: str, shape: tuple[int, ...], axis: int, *, unfolded: Unfolded | None = None) -> Chain:
+def read_chain(
+    view: View,
+    tensor: str,
+    shape: tuple[int, ...],
+    axis: int,
+    *,
+    unfolded: Unfolded | None = None,
+    as_written: Written = Written.MEANT,
+    first: Node | None = None,
+) -> Chain:
     """Read the requantization of an accumulator; without a saturation at its end the codes are int32.
 
-    The parameters and errors are those of :func:`npusim.program.lowering.tinpu.chain.read_chain`.
+    The other parameters and the errors are those of :func:`npusim.program.lowering.tinpu.chain.read_chain`.
+
+    Parameters
+    ----------
+    as_written
+        What a division means.
+    first
+        The node that the chain starts with, where the tensor has other readers as well.
     """
     channels = shape[axis]
     nothing, one = np.zeros(channels, np.int64), np.ones(channels, np.int64)
     if unfolded is not None and unfolded.is_scaled:
         raise NotALayer("no file of its dialect has a scale folded into weights")
-    return read_divided(view, tensor, shape, axis, nothing if unfolded is None else unfolded.bias, one)
+    bias = nothing if unfolded is None else unfolded.bias
+    return read_divided(view, tensor, shape, axis, bias, one, as_written=as_written, first=first)
 
 
 def read_divided(
-    view: View, tensor: str, shape: tuple[int, ...], axis: int, bias: IntegerArray, divisor: IntegerArray
+    view: View,
+    tensor: str,
+    shape: tuple[int, ...],
+    axis: int,
+    bias: IntegerArray,
+    divisor: IntegerArray,
+    *,
+    as_written: Written = Written.MEANT,
+    first: Node | None = None,
 ) -> Chain:
     """Read the requantization of ``(accumulator + bias) / divisor``, which `tensor` holds."""
-    reading = _Reading(view, shape, axis, np.ones_like(divisor), bias, divisor)
+    reading = _Reading(view, shape, axis, as_written, np.ones_like(divisor), bias, divisor)
     if not reading.is_divided:
         reading.tap(tensor)
-    while (node := view.only_reader(tensor)) is not None and _step(reading, node):
+    node = view.only_reader(tensor) if first is None else first
+    while node is not None and _step(reading, node):
         tensor = node.outputs[0]
         reading.nodes.append(node)
         reading.tap(tensor)
+        node = view.only_reader(tensor)
     if reading.clip is None and reading.is_divided and not reading.floored:
         raise NotALayer("its division is followed by neither a floor nor a saturation", tuple(reading.nodes))
     taps = tuple(tap for tap in reading.taps if tap.tensor != tensor)
@@ -102,16 +147,18 @@ def _step(reading: _Reading, node: Node) -> bool:
         return _add(reading, per_channel(addend, reading.shape, reading.axis))
     if parts is not None and node.op_type in ("Mul", "Div"):
         values = per_channel(parts[1], reading.shape, reading.axis)
-        return _multiply(reading, values) if node.op_type == "Mul" else not parts[2] and _divide(reading, values)
+        if node.op_type == "Mul":
+            return _multiply(reading, values)
+        return not parts[2] and _divide(reading, values, is_integer=reading.is_integer(node))
     if node.op_type == "Cast":
         return _cast(reading, node)
     if node.op_type == "Floor":
         reading.floored = True
         return reading.clip is None
     bounds = integer_bounds(reading.view, node)
-    if bounds is None:
+    if bounds is None or (reading.as_written is not Written.MEANT and reading.is_divided and not reading.floored):
         return False
-    # a division without a floor is the arithmetic shift all the same
+    # where it is not taken literally, a division without a floor is the arithmetic shift all the same
     reading.clip, reading.floored = merge_clips(reading.clip, bounds), True
     return True
 
@@ -121,8 +168,8 @@ def _cast(reading: _Reading, node: Node) -> bool:
     wide = reading.view.graph.types[node.outputs[0]].dtype
     if wide.kind not in "if" or wide.itemsize < 4:
         return False
-    if wide.kind == "i" and reading.is_divided:
-        reading.floored = True
+    if wide.kind == "i" and reading.is_divided and not reading.floored:
+        reading.floored, reading.toward_zero = True, reading.as_written is not Written.MEANT
     return True
 
 
@@ -145,11 +192,15 @@ def _multiply(reading: _Reading, values: npt.NDArray[np.float64] | None) -> bool
         reading.scale, reading.addend = reading.scale * factor, reading.addend * factor
         return True
     mantissa, _ = np.frexp(values)
-    return bool((mantissa == 0.5).all()) and _divide(reading, 1.0 / values)
+    return bool((mantissa == 0.5).all()) and _divide(reading, 1.0 / values, is_integer=False)
 
 
-def _divide(reading: _Reading, values: npt.NDArray[np.float64] | None) -> bool:
+def _divide(reading: _Reading, values: npt.NDArray[np.float64] | None, *, is_integer: bool) -> bool:
     if values is None or not _is_open(reading, values) or not is_integral(values) or not (values >= 1).all():
         return False
+    if is_integer and reading.is_divided and reading.as_written is not Written.MEANT:
+        return False
     reading.divisor = reading.divisor * values.astype(np.int64)
+    if is_integer:
+        reading.floored, reading.toward_zero = True, reading.as_written is not Written.MEANT
     return True

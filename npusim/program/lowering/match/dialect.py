@@ -12,14 +12,28 @@ from npusim.errors import UsageError
 from npusim.graph import Array, Attribute, Graph, Node
 from npusim.graph.ranges import ValueRange, range_of_codes, range_of_type
 
-__all__ = ["ANNOTATIONS", "input_range", "is_match", "plain_graph"]
+__all__ = ["ANNOTATIONS", "default_arithmetic", "input_range", "is_match", "is_typed", "is_valid_in_integers", "plain_graph"]
 
 ANNOTATIONS: Final = frozenset(("weight_bits", "bias_bits", "mult_bits", "add_bits", "out_bits"))
 """Attributes that the exporters add; ONNX knows none of them."""
 
-_PRODUCTS: Final = ("Conv", "MatMul", "Gemm")
+_INTEGER_PRODUCTS: Final = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}
+_PRODUCTS: Final = ("Conv", "MatMul", "Gemm", *_INTEGER_PRODUCTS)
 _SCALING: Final = ("Mul", "Add", "Cast", "Identity")
-_FLOAT32: Final = np.dtype(np.float32)
+_WHOLE: Final = {
+    "Reshape": (1,),
+    "Pad": (1,),
+    "Gather": (1,),
+    "Squeeze": (1,),
+    "Unsqueeze": (1,),
+    "ReduceSum": (1,),
+    "ReduceMean": (1,),
+    "Slice": (1, 2, 3, 4),
+    "Expand": (1,),
+    "Tile": (1,),
+    "Split": (1,),
+}
+"""Inputs that hold sizes, axes and positions, not data."""
 
 
 def is_match(graph: Graph) -> bool:
@@ -39,6 +53,8 @@ def is_match(graph: Graph) -> bool:
 def _is_divided(graph: Graph, readers: dict[str, list[Node]], node: Node) -> bool:
     """Whether integer weights are followed by a scale, a division by a power of two of 2 or more and a clip."""
     weights = _constant(graph, node.inputs[1])
+    if node.op_type in _INTEGER_PRODUCTS and any(node.inputs[2:]):
+        return False
     if weights is None or not weights.size or not np.array_equal(weights, np.rint(weights.astype(np.float64))):
         return False
     seen = [one.op_type for one in _behind(readers, node.outputs[0])]
@@ -65,11 +81,29 @@ def _constant(graph: Graph, name: str) -> Array | None:
     return value if isinstance(value, np.ndarray) else None
 
 
-def plain_graph(graph: Graph) -> Graph:
-    """The graph without what ONNX does not know: annotations, and the element types of MATCH's own test models."""
+def is_typed(graph: Graph) -> bool:
+    """Whether integers stand in integer types, as in MATCH's own test models and PLiNIO's exports for ONNX."""
     weights = [_constant(graph, node.inputs[1]) for node in graph.nodes if node.op_type in _PRODUCTS]
-    if any(values is not None and values.dtype.kind in "iu" for values in weights):
-        return _without_types(graph)
+    return any(values is not None and values.dtype.kind in "iu" for values in weights)
+
+
+def is_valid_in_integers(graph: Graph) -> bool:
+    """Whether products are those that ONNX has for integers, so that ONNX itself says what the file means."""
+    return any(node.op_type in _INTEGER_PRODUCTS for node in graph.nodes)
+
+
+def default_arithmetic(graph: Graph) -> str:
+    """``"onnx"`` for files that ONNX has a meaning for in integers, ``"match"`` for all others."""
+    return "onnx" if is_valid_in_integers(graph) else "match"
+
+
+def plain_graph(graph: Graph, arithmetic: str) -> Graph:
+    """The graph without what ONNX does not know: annotations, and the element types of MATCH's own test models.
+
+    Weights that are stored as uint8 are bytes of int8, unless the file is taken literally.
+    """
+    if is_typed(graph):
+        return _without_types(graph, bytes_are_signed=arithmetic != "onnx" or not is_valid_in_integers(graph))
     return replace(graph, nodes=tuple(replace(node, attributes=_known(node)) for node in graph.nodes))
 
 
@@ -77,40 +111,39 @@ def _known(node: Node) -> dict[str, Attribute]:
     return {name: value for name, value in node.attributes.items() if name not in ANNOTATIONS}
 
 
-def _without_types(graph: Graph) -> Graph:
-    """The same integers in float32 throughout: what ONNX's type rules refuse is nothing else.
+def _without_types(graph: Graph, *, bytes_are_signed: bool) -> Graph:
+    """The same integers in float64 throughout: what ONNX's type rules refuse is nothing else.
 
-    Casts become other names of the same tensor. Weights that are stored as uint8 are bytes of int8. An input of integers is
-    read by a cast.
+    Casts become other names of the same tensor.
     """
-    typed = [name for name in graph.inputs if graph.types[name].dtype.kind in "iu"]
-    cast = {name: f"{name}/as_float" for name in typed}
     weights = {node.inputs[1] for node in graph.nodes if node.op_type in _PRODUCTS and len(node.inputs) > 1}
-    constants = {name: _plain(value, is_weight=name in weights) for name, value in graph.constants.items()}
-    nodes = [Node("Cast", name, (name,), (made,), {"to": 1}) for name, made in cast.items()]
-    nodes += [_plain_node(node, cast, weights) for node in graph.nodes]
-    types = {name: graph.types[name] for name in graph.inputs}
-    return replace(graph, nodes=tuple(nodes), constants=constants, types=types)
+    kept = {node.inputs[at] for node in graph.nodes for at in _WHOLE.get(node.op_type, ()) if at < len(node.inputs)}
+    signed = weights if bytes_are_signed else set()
+    constants = {
+        name: value if name in kept else _plain(value, is_signed=name in signed) for name, value in graph.constants.items()
+    }
+    types = {name: replace(graph.types[name], dtype=np.dtype(np.float64)) for name in graph.inputs}
+    nodes = tuple(_plain_node(node, signed, kept) for node in graph.nodes)
+    return replace(graph, nodes=nodes, constants=constants, types=types)
 
 
-def _plain_node(node: Node, cast: dict[str, str], weights: set[str]) -> Node:
-    inputs = tuple(cast.get(name, name) for name in node.inputs)
+def _plain_node(node: Node, signed: set[str], kept: set[str]) -> Node:
     attributes = _known(node)
     if node.op_type == "Cast":
-        return replace(node, op_type="Identity", inputs=inputs, attributes={})
+        return replace(node, op_type="Identity", attributes={})
     value = attributes.get("value")
-    if node.op_type == "Constant" and isinstance(value, np.ndarray):
-        attributes["value"] = _plain(value, is_weight=node.outputs[0] in weights)
-    return replace(node, inputs=inputs, attributes=attributes)
+    if node.op_type == "Constant" and isinstance(value, np.ndarray) and node.outputs[0] not in kept:
+        attributes["value"] = _plain(value, is_signed=node.outputs[0] in signed)
+    return replace(node, op_type=_INTEGER_PRODUCTS.get(node.op_type, node.op_type), attributes=attributes)
 
 
-def _plain(value: Array, *, is_weight: bool) -> Array:
-    """A constant in float32 where that is exact."""
-    if value.dtype.kind not in "iu" or (value.dtype == np.int64 and value.ndim <= 1 and value.size != 1):
+def _plain(value: Array, *, is_signed: bool) -> Array:
+    """A constant in float64 where that is exact."""
+    if value.dtype.kind not in "iuf" or (value.dtype == np.int64 and value.ndim <= 1 and value.size != 1):
         return value
-    signed = value.view(np.int8) if is_weight and value.dtype == np.uint8 else value
-    found = signed.astype(np.float32)
-    return found if np.array_equal(found.astype(np.int64), signed.astype(np.int64)) else value
+    signed = value.view(np.int8) if is_signed and value.dtype == np.uint8 else value
+    found = signed.astype(np.float64)
+    return found if np.array_equal(found.astype(signed.dtype), signed) else value
 
 
 def input_range(graph: Graph, name: str, codes: str | None = None) -> ValueRange:
@@ -131,7 +164,7 @@ def input_range(graph: Graph, name: str, codes: str | None = None) -> ValueRange
             raise UsageError(f"there are no codes '{codes}'; wanted u or s and 2, 4, 8 or 16 bits, for example u8")
         bits = int(codes[1:])
         return range_of_codes(0, 2**bits - 1) if codes[0] == "u" else range_of_codes(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-    if kind.kind in "iu":
+    if kind.kind in "iu" and kind.itemsize <= 2:
         return range_of_type(kind)
     lows = [node.attributes["min"] for node in graph.nodes if node.op_type == "Clip" and "min" in node.attributes]
     signed = any(isinstance(low, int | float) and -128 <= low < 0 for low in lows)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from npusim.errors import UnsupportedError
 from npusim.graph import Graph, Node, TensorType
 from npusim.graph.ranges import (
     EXACT_FLOAT32,
@@ -24,6 +25,8 @@ from npusim.graph.ranges import (
 )
 from npusim.graph.traits import Trait, is_a
 from npusim.kernels.requantize import codes_dtype
+from npusim.program.direct import Table
+from npusim.program.intervals import Interval, layer_bounds
 from npusim.program.layers import Accumulating, IntegerLayer
 from npusim.program.lowering.aliases import remove_aliases
 from npusim.program.lowering.batching import generalise_batch
@@ -35,6 +38,7 @@ from npusim.program.lowering.tinpu.residual import fuse_pointwise_residuals, rec
 from npusim.program.lowering.tinpu.signs import signs_that_matter
 from npusim.program.lowering.tinpu.view import NotALayer, View
 from npusim.program.program import HostOperation, Program, QuantizeStage, Step, Tensor
+from npusim.program.requantization import INT32
 from npusim.program.taps import Tap
 
 __all__ = ["Dialect", "lower"]
@@ -50,10 +54,13 @@ class Dialect:
         Reads what stands between an accumulator and its codes.
     mean
         Reads an average that is not written as a pool of the NPU; None where there are no others.
+    rescaling
+        Reads what makes codes of codes without a sum; None where that is left to the host.
     """
 
     read: ChainReader = read_chain
     mean: Callable[[View, Node, ValueRange], tuple[IntegerLayer, tuple[Node, ...]]] | None = None
+    rescaling: Callable[[View, Node, ValueRange], tuple[IntegerLayer, tuple[Node, ...]]] | None = None
 
 
 def lower(graph: Graph, *, dialect: Dialect | None = None, inputs: Mapping[str, ValueRange] | None = None) -> Program:
@@ -150,6 +157,10 @@ class _Lowering:
         # a stage takes floats: inner tensors of layers are integers
         if any(name in self.taps for name in variable):
             raise NotALayer("")
+        if self.dialect.rescaling is not None and len(variable) == 1:
+            known = self.ranges.get(variable[0], UNKNOWN)
+            if known.is_codes:
+                return self.dialect.rescaling(view, node, known)
         starts_at_input = variable[:1] and variable[0] in view.graph.inputs
         if len(variable) == 1 and (starts_at_input or not self.ranges.get(variable[0], UNKNOWN).is_codes):
             stage, nodes = recognise_quantize_stage(view, node)
@@ -177,9 +188,28 @@ class _Lowering:
     def _range_of(self, step: IntegerLayer | QuantizeStage) -> ValueRange:
         if isinstance(step, QuantizeStage):
             return range_of_codes(step.clip.lower, step.clip.upper)
+        if isinstance(step, Table):
+            return range_of_codes(int(step.values.min()), int(step.values.max()))
         if not isinstance(step, Accumulating):
             return self.ranges[step.inputs[0]]
+        if step.output_clip == INT32:
+            return self._range_of_sums(step)
         return range_of_codes(step.output_clip.lower, step.output_clip.upper)
+
+    def _range_of_sums(self, step: Accumulating) -> ValueRange:
+        """What a layer can give that nothing saturates."""
+        known = [self.ranges[name] for name in step.inputs]
+        boxes = [
+            Interval(np.full(self.view.shape(name), int(one.lower)), np.full(self.view.shape(name), int(one.upper)))
+            for name, one in zip(step.inputs, known, strict=True)
+        ]
+        lower, upper = (int(end) for end in layer_bounds(step, tuple(boxes)).floored.hull)
+        if lower < INT32.lower or upper > INT32.upper:
+            raise UnsupportedError(
+                f"layer '{step.name}' can give values from {lower} to {upper}, beyond int32, and nothing saturates them: add a "
+                "clip behind it, or quantize to fewer bits"
+            )
+        return range_of_codes(lower, upper)
 
 
 def _reason(node: Node, finding: NotALayer) -> str:
