@@ -16,7 +16,7 @@ from npusim.graph.graph import Array, Attribute, Graph, Node, Quantization, Tens
 from npusim.graph.tflite_model import TfliteModel, TfliteOperator, TfliteTensor
 from npusim.graph.tflite_schema import CUSTOM, DTYPES, ENUMERATIONS, OPERANDS, OPERATORS, OPTIONS, TYPE_NAMES, OptionField
 
-__all__ = ["IDENTIFIER", "is_tflite", "parse_tflite", "read_tflite"]
+__all__ = ["IDENTIFIER", "is_tflite", "parse_tflite", "read_tflite", "tensor_names"]
 
 IDENTIFIER: Final = b"TFL3"
 LARGEST_TENSOR: Final = 2**31
@@ -78,7 +78,7 @@ def read_tflite(content: bytes, label: str) -> Graph:
         If it holds what npusim does not simulate.
     """
     model = parse_tflite(content, label)
-    names = _unique_names([tensor.name for tensor in model.tensors])
+    names = tensor_names(model)
     known = {name for name, tensor in zip(names, model.tensors, strict=True) if tensor.data is not None}
     inputs, outputs = (tuple(names[index] for index in places) for places in (model.inputs, model.outputs))
     if not outputs or len(set(inputs)) < len(inputs) or known & set(inputs):
@@ -112,6 +112,11 @@ def read_tflite(content: bytes, label: str) -> Graph:
             if tensor.scales
         },
     )
+
+
+def tensor_names(model: TfliteModel) -> list[str]:
+    """The names that a graph's tensors have, by their numbers in the file; missing or double ones get their number."""
+    return _unique_names([tensor.name for tensor in model.tensors])
 
 
 def _unique_names(given: Sequence[str]) -> list[str]:

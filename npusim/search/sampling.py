@@ -49,7 +49,7 @@ def _ends(program: Program, name: str) -> _Ends:
     """Values at which the codes of an input reach their ends, broadcastable to one sample."""
     tensor = program.tensors[name]
     if tensor.dtype.kind in "iub":
-        return np.full((), tensor.lower), np.full((), tensor.upper)
+        return np.full((), tensor.lower + tensor.zero_point), np.full((), tensor.upper + tensor.zero_point)
     stage = next((step for step in program.quantize_stages if step.input == name), None)
     return (np.full((), -1.0), np.full((), 1.0)) if stage is None else _stage_ends(stage)
 
@@ -69,7 +69,7 @@ def _of_shape(end: FloatArray, shape: tuple[int, ...], choose: Callable[..., Any
 
 
 def _samples(tensor: Tensor, ends: _Ends, count: int, generator: np.random.Generator, with_extremes: bool) -> Array:
-    shape = tensor.shape[1:]
+    shape = tensor.declared_shape[1:]
     lower, upper = (_of_shape(end, shape, choose) for end, choose in zip(ends, (np.min, np.max), strict=True))
     middle, width = (lower + upper) / 2, upper - lower
     extremes: list[Callable[[], npt.NDArray[np.float64]]] = [
@@ -92,5 +92,6 @@ def _samples(tensor: Tensor, ends: _Ends, count: int, generator: np.random.Gener
     if tensor.dtype.kind == "b":
         return values > 0.5
     if tensor.dtype.kind in "iu":
-        return np.clip(np.rint(values), tensor.lower, tensor.upper).astype(tensor.dtype)
+        lowest, highest = tensor.lower + tensor.zero_point, tensor.upper + tensor.zero_point
+        return np.clip(np.rint(values), lowest, highest).astype(tensor.dtype)
     return values.astype(tensor.dtype)

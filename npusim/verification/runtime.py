@@ -8,7 +8,7 @@ give its outputs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from npusim.engine.reference import run_step
 from npusim.engine.second_opinion import SecondOpinion, runtime_version
 from npusim.engine.session import InferenceSession
+from npusim.engine.tflite_runtimes import TfliteRuntime
 from npusim.errors import InputError, InternalMismatchError
 from npusim.graph import Array
 from npusim.graph.ranges import EXACT_FLOAT32
@@ -186,6 +187,8 @@ def verify(session: InferenceSession, feeds: Mapping[str, Array], *, progress: P
     InternalMismatchError
         If a tensor has another shape here than in ONNX Runtime.
     """
+    if session.format == "tflite":
+        return _verify_tflite(session, feeds, progress)
     optimized = SecondOpinion(session.model, optimized=True, stacked=session.program.batching is not Batching.FIXED)
     result = Verification(onnxruntime=runtime_version())
     pairs = _Pairs(session.program)
@@ -197,6 +200,49 @@ def verify(session: InferenceSession, feeds: Mapping[str, Array], *, progress: P
         result.samples += part.samples
     result.steps = pairs.comparisons()
     return result
+
+
+def _verify_tflite(session: InferenceSession, feeds: Mapping[str, Array], progress: Progress | None) -> Verification:
+    """Compare a TensorFlow Lite model with the runtime of its arithmetic, on every tensor that the runtime gives."""
+    runtime = TfliteRuntime(session.model, session.arithmetic)
+    result = Verification(onnxruntime=runtime.label)
+    total = len(next(iter(feeds.values())))
+    found: dict[str, StepComparison] = {}
+    for start in range(0, total, CHUNK):
+        chunk = {name: array[start : start + CHUNK] for name, array in feeds.items()}
+        theirs = runtime.run(chunk)
+        trace = session.trace(chunk, [name for name in theirs if name in session.program.tensors])
+        for step in session.program.steps:
+            name = step.tensors[-1]
+            if name in theirs and name in trace:
+                found[name] = _with_codes(found.get(name), step, trace[name], theirs[name], start)
+        result.samples += len(next(iter(chunk.values())))
+        if progress is not None:
+            progress(result.samples, total)
+    result.steps = list(found.values())
+    return result
+
+
+def _with_codes(known: StepComparison | None, step: Step, mine: Array, theirs: Array, start: int) -> StepComparison:
+    """What is known of a step, and some samples more; every code has to be equal."""
+    if mine.shape != theirs.shape:
+        raise InternalMismatchError(
+            f"tensor '{step.tensors[-1]}' has shape {mine.shape} here and {theirs.shape} in the runtime; please report this"
+        )
+    one = StepComparison(step.name, step_kind(step), step.tensors[-1]) if known is None else known
+    gap = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
+    first = one.first_difference
+    if first is None and gap.any():
+        place = tuple(int(at) for at in np.argwhere(gap)[0])
+        index = (place[0] + start, *place[1:])
+        first = Difference(step.tensors[-1], index, float(mine[place]), float(theirs[place]))
+    return replace(
+        one,
+        elements=one.elements + gap.size,
+        mismatches=one.mismatches + int(np.count_nonzero(gap)),
+        largest_difference=max(one.largest_difference, float(gap.max(initial=0.0))),
+        first_difference=first,
+    )
 
 
 def compare_with_runtime(
