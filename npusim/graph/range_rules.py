@@ -23,7 +23,7 @@ from npusim.errors import NpusimError
 from npusim.graph.graph import Array, Node, TensorType
 from npusim.graph.operators import evaluate_node
 from npusim.graph.traits import Trait, is_a, operators_with, traits_of
-from npusim.graph.value_range import EXACT_FLOAT32, UNKNOWN, Number, ValueRange, range_of_constant, range_of_type
+from npusim.graph.value_range import EXACT_FLOAT32, UNKNOWN, Number, ValueRange, holds_numbers, range_of_constant, range_of_type
 
 __all__ = ["RULES", "Ends", "Operation", "Result", "Understood", "at_corners", "results_of"]
 
@@ -160,9 +160,9 @@ _NOTHING: Final = Result(UNKNOWN)
 
 def results_of(operation: Operation) -> tuple[Result, ...]:
     """What is known of each output; nothing but its type where no rule covers the node as it is written."""
-    known = RULES.get(operation.node.op_type)
+    known, kind = RULES.get(operation.node.op_type), operation.results[0]
     first = _NOTHING
-    if known is not None and known.covers(operation) and operation.results[0] is not None:
+    if known is not None and known.covers(operation) and kind is not None and holds_numbers(kind.dtype):
         try:
             first = known.rule(operation)
         except NpusimError:
@@ -173,7 +173,7 @@ def results_of(operation: Operation) -> tuple[Result, ...]:
 
 def _typed(result: Result, kind: TensorType | None) -> Result:
     """A result within its element type: integers that could leave it have wrapped around, and may be anything."""
-    if kind is None or kind.dtype.kind == "f":
+    if kind is None or kind.dtype.kind not in "iub":
         return result
     whole, values = range_of_type(kind.dtype), result.values
     if not (whole.lower <= values.lower and values.upper <= whole.upper):
