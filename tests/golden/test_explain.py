@@ -46,7 +46,7 @@ class Bench:
         return explain(buffer, self.simulated)
 
 
-KNOWN = load_schema("golden_check")["$defs"]["cause"]["properties"]["cause"]["enum"]
+KNOWN = load_schema("golden_check")["$defs"]["WeighedCause"]["properties"]["cause"]["enum"]
 
 
 def causes(ranking: Ranking) -> list[str]:

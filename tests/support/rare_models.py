@@ -50,7 +50,7 @@ def rare_model(kind: str, *, depth: int, spread: float | None = None, seed: int 
 
     session = InferenceSession(build(0))
     layer = session.program.layers[-1]
-    tensor = next(tap.tensor for tap in layer.taps if tap.source == "accumulator")
+    tensor = next(tap.tensor for tap in layer.taps if tap.addend is not None and not tap.addend.any())
     shape = session.program.tensors["input"].shape[1:]
     x = np.random.default_rng(1).uniform(-2, 2, (512, *shape)).astype(np.float32)
     values = session.trace({"input": x}, tensor)[tensor]
