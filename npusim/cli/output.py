@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import click
 import numpy as np
 
-from npusim import __version__
 from npusim.errors import NpusimError
-from npusim.graph.model_file import ModelFile, open_model
+from npusim.graph.model_file import open_model
 from npusim.results.base import Failure, FailureReason, ModelIdentity, Result
 from npusim.schemas.objects import json_object
 
@@ -30,7 +28,6 @@ __all__ = [
     "paragraph",
     "print_json",
     "render_table",
-    "result_object",
     "shorten",
     "terminal_width",
 ]
@@ -80,20 +77,6 @@ def number(value: float) -> str:
 def one_line(text: str) -> str:
     """A text without line breaks and control characters, which names in a model may hold."""
     return "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
-
-
-def result_object(
-    model: ModelFile, *, ok: bool, layers: Sequence[Mapping[str, Any]], totals: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The part of a JSON object that all commands share."""
-    return {
-        "npusim": __version__,
-        "model": {"path": model.path, "sha256": model.sha256},
-        "ok": ok,
-        "layers": list(layers),
-        "findings": [],
-        "totals": dict(totals),
-    }
 
 
 def failure(model: str | None, kind: str, message: str, exit_code: int) -> Failure:

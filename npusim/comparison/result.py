@@ -415,11 +415,6 @@ class DatasetResult:
             return text
         return f"accuracy {shared.quantized_accuracy:.4g} (float {shared.float_accuracy:.4g}), {text}"
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain data."""
-        found: dict[str, Any] = json_object(self)
-        return found
-
     def to_pandas(self) -> pd.DataFrame:
         """One row for each flip listed and each worst sample: why it is listed, its number, and what is known of it."""
         return samples_table(self.classification, self.worst, self.worst_targets)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from npusim.bounds.certificate_file import CertificateFile
+from npusim.golden.folder.manifest import Manifest
 from npusim.results.base import Failure
 from npusim.results.certificate import CertifyResult
 from npusim.results.comparison import ExactCompareResult, FloatCompareResult
@@ -46,6 +47,7 @@ _RESULTS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
 _FILES: Final[Mapping[str, tuple[str, type]]] = MappingProxyType(
     {
         "certificate": ("npusim certificate", CertificateFile),
+        "manifest": ("npusim golden manifest", Manifest),
     }
 )
 """Title and content of the JSON files that npusim writes."""

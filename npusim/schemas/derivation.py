@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 
 import numpy as np
 
-from npusim.schemas.objects import json_names, optional_names
+from npusim.schemas.objects import json_names, never_null, optional_names
 
 __all__ = [
     "Axes",
@@ -149,6 +149,8 @@ def _property(kind: type, name: str, definitions: dict[str, Any]) -> dict[str, A
         return _property(hint, part, definitions)
     if not text:
         raise TypeError(f"{kind.__name__}.{name} has no description")
+    if name in never_null(kind):
+        (hint,) = (item for item in get_args(hint) if item is not type(None))
     return {"description": text, **_schema(hint, definitions)}
 
 

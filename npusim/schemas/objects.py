@@ -17,7 +17,16 @@ from typing import Any, Final
 
 import numpy as np
 
-__all__ = ["ANY_BY_CHANNEL", "BY_CHANNEL", "UNLISTED", "json_names", "json_object", "optional_names"]
+__all__ = [
+    "ANY_BY_CHANNEL",
+    "BY_CHANNEL",
+    "UNLISTED",
+    "WHERE_KNOWN",
+    "json_names",
+    "json_object",
+    "never_null",
+    "optional_names",
+]
 
 UNLISTED: Final[Mapping[str, bool]] = {"json": False}
 """Metadata of a field that is no key of the JSON object: ``field(metadata=UNLISTED)``."""
@@ -27,6 +36,10 @@ BY_CHANNEL: Final[Mapping[str, str]] = {"by_channel": "always"}
 
 ANY_BY_CHANNEL: Final[Mapping[str, str]] = {"by_channel": "where there are any"}
 """The same of a key that is left out only where there are such numbers; where there are none, it says so."""
+
+
+WHERE_KNOWN: Final[Mapping[str, str]] = {"left_out": "null"}
+"""Metadata of a field that is a key only where it is not None."""
 
 
 def json_names(kind: type) -> dict[str, str]:
@@ -46,8 +59,13 @@ def json_names(kind: type) -> dict[str, str]:
 
 
 def optional_names(kind: type) -> frozenset[str]:
-    """The keys of a dataclass that are left out where the numbers of each channel are not asked for."""
-    return frozenset(item.name for item in fields(kind) if "by_channel" in item.metadata)
+    """The keys of a dataclass that are left out where nothing is known, or the numbers of each channel are not asked for."""
+    return frozenset(item.name for item in fields(kind) if {"by_channel", "left_out"} & set(item.metadata))
+
+
+def never_null(kind: type) -> frozenset[str]:
+    """The keys of a dataclass that are left out instead of being null."""
+    return frozenset(item.name for item in fields(kind) if "left_out" in item.metadata)
 
 
 def _is_left_out(value: Any, key: str) -> bool:  # noqa: ANN401 - any dataclass
@@ -85,7 +103,8 @@ def json_object(value: Any, *, by_channel: bool = True) -> Any:  # noqa: ANN401 
     if hasattr(value, "json_value"):
         return json_object(value.json_value(), by_channel=by_channel)
     if is_dataclass(value) and not isinstance(value, type):
-        names = json_names(type(value))
+        unknown = {key for key in never_null(type(value)) if getattr(value, key) is None}
+        names = {key: name for key, name in json_names(type(value)).items() if key not in unknown}
         if not by_channel:
             names = {key: name for key, name in names.items() if not _is_left_out(value, key)}
         return {key: json_object(attrgetter(name)(value), by_channel=by_channel) for key, name in names.items()}

@@ -16,6 +16,7 @@ from npusim.comparison.outputs import DatasetResult, Task, evaluate_chunks, eval
 from npusim.comparison.outputs.dataset import task_of
 from npusim.comparison.outputs.output_errors import FLIPS_KEPT, ClassificationSums, RegressionSums, WorstSums
 from npusim.errors import InputError, UsageError
+from npusim.schemas.objects import json_object
 from support import Export
 from support.builders import GraphBuilder
 
@@ -108,7 +109,7 @@ def test_nothing_depends_on_how_samples_are_cut() -> None:
         for at in range(0, 300, size):
             yield {"input": x[at : at + size]}, labels[at : at + size]
 
-    results = [evaluate_chunks(*sessions, parts(size), scale=1.0).as_json() for size in (300, 7, 1)]
+    results = [json_object(evaluate_chunks(*sessions, parts(size), scale=1.0)) for size in (300, 7, 1)]
     assert results[0] == results[1] == results[2]
     assert results[0]["classification"]["flip_count"] > 10
 

@@ -14,7 +14,8 @@ from npusim import InferenceSession
 from npusim.files.arrays import read_npz, write_arrays
 from npusim.files.tensors import tensor_bytes
 from npusim.golden.folder import FORMATS, Options, verify_folder, write_folder, writer
-from npusim.golden.folder.manifest import file_object
+from npusim.golden.folder.manifest import file_entry
+from npusim.schemas.objects import json_object
 from support import ROOT
 from support.command_line import call, check_error, checked_json
 from support.golden_models import network, samples, session_of
@@ -51,7 +52,9 @@ def rehash(folder: Path) -> None:
     """Make the manifest agree with the files, as someone would who wants to deceive."""
 
     def change(value: dict) -> None:
-        value["files"] = [file_object(item["path"], (folder / item["path"]).read_bytes()) for item in value["files"]]
+        value["files"] = [
+            json_object(file_entry(item["path"], (folder / item["path"]).read_bytes())) for item in value["files"]
+        ]
 
     change_manifest(folder, change)
 

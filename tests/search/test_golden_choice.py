@@ -53,7 +53,7 @@ def test_fewer_samples_are_the_beginning_of_more(session: InferenceSession, chos
     fewer = choose_samples(session, None, 3)
     np.testing.assert_array_equal(fewer.inputs["input"], chosen.inputs["input"][:3])
     assert fewer.reasons == chosen.reasons[:3]
-    before, after = fewer.coverage.by_goal(), chosen.coverage.by_goal()
+    before, after = fewer.coverage.goals, chosen.coverage.goals
     assert all(after[name].reached >= share.reached for name, share in before.items())
     assert chosen.coverage.total.reached > fewer.coverage.total.reached
     data = generate_inputs(session.program, 30, seed=4)
@@ -139,7 +139,7 @@ def test_classes_are_found_that_random_inputs_never_show() -> None:
     assert set(random.tolist()) == {0}
     found = choose_samples(session, None, 4)
     assert set(session.run(None, found.inputs)[0].argmax(axis=1).tolist()) == {0, 1, 2, 3}
-    assert str(found.coverage.by_goal()["class"]) == "4/4"
+    assert str(found.coverage.goals["class"]) == "4/4"
 
 
 @pytest.mark.slow

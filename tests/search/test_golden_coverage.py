@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from fractions import Fraction
 from itertools import pairwise
 
@@ -23,6 +22,7 @@ from npusim.golden.goals.effects import EffectMeter
 from npusim.golden.input_stage import InputStage, stage_codes
 from npusim.program import Accumulating, IntegerLayer
 from npusim.program.accumulation import accumulate
+from npusim.schemas.objects import json_object
 from npusim.search.sampling import generate_inputs
 from support import Export, engine_cases
 from support.builders import GraphBuilder
@@ -256,15 +256,16 @@ def test_rows_and_json() -> None:
     samples = {"input": np.array([[127.5, -127.5], [-127.5, 127.5]], np.float32)}
     coverage = measure_coverage(session, samples)
     row = next(row for row in coverage.layers if row.kind == "FC")
-    assert row.accumulator == (-638, 637)
-    assert row.proven == (3 * -128 - 2 * 127, 3 * 127 + 2 * 128)
-    assert row.accumulator_share == (637 + 638) / (637 + 638)
+    assert row.accumulator is not None
+    assert row.accumulator.seen == (-638, 637)
+    assert row.accumulator.proven == (3 * -128 - 2 * 127, 3 * 127 + 2 * 128)
+    assert row.accumulator.share == (637 + 638) / (637 + 638)
     assert row.goals["sign_change"] == Share(1, 1, 0)
     # 8 bits hold (637 + 5) >> 4 and (-638 + 5) >> 4
     assert row.goals["upper_rail"] == Share(0, 0, 1)
     assert str(row.goals["upper_rail"]) == "-"
     assert row.goals["upper_rail"].share == 1.0
-    found = json.loads(json.dumps(coverage.as_json()))
+    found = json_object(coverage)
     assert found["samples"] == 2
     assert [item["name"] for item in found["layers"]] == [item.layer for item in coverage.layers]
     assert found["layers"][1]["accumulator"] == {"seen": [-638, 637], "proven": [-638, 637], "share": 1.0}
@@ -279,7 +280,7 @@ def test_more_samples_never_cover_less() -> None:
     for before, after in pairwise(found):
         for old, new in zip(before.layers, after.layers, strict=True):
             assert all(new.goals[name].reached >= share.reached for name, share in old.goals.items())
-            assert old.accumulator_share is None or new.accumulator_share >= old.accumulator_share
+            assert old.accumulator is None or new.accumulator.share >= old.accumulator.share
 
 
 def test_a_float_model_has_no_rows() -> None:

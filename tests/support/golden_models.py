@@ -37,4 +37,4 @@ def samples(kind: str = "int8", count: int = 3) -> Samples:
     values = np.random.default_rng(7).normal(0, 2, (count, 3, 24, 1)).astype(np.float32)
     inputs = {"input": values}
     origins = tuple(Origin(False, number) for number in range(count))
-    return Samples(inputs, origins, measure_coverage(session_of(kind), inputs).as_json())
+    return Samples(inputs, origins, measure_coverage(session_of(kind), inputs))

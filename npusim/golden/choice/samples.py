@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from npusim.files.datasets import InputSpec, check_samples, read_inputs
 from npusim.files.element_types import convert_exactly
 from npusim.golden.choice.choice import choose_samples
 from npusim.golden.choice.search import measure_coverage, sample_count
+from npusim.golden.goals.coverage import Coverage
 from npusim.golden.input_stage import InputStage, input_stages, values_for_codes
 from npusim.graph import Array
 from npusim.program import QuantizeStage
@@ -56,12 +57,12 @@ class Samples:
     origins
         Where each comes from.
     coverage
-        What they cover together, as JSON.
+        What they cover together.
     """
 
     inputs: Mapping[str, Array]
     origins: tuple[Origin, ...]
-    coverage: Mapping[str, Any]
+    coverage: Coverage
 
 
 def pick_samples(
@@ -94,12 +95,12 @@ def pick_samples(
         total = sample_count(given)
         if total <= count:
             origins = tuple(Origin(False, number) for number in range(total))
-            return Samples(given, origins, measure_coverage(session, given).as_json())
+            return Samples(given, origins, measure_coverage(session, given))
         return _choose(session, given, total, count, progress)
     made = choose_samples(session, None, count, seed=seed, progress=progress)
     if given is None:
         origins = tuple(Origin(True, number, reason) for number, reason in enumerate(made.reasons))
-        return Samples(made.inputs, origins, made.coverage.as_json())
+        return Samples(made.inputs, origins, made.coverage)
     pool = {name: np.concatenate([values, made.inputs[name]]) for name, values in given.items()}
     return _choose(session, pool, sample_count(given), count, progress)
 
@@ -173,4 +174,4 @@ def _choose(session: InferenceSession, pool: Mapping[str, Array], data: int, cou
         Origin(number >= data, number if number < data else number - data, reason)
         for number, reason in zip(chosen.indices, chosen.reasons, strict=True)
     )
-    return Samples(chosen.inputs, origins, chosen.coverage.as_json())
+    return Samples(chosen.inputs, origins, chosen.coverage)

@@ -6,21 +6,229 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from npusim import __version__
+from npusim.bounds.certificate import Certificate
 from npusim.errors import InputError
 from npusim.files.arrays import check_readable
+from npusim.golden.folder.vectors import Role
+from npusim.golden.goals.coverage import Coverage
+from npusim.golden.input_stage import InputStage, StageDifference
+from npusim.schemas.derivation import Choice, Count, Pattern, Sha256
 
-__all__ = ["FORMAT", "MANIFEST", "file_object", "manifest_bytes", "read_manifest"]
+__all__ = [
+    "FORMAT",
+    "FORMATS",
+    "MANIFEST",
+    "Manifest",
+    "ManifestFile",
+    "ManifestModel",
+    "ManifestSet",
+    "ManifestStage",
+    "ManifestTensor",
+    "file_entry",
+    "manifest_bytes",
+    "read_manifest",
+]
 
 FORMAT: Final = 1
 """Version of the folder's format. It grows when a reader of the old one would misread the new one."""
 
 MANIFEST: Final = "manifest.json"
 
+FORMATS: Final = ("c", "npz", "onnx", "bin")
+"""Forms in which vectors can be written."""
+
 MAXIMUM_BYTES: Final = 64 * 2**20
+
+Crc32 = Annotated[str, Pattern("^[0-9a-f]{8}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestModel:
+    """The model.
+
+    Attributes
+    ----------
+    file
+        Name of its file, without folders.
+    sha256
+        Of its content.
+    format
+        What it is written in.
+    arithmetic
+        How its integer layers are computed: the vectors hold for this arithmetic only.
+    copy
+        The copy in the folder; null for a large model.
+    """
+
+    file: str | None
+    sha256: Sha256
+    format: str
+    arithmetic: str
+    copy: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestSet:
+    """A set.
+
+    Attributes
+    ----------
+    origin
+        The user's data, or made for the model.
+    sample
+        Number in the data, or among those made.
+    reason
+        Why it was chosen; null without a choice.
+    """
+
+    origin: Literal["data", "made"]
+    sample: Count
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestStage:
+    """Where codes come from.
+
+    Attributes
+    ----------
+    variant
+        Whose implementation of the input stage the vectors come from.
+    from_codes
+        The application computes it and hands the model codes.
+    parameters_derived
+        Whether a factor had to be split into multiplier and shift, on which mspm0 depends; null without an input stage.
+    differences
+        How the implementations differ on the sets.
+    """
+
+    variant: InputStage
+    from_codes: bool
+    parameters_derived: bool | None
+    differences: tuple[StageDifference, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestTensor:
+    """A tensor over all sets.
+
+    Attributes
+    ----------
+    name
+        ONNX name.
+    layer
+        The step that computes it; null for inputs.
+    kind
+        That step's kind.
+    role
+        What it is to the model; codes: what the input stage makes.
+    shape
+        Sets first.
+    dtype
+        Element type as the device holds it.
+    layout
+        Its axes, N for the sets.
+    crc32
+        CRC-32 of little-endian bytes, 8 hexadecimal digits.
+    set_crc32
+        Of each set.
+    set_crc32_channels_last
+        Of each set with the channels as the last axis.
+    key
+        Name of the array in vectors.npz.
+    binary
+        By layout, where the raw binary files lie, with {set} for the number; null without them.
+    check_layer
+        Its number for npusim_check_layer; null where that does not know it.
+    """
+
+    name: str
+    layer: str | None
+    kind: str | None
+    role: Role
+    shape: tuple[Count, ...]
+    dtype: str
+    layout: str
+    crc32: Crc32
+    set_crc32: tuple[Crc32, ...]
+    set_crc32_channels_last: tuple[Crc32, ...]
+    key: str
+    binary: Mapping[str, str] | None
+    check_layer: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFile:
+    """A file.
+
+    Attributes
+    ----------
+    path
+        In the folder.
+    bytes
+        Size.
+    sha256
+        Of its content.
+    """
+
+    path: str
+    bytes: Count
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The file manifest.json in a folder that 'npusim golden write' writes and 'npusim golden verify' proves.
+
+    Attributes
+    ----------
+    golden
+        Version of the format.
+    npusim
+        Version of npusim that wrote it.
+    model
+        The model.
+    sets
+        In order.
+    seed
+        Of the samples that were made.
+    formats
+        Files besides the manifest.
+    layers
+        Patterns of the inner tensors; '*' stands for every layer's result.
+    module
+        Module name of the compiled model.
+    input_stage
+        Where codes come from.
+    certificate
+        What is proven for every input, as 'npusim bounds' says it.
+    coverage
+        What the sets cover.
+    tensors
+        Inputs, then in execution order.
+    files
+        All but the manifest, by path.
+    """
+
+    golden: Literal[1] = FORMAT
+    npusim: str = __version__
+    model: ManifestModel
+    sets: tuple[ManifestSet, ...]
+    seed: Count
+    formats: tuple[Annotated[str, Choice(FORMATS)], ...]
+    layers: tuple[str, ...]
+    module: str
+    input_stage: ManifestStage
+    certificate: Certificate
+    coverage: Coverage
+    tensors: tuple[ManifestTensor, ...]
+    files: tuple[ManifestFile, ...]
+
 
 _KEYS: Final[Mapping[str, type]] = {
     "golden": int,
@@ -57,9 +265,9 @@ def manifest_bytes(value: Mapping[str, Any]) -> bytes:
     return (_text(value, "\n") + "\n").encode("ascii")
 
 
-def file_object(path: str, content: bytes) -> dict[str, Any]:
+def file_entry(path: str, content: bytes) -> ManifestFile:
     """A file as the manifest lists it."""
-    return {"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return ManifestFile(path, len(content), hashlib.sha256(content).hexdigest())
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def _check_statements(session: InferenceSession, manifest: Mapping[str, Any], in
         yield Finding("input_stage", "error", None, message, "write the folder again", {"found": found})
     # What counts as covered may change with the version; the vectors do not.
     if manifest["npusim"] == __version__ and manifest.get("coverage") is not None:
-        coverage = measure_coverage(session, inputs).as_json()
+        coverage = json_object(measure_coverage(session, inputs))
         if manifest["coverage"] != coverage:
             yield Finding(
                 "coverage", "error", None, "the sets cover something else than the manifest says", "write the folder again"

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from npusim import __version__
 from npusim.bounds.certificate import certify
 from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, InternalMismatchError, UnsupportedError, UsageError
@@ -29,14 +28,25 @@ from npusim.golden.folder.c_files import (
     test_vector,
 )
 from npusim.golden.folder.file_checks import binary_files, binary_patterns, check_contents, check_files, onnx_files
-from npusim.golden.folder.manifest import FORMAT, MANIFEST, file_object, manifest_bytes, read_manifest
+from npusim.golden.folder.manifest import (
+    FORMATS,
+    MANIFEST,
+    Manifest,
+    ManifestFile,
+    ManifestModel,
+    ManifestSet,
+    ManifestStage,
+    ManifestTensor,
+    file_entry,
+    manifest_bytes,
+    read_manifest,
+)
 from npusim.golden.folder.vectors import Vectors, compute_vectors, crc_of
 from npusim.golden.input_stage import InputStage, StageDifference, compare_stages, input_stages, stage_parameters
 from npusim.schemas.objects import json_object
 
-__all__ = ["FORMATS", "MODEL_COPY", "VECTORS", "Options", "check_destination", "write_folder"]
+__all__ = ["MODEL_COPY", "VECTORS", "Options", "check_destination", "write_folder"]
 
-FORMATS: Final = ("c", "npz", "onnx", "bin")
 VECTORS: Final = "vectors.npz"
 MODEL_COPY: Final = "model.onnx"
 
@@ -146,14 +156,11 @@ def write_folder(
         for name, content in _files(session, vectors, samples, options):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
-            files.append(file_object(name, content))
+            files.append(file_entry(name, content))
         write_arrays(folder / VECTORS, {tensor.name: np.asarray(tensor.values) for tensor in vectors.tensors})
-        files.append(file_object(VECTORS, (folder / VECTORS).read_bytes()))
-        manifest = {
-            **_about(session, vectors, samples, options, differences),
-            "tensors": _tensor_objects(vectors, options),
-            "files": sorted(files, key=lambda item: str(item["path"])),
-        }
+        files.append(file_entry(VECTORS, (folder / VECTORS).read_bytes()))
+        listed = tuple(sorted(files, key=lambda item: item.path))
+        manifest: dict[str, Any] = json_object(_manifest(session, vectors, samples, options, differences, listed))
         (folder / MANIFEST).write_bytes(manifest_bytes(manifest))
         _confirm(folder, session, vectors)
     return manifest
@@ -195,41 +202,34 @@ def _files(session: InferenceSession, vectors: Vectors, samples: Samples, option
         yield from onnx_files(session.program, vectors)
 
 
-def _about(
+def _manifest(
     session: InferenceSession,
     vectors: Vectors,
     samples: Samples,
     options: Options,
     differences: tuple[StageDifference, ...],
-) -> dict[str, Any]:
+    files: tuple[ManifestFile, ...],
+) -> Manifest:
     model = session.model
-    return {
-        "golden": FORMAT,
-        "npusim": __version__,
-        "model": {
-            "file": None if model.path is None else Path(model.path).name,
-            "sha256": model.sha256,
-            "format": session.format,
-            "arithmetic": session.arithmetic,
-            "copy": MODEL_COPY if len(model.content) <= LARGEST_COPY else None,
-        },
-        "sets": [
-            {"origin": "made" if origin.made else "data", "sample": origin.number, "reason": origin.reason}
-            for origin in samples.origins
-        ],
-        "seed": options.seed,
-        "formats": [name for name in FORMATS if name in {*options.formats, "npz"}],
-        "layers": list(options.patterns),
-        "module": options.module,
-        "input_stage": {
-            "variant": str(options.variant),
-            "from_codes": options.from_codes,
-            "parameters_derived": _derived(session),
-            "differences": json_object(differences),
-        },
-        "certificate": json_object(certify(session.program)),
-        "coverage": samples.coverage,
-    }
+    return Manifest(
+        model=ManifestModel(
+            file=None if model.path is None else Path(model.path).name,
+            sha256=model.sha256,
+            format=session.format,
+            arithmetic=session.arithmetic,
+            copy=MODEL_COPY if len(model.content) <= LARGEST_COPY else None,
+        ),
+        sets=tuple(ManifestSet("made" if one.made else "data", one.number, one.reason) for one in samples.origins),
+        seed=options.seed,
+        formats=tuple(name for name in FORMATS if name in {*options.formats, "npz"}),
+        layers=options.patterns,
+        module=options.module,
+        input_stage=ManifestStage(options.variant, options.from_codes, _derived(session), differences),
+        certificate=certify(session.program),
+        coverage=samples.coverage,
+        tensors=_tensors(vectors, options),
+        files=files,
+    )
 
 
 def _derived(session: InferenceSession) -> bool | None:
@@ -241,23 +241,23 @@ def _derived(session: InferenceSession) -> bool | None:
     return any(derived) if derived else None
 
 
-def _tensor_objects(vectors: Vectors, options: Options) -> list[dict[str, Any]]:
+def _tensors(vectors: Vectors, options: Options) -> tuple[ManifestTensor, ...]:
     numbers = {tensor.name: number for number, tensor in enumerate(checked_layers(vectors))} if "c" in options.formats else {}
-    return [
-        {
-            "name": tensor.name,
-            "layer": tensor.layer,
-            "kind": tensor.kind,
-            "role": str(tensor.role),
-            "shape": list(tensor.values.shape),
-            "dtype": tensor.values.dtype.name,
-            "layout": tensor.layout,
-            "crc32": crc_of(tensor.values),
-            "set_crc32": [crc_of(values) for values in tensor.values],
-            "set_crc32_channels_last": [crc_of(values) for values in tensor.channels_last()],
-            "key": tensor.name,
-            "binary": binary_patterns(place, tensor) if "bin" in options.formats else None,
-            "check_layer": numbers.get(tensor.name),
-        }
+    return tuple(
+        ManifestTensor(
+            name=tensor.name,
+            layer=tensor.layer,
+            kind=tensor.kind,
+            role=tensor.role,
+            shape=tensor.values.shape,
+            dtype=tensor.values.dtype.name,
+            layout=tensor.layout,
+            crc32=crc_of(tensor.values),
+            set_crc32=tuple(crc_of(values) for values in tensor.values),
+            set_crc32_channels_last=tuple(crc_of(values) for values in tensor.channels_last()),
+            key=tensor.name,
+            binary=binary_patterns(place, tensor) if "bin" in options.formats else None,
+            check_layer=numbers.get(tensor.name),
+        )
         for place, tensor in enumerate(vectors.tensors)
-    ]
+    )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Final
 
 import numpy as np
 
 from npusim.golden.goals.goal import BoolArray, Goal, GoalTable
+from npusim.schemas.derivation import Count, Finite
+from npusim.schemas.objects import WHERE_KNOWN
 
-__all__ = ["BOTH", "Coverage", "LayerCoverage", "Share", "coverage_of"]
+__all__ = ["BOTH", "AccumulatorCoverage", "Coverage", "LayerCoverage", "Share", "coverage_of"]
 
 BOTH: Final[Mapping[str, tuple[Goal, Goal]]] = {
     "both_rails": (Goal.LOWER_RAIL, Goal.UPPER_RAIL),
@@ -34,9 +36,9 @@ class Share:
         Proven: no input reaches them.
     """
 
-    reached: int
-    possible: int
-    unreachable: int
+    reached: Count
+    possible: Count
+    unreachable: Count
 
     @property
     def share(self) -> float:
@@ -48,45 +50,51 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class AccumulatorCoverage:
+    """How far accumulators went.
+
+    Attributes
+    ----------
+    seen
+        Smallest and largest.
+    proven
+        The interval that none can leave.
+    """
+
+    json_names: ClassVar[tuple[str, ...]] = ("seen", "proven", "share")
+
+    seen: tuple[int, int]
+    proven: tuple[int, int]
+
+    @property
+    def share(self) -> Annotated[float, Finite()]:
+        """The part of the proven interval between the smallest and the largest seen, to six digits."""
+        width = self.proven[1] - self.proven[0]
+        return round((self.seen[1] - self.seen[0]) / width, 6) if width else 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class LayerCoverage:
     """What one step saw.
 
     Attributes
     ----------
-    layer, kind
-        Its name and type: a layer type, ``QUANTIZE`` for the input stage, ``OUTPUT`` for a model output.
+    layer
+        Its name.
+    kind
+        Its type: a layer type, ``QUANTIZE`` for the input stage, ``OUTPUT`` for a model output.
     goals
-        For each kind of goal, and each pair of :data:`BOTH`, in how many channels it was reached.
+        For each kind of goal, and each pair that a channel should reach both of, in how many channels it was reached.
     accumulator
-        Smallest and largest accumulator seen, None for steps without one.
-    proven
-        The interval that no accumulator can leave.
+        Left out of steps without one.
     """
+
+    json_names: ClassVar[tuple[str, ...]] = ("name=layer", "kind", "goals", "accumulator")
 
     layer: str
     kind: str
     goals: Mapping[str, Share]
-    accumulator: tuple[int, int] | None = None
-    proven: tuple[int, int] | None = None
-
-    @property
-    def accumulator_share(self) -> float | None:
-        """The part of the proven interval between the smallest and the largest accumulator seen."""
-        if self.accumulator is None or self.proven is None:
-            return None
-        width = self.proven[1] - self.proven[0]
-        return (self.accumulator[1] - self.accumulator[0]) / width if width else 1.0
-
-    def as_json(self) -> dict[str, Any]:
-        """The row as an object for JSON."""
-        found: dict[str, Any] = {"name": self.layer, "kind": self.kind, "goals": _shares(self.goals)}
-        if self.accumulator is not None and self.proven is not None and self.accumulator_share is not None:
-            found["accumulator"] = {
-                "seen": list(self.accumulator),
-                "proven": list(self.proven),
-                "share": round(self.accumulator_share, 6),
-            }
-        return found
+    accumulator: AccumulatorCoverage | None = field(default=None, metadata=WHERE_KNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +109,9 @@ class Coverage:
         One row for each step with goals, in execution order; none for a model without integer layers.
     """
 
-    samples: int
+    json_names: ClassVar[tuple[str, ...]] = ("samples", "layers", "goals", "total")
+
+    samples: Count
     layers: tuple[LayerCoverage, ...]
 
     @property
@@ -109,19 +119,11 @@ class Coverage:
         """All goals of all layers."""
         return self._sum([share for row in self.layers for name, share in row.goals.items() if name not in BOTH])
 
-    def by_goal(self) -> dict[str, Share]:
-        """All layers together, for each kind of goal and each pair of :data:`BOTH`."""
+    @property
+    def goals(self) -> Mapping[str, Share]:
+        """All layers together, for each kind of goal and each pair."""
         names = dict.fromkeys(name for row in self.layers for name in row.goals)
         return {name: self._sum([row.goals[name] for row in self.layers if name in row.goals]) for name in names}
-
-    def as_json(self) -> dict[str, Any]:
-        """The coverage as an object for JSON."""
-        return {
-            "samples": self.samples,
-            "layers": [row.as_json() for row in self.layers],
-            "goals": _shares(self.by_goal()),
-            "total": _shares({"total": self.total})["total"],
-        }
 
     @staticmethod
     def _sum(shares: list[Share]) -> Share:
@@ -154,7 +156,9 @@ def coverage_of(
         hits = {goal: union[group.columns] for goal, group in groups.items()}
         possible = {goal: table.possible[group.columns] for goal, group in groups.items()}
         shares = {str(goal): _share(hits[goal], possible[goal]) for goal in groups}
-        rows.append(LayerCoverage(layer, kind, {**shares, **_pairs(hits, possible)}, seen.get(layer), proven.get(layer)))
+        known = layer in seen and layer in proven
+        accumulator = AccumulatorCoverage(seen[layer], proven[layer]) if known else None
+        rows.append(LayerCoverage(layer, kind, {**shares, **_pairs(hits, possible)}, accumulator))
     return Coverage(len(reached), tuple(rows))
 
 
@@ -169,10 +173,3 @@ def _pairs(hits: Mapping[Goal, BoolArray], possible: Mapping[Goal, BoolArray]) -
 def _share(reached: BoolArray, possible: BoolArray) -> Share:
     count = int(np.count_nonzero(possible))
     return Share(int(np.count_nonzero(reached)), count, possible.size - count)
-
-
-def _shares(goals: Mapping[str, Share]) -> dict[str, dict[str, int]]:
-    return {
-        name: {"reached": share.reached, "possible": share.possible, "unreachable": share.unreachable}
-        for name, share in goals.items()
-    }
