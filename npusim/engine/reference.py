@@ -18,6 +18,7 @@ from npusim.program import (
     QuantizeStage,
     ResidualTap,
     Step,
+    Tensor,
 )
 from npusim.program.accumulation import accumulate
 from npusim.program.direct import direct_codes
@@ -69,7 +70,7 @@ def run_step(program: Program, step: Step, values: Mapping[str, Array], targets:
     """Compute one step's results, and those of its inner tensors that are targets, from the values of its inputs."""
     if isinstance(step, IntegerLayer):
         return run_layer(step, [values[name] for name in step.inputs], targets, program)
-    declared = {name: program.tensors[name].as_declared(values[name]) for name in program.inputs_of(step)}
+    declared = {name: _as_computed(program.tensors[name], values[name]) for name in program.inputs_of(step)}
     if isinstance(step, QuantizeStage):
         return _stored(program, program.stage_values(step, declared[step.input]), step.tensors)
     if isinstance(step, HostOperation):
@@ -139,6 +140,11 @@ def inner_tensors(
                 -1, *program.tensors[tap.tensor].shape[1:]
             )
     return results
+
+
+def _as_computed(tensor: Tensor, held: Array) -> Array:
+    """Values in the element type in which the graph is computed: that of the graph, and float32 for float16."""
+    return held.astype(np.float32, copy=False) if tensor.dtype == np.float16 else tensor.as_declared(held)
 
 
 def _stored(program: Program, values: Mapping[str, Array], names: Iterable[str]) -> dict[str, Array]:

@@ -260,6 +260,15 @@ class Program:
             return (step.input,)
         return tuple(name for name in step.node.inputs if name and name not in self.constants)
 
+    def computes_in_float16(self, step: Step) -> bool:
+        """Whether a step reads or makes float16.
+
+        No runtime on a CPU computes in it: onnxruntime computes such nodes in float32, and rounds to float16 only what leaves
+        the model. So do the engines; float16 tensors are held as float32, and nothing is claimed of them.
+        """
+        names = (*self.inputs_of(step), *step.tensors)
+        return any(self.tensors[name].dtype == np.float16 for name in names if name in self.tensors)
+
     @property
     def read_by_steps(self) -> frozenset[str]:
         """The tensors that steps read."""
@@ -286,8 +295,17 @@ class Program:
         return known
 
     def host_values(self, operation: HostOperation, values: Mapping[str, Array]) -> dict[str, Array]:
-        """What the host computes, by tensor, from values in the element types of the graph; constants may be left out."""
+        """What the host computes, by tensor, from values in the element types of the graph; constants may be left out.
+
+        Float16 is computed in float32, and a conversion between the two does nothing.
+        """
         node = operation.node
         inputs = {name: values[name] if name in values else self.constants[name] for name in node.inputs if name}
+        if self.computes_in_float16(operation):
+            inputs = {name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in inputs.items()}
+            made = self.tensors[operation.tensors[0]]
+            first = inputs[node.inputs[0]]
+            if is_a(node.op_type, Trait.CONVERTS) and first.dtype == np.float32 and made.dtype in (np.float16, np.float32):
+                return {made.name: first}
         results = evaluate_node(node, inputs, self.opset)
         return {name: value for name, value in zip(node.outputs, results, strict=False) if name}

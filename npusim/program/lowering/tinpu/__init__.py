@@ -145,6 +145,8 @@ class _Lowering:
     def recognise(self, node: Node) -> tuple[IntegerLayer | QuantizeStage, tuple[Node, ...]]:
         """Read a layer or a quantize stage that starts at a node."""
         view, source = self.view, self.ranges.get(node.inputs[0], UNKNOWN) if node.inputs else UNKNOWN
+        if any(view.graph.types[name].dtype == np.float16 for name in (*node.inputs, *node.outputs) if name):
+            raise NotALayer("it computes in float16, which rounds integers past 2048; export the model in float32", (node,))
         if node.op_type in WEIGHTED:
             return recognise_weighted_layer(view, node, source, self.dialect.read)
         if node.op_type in POOLS:
@@ -184,6 +186,9 @@ class _Lowering:
         self.steps.append(HostOperation(node_label(node), node.op_type, executed, reason))
         found = range_of_outputs(node, self.ranges, self.view.graph)
         self.ranges.update({name: value for name, value in zip(node.outputs, found, strict=False) if name})
+        types = self.view.graph.types
+        if any(types[name].dtype == np.float16 for name in (*node.inputs, *node.outputs) if name):
+            self.ranges.update({name: UNKNOWN for name in node.outputs if name and types[name].dtype.kind == "f"})
 
     def _range_of(self, step: IntegerLayer | QuantizeStage) -> ValueRange:
         if isinstance(step, QuantizeStage):
@@ -252,6 +257,8 @@ def _tensors(
 
 def _tensor(name: str, kind: TensorType, known: ValueRange) -> Tensor:
     """A tensor, held in the type of its codes where it is proven to hold integers, else in the graph's own."""
+    if kind.dtype == np.float16:
+        return Tensor(name, kind.static_shape, kind.dtype, np.dtype(np.float32), -np.inf, np.inf, True, True)
     codes = kind.dtype.kind == "f" and known.is_codes
     stored = codes_dtype(int(known.lower), int(known.upper)) if codes else kind.dtype
     return Tensor(name, kind.static_shape, kind.dtype, stored, known.lower, known.upper, known.nan, known.negative_zero)
