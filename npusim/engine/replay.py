@@ -72,7 +72,11 @@ def run_with(
     check_finite(arrays, 0)
     runner = ReferenceRunner(rest, 1 if program.batching is Batching.SINGLE else CHUNK)
     results = run_chunked(rest, runner, arrays, asked.values(), progress=progress)
-    return {name: results[target] for name, target in asked.items()}
+    shown = {name: rest.tensors.get(target) for name, target in asked.items()}
+    return {
+        name: results[target] if (tensor := shown[name]) is None else tensor.as_shown(results[target])
+        for name, target in asked.items()
+    }
 
 
 def program_from(program: Program, given: Iterable[str], wanted: Iterable[str]) -> Program:

@@ -20,7 +20,7 @@ from npusim.rules.findings import layer_findings
 from npusim.rules.graph_findings import Stage, graph_findings, host_findings, host_layers, stages_of
 from npusim.rules.layer_properties import layer_line, layer_properties, reason_line
 from npusim.rules.layer_verdict import LayerVerdict, Placement, judge_layer, remedy_of
-from npusim.rules.recognition import recognition_findings
+from npusim.rules.recognition import is_for_npu, recognition_findings
 from npusim.rules.rulebook import Rulebook, Source
 from npusim.schemas.derivation import Count
 
@@ -89,6 +89,8 @@ class LintedLayer:
     def rule(self) -> str:
         """The rule or the covered configuration that decides; not-covered where there is none."""
         if self.judgement is None:
+            if isinstance(self.step, IntegerLayer):
+                return "other-format"
             return "host-operation" if isinstance(self.step, HostOperation) else "host-quantize"
         deciding = self.judgement.deciding
         return "not-covered" if deciding is None else deciding.id
@@ -199,7 +201,9 @@ def lint_graph(graph: Graph, book: Rulebook, arithmetic: str | None = None) -> L
     on_host = {step.name for step in host_layers(program)}
     layers = []
     for step in program.steps:
-        if isinstance(step, IntegerLayer):
+        if isinstance(step, IntegerLayer) and not is_for_npu(program):
+            layers.append(LintedLayer(step, Placement.HOST, None, None, None, step_cost(step, program)))
+        elif isinstance(step, IntegerLayer):
             layers.append(_lint_layer(step, program, book))
             findings += layer_findings(step, layers[-1].judgement, book) if layers[-1].judgement is not None else ()
         elif step.name in on_host:

@@ -78,6 +78,8 @@ _DESCRIPTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "host-quantize": "the host quantizes float values in the middle of the network",
         "float-island": "operations in float stand between integer layers",
         "foreign-quantization": "an operator of another quantization format",
+        "other-format": "the model is in a format that devices run on the CPU",
+        "no-quantization": "no layer of the model is quantized",
         "compiler-version": "the compiler version is older than the device",
     }
 )

@@ -111,3 +111,26 @@ def test_certificates_hold_for_one_arithmetic(model: Path, tmp_path: Path) -> No
     other = call("bounds", str(model), "--check", str(path), "--arithmetic", "tvm", "--json")
     assert other.code == 1
     assert any("arithmetic" in finding["message"] for finding in json.loads(other.out)["findings"])
+
+
+def test_lint_says_what_a_device_does_with_the_model(model: Path) -> None:
+    found = json.loads(call("lint", model, "--device", "f28p55x", "--arithmetic", "tvm", "--json").out)
+    finding = next(item for item in found["findings"] if item["rule"] == "other-format")
+    assert "1 integer layers as C code on the CPU, none on the NPU" in finding["message"]
+    assert "inferred, not measured" in finding["message"]
+    assert {layer["verdict"] for layer in found["layers"]} == {"host"}
+
+
+def test_golden_folders_hold_codes_with_zero_points_and_their_arithmetic(model: Path, tmp_path: Path) -> None:
+    done = call("golden", "write", model, "-o", tmp_path / "golden", "--samples", 3, "--arithmetic", "tvm")
+    assert done.code == 0, done.err
+    manifest = json.loads((tmp_path / "golden" / "manifest.json").read_text())
+    assert (manifest["model"]["format"], manifest["model"]["arithmetic"]) == ("qdq", "tvm")
+    arrays = np.load(tmp_path / "golden" / "vectors.npz")
+    session = npusim.InferenceSession(str(model), arithmetic="tvm")
+    key = next(tensor["key"] for tensor in manifest["tensors"] if tensor["name"] == "yq")
+    given = next(tensor["key"] for tensor in manifest["tensors"] if tensor["role"] == "input")
+    codes = session.trace({"x": arrays[given]}, "yq")["yq"]
+    assert arrays[key].dtype == np.uint8
+    assert np.array_equal(arrays[key], codes)
+    assert call("golden", "verify", tmp_path / "golden").code == 0
