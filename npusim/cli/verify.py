@@ -94,7 +94,7 @@ def verify_command(
     if as_json:
         print_json(result)
     else:
-        _print(result.comparison, result.proof, searched, terminal_width())
+        _print(result.comparison, result.proof, searched, session.arithmetic, terminal_width())
     return 0 if result else 1
 
 
@@ -102,7 +102,7 @@ def _differing(result: Verification) -> list[StepComparison]:
     return [step for step in result.steps if step.mismatches]
 
 
-def _print(result: Verification, certificate: Certificate, searched: Directed | None, width: int) -> None:
+def _print(result: Verification, certificate: Certificate, searched: Directed | None, arithmetic: str, width: int) -> None:
     differing = _differing(result)
     rows = [_row(step) for step in result.steps]
     for line in render_table(COLUMNS, rows, width):
@@ -112,7 +112,7 @@ def _print(result: Verification, certificate: Certificate, searched: Directed | 
         click.echo(paragraph(note, width))
     click.echo()
     for step in differing:
-        click.echo(paragraph(f"'{step.name}': {remedy_of(step, differing[0])}", width))
+        click.echo(paragraph(f"'{step.name}': {remedy_of(step, differing[0], arithmetic)}", width))
     for text in [] if searched is None else directed_paragraphs(searched):
         click.echo(paragraph(text, width))
     click.echo(paragraph(f"{_verdict(result)}; {_for_every_input(certificate)}", width))

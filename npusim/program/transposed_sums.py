@@ -23,6 +23,7 @@ from npusim.program.layers import (
     Convolution,
     FullyConnected,
     IntegerLayer,
+    MatrixProduct,
     MaxPool,
     TransposedConvolution,
     Window,
@@ -60,6 +61,9 @@ def back_to_inputs(layer: Accumulating, directions: FloatArray) -> list[tuple[st
     match layer:
         case Add():
             return [(name, directions) for name in layer.inputs]
+        case MatrixProduct():
+            # either operand may move the product, each as the other one is
+            return []
         case FullyConnected():
             return [(source, directions @ layer.weights.astype(np.float64).T)]
         case AveragePool(window=window):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, Final
 
 from npusim.bounds import Certificate, Property, certify
 from npusim.bounds.verdicts import Statement, Verdict
@@ -211,7 +212,7 @@ def verify_samples(
         model=identity_of(session),
         ok=found.ok,
         layers=tuple(found.steps),
-        findings=(*_findings(found), *(() if searched is None else searched.findings())),
+        findings=(*_findings(found, session.arithmetic), *(() if searched is None else searched.findings())),
         totals=VerifyTotals(
             samples=found.samples,
             layers=len(found.steps),
@@ -228,7 +229,18 @@ def verify_samples(
     )
 
 
-def _findings(result: Verification) -> list[Finding]:
+OTHER_ARITHMETICS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "ort": "the arithmetic 'ort' is that of onnxruntime's fused kernels; for the comparison of every tensor it runs the "
+        "graph as written, without them: compare with --arithmetic onnx",
+        "onnx": "sums of floats are rounded in onnxruntime's own order, here once: codes may differ by one at a tie",
+        "tvm": "the arithmetic 'tvm' rounds in fixed point as generated code does; onnxruntime does not compute it",
+    }
+)
+"""Why onnxruntime, running a graph as written, may give other codes than an arithmetic."""
+
+
+def _findings(result: Verification, arithmetic: str) -> list[Finding]:
     differing = [step for step in result.steps if step.mismatches]
     if not differing and not result.ok:
         remedy = "give a model and inputs that lead to at least one value"
@@ -239,15 +251,15 @@ def _findings(result: Verification) -> list[Finding]:
             "error",
             step.name,
             f"{step.mismatches} of {step.elements} values differ from onnxruntime's",
-            remedy_of(step, differing[0]),
+            remedy_of(step, differing[0], arithmetic),
             json_object(step.first_difference),
         )
         for step in differing
     ]
 
 
-def remedy_of(step: StepComparison, first: StepComparison) -> str:
-    """What to make of a layer that differs."""
+def remedy_of(step: StepComparison, first: StepComparison, arithmetic: str) -> str:
+    """What to make of a layer that differs, in an arithmetic."""
     if step is not first:
         return f"look at layer '{first.name}' first: what differs there flows on"
     if step.beyond_float32:
@@ -255,4 +267,6 @@ def remedy_of(step: StepComparison, first: StepComparison) -> str:
             "inner values of this layer pass 2^24, where onnxruntime's float32 has to round and the device's integers do not: "
             "rely on npusim's values, and keep such layers in mind when onnxruntime is the reference"
         )
+    if arithmetic in OTHER_ARITHMETICS:
+        return OTHER_ARITHMETICS[arithmetic]
     return "no inner value of this layer passes 2^24, so float32 does not explain it; please report it as a bug in npusim"

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from npusim.graph import Array
 from npusim.graph.traits import SampleAxis, Trait, is_a, traits_of
-from npusim.program import Accumulating, Clip, HostOperation, IntegerLayer, Program, QuantizeStage
+from npusim.program import Accumulating, Clip, Direct, HostOperation, IntegerLayer, Program, QuantizeStage
 from npusim.program.transposed_sums import back_to_inputs, back_to_largest
 
 __all__ = ["Directions", "back_project"]
@@ -76,6 +76,11 @@ def _moderate(directions: Directions) -> Directions:
 def _through_layer(
     layer: IntegerLayer, tensors: Mapping[str, Array], directions: Directions | None, wanted: Directions | None
 ) -> list[tuple[str, Directions]]:
+    if isinstance(layer, Direct):
+        # mostly rising functions, element by element; of others nothing is known
+        if directions is None or layer.input_shape != layer.output_shape:
+            return []
+        return [(name, directions) for name in layer.inputs]
     if not isinstance(layer, Accumulating):
         return [] if directions is None else [(layer.inputs[0], back_to_largest(layer, tensors, directions))]
     passed: list[tuple[str, Directions]] = []
