@@ -28,7 +28,13 @@ def _remember(context: click.Context, _parameter: click.Parameter, value: str) -
 
 @click.command("check", short_help="Compare a device dump, and explain differences.")
 @click.argument("source", metavar="DIR|MODEL", callback=_remember)
-@click.option("--dump", "dumped", required=True, metavar="FILE", help="What the device wrote; its format is found out.")
+@click.option(
+    "--dump",
+    "dumped",
+    required=True,
+    metavar="FILE",
+    help="What was written; its format is found out. A folder holds out_layerK.txt.",
+)
 @click.option("--inputs", metavar="INPUTS", help=f"With MODEL: what the device ran on, a {INPUT_FILES} file.")
 @click.option("--model", "given_model", metavar="MODEL", help="With DIR: the model, where the folder holds no copy of it.")
 @click.option("--set", "set_index", type=click.IntRange(min=0), metavar="K", help="The set, or sample, that the device ran.")

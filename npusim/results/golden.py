@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
+from npusim.files.dumps import FEATURES, Dump, read_dump
 from npusim.files.dumps import FORMATS as DUMP_FORMATS
-from npusim.files.dumps import Dump, read_dump
 from npusim.findings import Finding
 from npusim.golden.check import (
     Check,
@@ -486,6 +486,7 @@ def check_golden(
         if is_header(read):
             checks = check_header(expected.expectation.program, read)
         else:
+            layout = "nhwc" if read.format == FEATURES else layout
             checks = check_dump(expected.expectation, read, tensor=tensor, set_index=set_index, layout=layout)
     return GoldenCheckResult(
         model=identity_of(file),

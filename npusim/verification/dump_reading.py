@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from npusim.errors import InputError, UsageError
-from npusim.files.dumps import Dump, DumpArray, Reading, Role, TensorForm, read_as
+from npusim.files.dumps import FEATURES, Dump, DumpArray, Reading, Role, TensorForm, read_as
 from npusim.graph import Array
 from npusim.program import Program, Step
 from npusim.program.trace import step_kind, unknown_tensor
@@ -61,6 +61,8 @@ class DumpedTensor:
         The right values of all sets in the order of the dump, ``[all sets, values]``.
     right
         The right tensor of all sets in ONNX layout, of the type that the device holds it in.
+    layout
+        One of `LAYOUTS`: the order of the dump.
     """
 
     name: str
@@ -74,6 +76,7 @@ class DumpedTensor:
     expected: Array
     all_sets: Array
     right: Array
+    layout: str
 
 
 def read_tensors(
@@ -93,8 +96,8 @@ def read_tensors(
     else the only result of a layer that has theirs; of several the one whose values they are.
 
     Arrays of a test vector are read set by set. Any other array is one set, the first unless another one is named, or all sets
-    one after the other, as its length says. Where a file leaves several readings open, one that gives the right values is
-    taken, else the most literal.
+    one after the other, as its length says. Where a file leaves several readings open (a text of features its order, too), one
+    that gives the right values is taken, else the most literal.
 
     Parameters
     ----------
@@ -131,6 +134,26 @@ def read_tensors(
         raise UsageError(f"there is no layout '{layout}'; the layouts are {', '.join(LAYOUTS)}")
     if set_index is not None and not 0 <= set_index < sets:
         raise UsageError(f"there is no set {set_index}; there are {sets}, counted from 0")
+    if dump.format != FEATURES:
+        return _read_in(program, dump, values, sets, tensor, set_index, layout)
+    # the files do not say their order: PLiNIO and DORY write channels last, some of DORY's examples are channels first
+    last = _read_in(program, dump, values, sets, tensor, set_index, "nhwc")
+    if all(np.array_equal(item.seen, item.expected) for item in last):
+        return last
+    first = _read_in(program, dump, values, sets, tensor, set_index, "nchw")
+    return min((last, first), key=lambda found: sum(not np.array_equal(item.seen, item.expected) for item in found))
+
+
+def _read_in(
+    program: Program,
+    dump: Dump,
+    values: Callable[[str], Array],
+    sets: int,
+    tensor: str | None,
+    set_index: int | None,
+    layout: str,
+) -> tuple[DumpedTensor, ...]:
+    """The tensors of a dump, read in one order."""
     reader = _Reader(program, dump, values, sets, set_index, layout)
     groups: dict[str, list[tuple[DumpArray, int | None]]] = {}
     for array, name in reader.pairs(tensor):
@@ -173,6 +196,8 @@ class _Reader:
         results = [array for array in dump.arrays if array.role in _RESULTS]
         if not results:
             raise InputError(f"{dump.path}: holds no results, only inputs or parameters; give a dump of outputs or of a layer")
+        if dump.format == FEATURES and tensor is None:
+            return self._in_order(results)
         if tensor is not None:
             name = self._named(tensor)
             matching = [array for array in results if _spelled(array.name) in (_spelled(tensor), _spelled(name))]
@@ -187,11 +212,30 @@ class _Reader:
             return self._outputs(outputs)
         return self._by_size(results)
 
+    def _in_order(self, arrays: list[DumpArray]) -> list[tuple[DumpArray, str]]:
+        """Layers in the order of the network: each is the next result of a layer that it equals, else the next of its size."""
+        codes = [step.output for step in self._program.layers]
+        results = [*codes, *(name for name in map(self._program.resolve, self._program.outputs) if name not in codes)]
+        pairs, start = list[tuple[DumpArray, str]](), 0
+        for array in arrays:
+            places = [place for place in range(start, len(results)) if self._fits(array, results[place])]
+            if not places:
+                raise InputError(
+                    f"{self._dump.path}: {array.described}: {array.values.size} values, and no layer behind that of the array "
+                    "before it has as many; name the tensor with --tensor"
+                )
+            place = next((place for place in places if self._equals(array, results[place])), places[0])
+            pairs.append((array, results[place]))
+            start = place + 1
+        return pairs
+
     def tensor(self, name: str, parts: Sequence[tuple[DumpArray, int | None]]) -> DumpedTensor:
         """Read the arrays that hold one tensor."""
         right, everything = self._right(name)
         read = [self._read(array, chosen, name) for array, chosen in parts]
         sets = tuple(number for _, numbers in read for number in numbers)
+        ordered = {"nhwc": "values stand channels last", "nchw": "values stand channels first"}[self._layout]
+        order = ordered if self._dump.format == FEATURES else ""
         step = self._step(name)
         return DumpedTensor(
             name,
@@ -199,12 +243,13 @@ class _Reader:
             "INPUT" if step is None else step_kind(step),
             parts[0][0],
             parts[0][0].described if len(parts) == 1 else f"{len(parts)} arrays '{parts[0][0].name}'",
-            "; ".join(dict.fromkeys(reading.note for reading, _ in read if reading.note)),
+            "; ".join(dict.fromkeys(note for reading, _ in read if (note := reading.note or order))),
             sets,
             np.concatenate([reading.values for reading, _ in read]),
             everything[list(sets)],
             everything,
             right,
+            self._layout,
         )
 
     @property

@@ -76,7 +76,7 @@ def compare_with_dump(
     found = read_tensors(program, dump, values, count, tensor=tensor, layout=layout)
     order = {name: number for number, name in enumerate(name for step in program.steps for name in step.tensors)}
     found = tuple(sorted(found, key=lambda item: order.get(item.name, -1)))
-    rows = [_compared(item, layout) for item in found]
+    rows = [_compared(item) for item in found]
     notes = tuple(dict.fromkeys(item.note for item in found if item.note))
     result = ExactComparison(
         ("npusim", dump.path), layers=rows, only_other=tuple(unused_arrays(dump, found)), notes=(*dump.notes, *notes)
@@ -88,12 +88,12 @@ def compare_with_dump(
             result.divergence = Divergence(
                 row, explain_first(session, feeds, row, row.tensor) if codes else None, names=result.names
             )
-            result.hint = _hint(item, layout)
+            result.hint = _hint(item)
             break
     return result
 
 
-def _compared(item: DumpedTensor, layout: str) -> LayerDifferences:
+def _compared(item: DumpedTensor) -> LayerDifferences:
     row = LayerDifferences(
         item.layer or item.name,
         item.kind,
@@ -102,15 +102,15 @@ def _compared(item: DumpedTensor, layout: str) -> LayerDifferences:
         other_tensor=item.described,
     )
     shape = item.right.shape[1:]
-    ours, theirs = (as_tensor(values, shape, layout) for values in (item.expected, item.seen))
+    ours, theirs = (as_tensor(values, shape, item.layout) for values in (item.expected, item.seen))
     for number, one, other in zip(item.sets, ours, theirs, strict=True):
         row.take(one[np.newaxis], other[np.newaxis], number)
     return row
 
 
-def _hint(item: DumpedTensor, layout: str) -> str:
+def _hint(item: DumpedTensor) -> str:
     """How else the values would have to be read to be equal."""
-    other = LAYOUTS[1 - LAYOUTS.index(layout)]
+    other = LAYOUTS[1 - LAYOUTS.index(item.layout)]
     if np.array_equal(in_layout(item.right, other)[list(item.sets)], item.seen):
         return f"its values are equal when they are read in the other order: compare with --layout {other}"
     codes = item.right.dtype

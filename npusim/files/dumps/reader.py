@@ -15,6 +15,7 @@ import numpy.typing as npt
 from npusim.errors import InputError, UsageError
 from npusim.files.arrays import check_readable, listed, read_npy, read_npz
 from npusim.files.dumps.dump import Dump, DumpArray
+from npusim.files.dumps.features import FEATURES, files_of, is_feature_text, read_features, read_features_folder
 from npusim.files.dumps.intel_hex import read_intel_hex
 from npusim.files.dumps.numbers import Source
 from npusim.files.dumps.plain_text import read_ccs_data, read_plain_text
@@ -25,7 +26,7 @@ from npusim.graph import Array
 
 __all__ = ["FORMATS", "detect_format", "read_dump"]
 
-FORMATS: Final = ("text", "c", "csv", "ccs", "bin", "ihex", "npy", "npz")
+FORMATS: Final = ("text", "c", "csv", "ccs", "bin", "ihex", "npy", "npz", FEATURES)
 """Formats that can be asked for. Of C source, test vectors and generated headers are told apart by their symbols."""
 
 LARGEST_FILE: Final = 256 * 2**20
@@ -42,7 +43,7 @@ def read_dump(
     Parameters
     ----------
     path
-        The file.
+        The file; or a folder of ``input.txt`` and ``out_layerK.txt``, as PLiNIO and DORY write them.
     format
         One of `FORMATS`; by default it is told from the content. Only for raw bytes and CSV, which could be something else, the
         suffixes ``.bin`` and ``.csv`` decide as well.
@@ -76,6 +77,8 @@ def read_dump(
     if base not in (None, 10, 16):
         raise UsageError(f"base {base}: numbers are read in base 10 or 16")
     file = Path(path)
+    if file.is_dir():
+        return _read_folder(file, format)
     check_readable(file)
     content = _content(file)
     found = detect_format(file, content) if format is None else format
@@ -113,6 +116,8 @@ def detect_format(path: Path, content: bytes) -> str:
         return "ihex"
     if re.match(r"1651\s+\S+\s+\S+\s+\S+\s+\S+[ \t\r]*(?:\S+[ \t\r]*)?(?:\n|$)", start) or suffix == ".dat":
         return "ccs"
+    if is_feature_text(start):
+        return FEATURES
     if "{" in text or suffix in (".c", ".h"):
         return "c"
     return "csv" if suffix == ".csv" else "text"
@@ -149,6 +154,19 @@ def _source(path: Path, content: bytes) -> Source:
 
 def _read_text(path: Path, content: bytes, base: int | None) -> Dump:
     return Dump(str(path), "text", read_plain_text(_source(path, content), base=base))
+
+
+def _read_features(path: Path, content: bytes, _base: int | None) -> Dump:
+    return Dump(str(path), FEATURES, (read_features(_source(path, content)),))
+
+
+def _read_folder(folder: Path, format_name: str | None) -> Dump:
+    if format_name not in (None, FEATURES):
+        raise UsageError(f"{folder} is a folder, and a folder is read as '{FEATURES}' only; name one file")
+    dump = read_features_folder(folder, [read_features(_source(path, _content(path))) for path in files_of(folder)])
+    for array in dump.arrays:
+        _check_values(dump, array)
+    return dump
 
 
 def _read_c(path: Path, content: bytes, base: int | None) -> Dump:
@@ -195,6 +213,7 @@ _READERS: Final[dict[str, Callable[[Path, bytes, int | None], Dump]]] = {
     "ihex": _read_hex,
     "npy": _read_npy,
     "npz": _read_npz,
+    FEATURES: _read_features,
 }
 
 

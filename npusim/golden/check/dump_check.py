@@ -194,16 +194,16 @@ def check_dump(
         set_index=set_index,
         layout=layout,
     )
-    return tuple(_check(expectation, item, layout, explained=explained) for item in found)
+    return tuple(_check(expectation, item, explained=explained) for item in found)
 
 
-def _check(expectation: Expectation, item: DumpedTensor, layout: str, *, explained: bool) -> Check:
+def _check(expectation: Expectation, item: DumpedTensor, *, explained: bool) -> Check:
     """Compare one tensor, and look for causes of differences."""
     seen, expected = item.seen, item.expected
     differs = seen != expected
     causes = None
     if differs.any() and explained:
-        buffer = Buffer(seen, expected, item.right[list(item.sets)], layout, item.sets, item.all_sets)
+        buffer = Buffer(seen, expected, item.right[list(item.sets)], item.layout, item.sets, item.all_sets)
         causes = explain(buffer, Simulated(expectation.program, expectation.feeds, expectation.variant, item.name))
     return Check(
         item.name,
@@ -215,7 +215,7 @@ def _check(expectation: Expectation, item: DumpedTensor, layout: str, *, explain
         differs.size,
         int(differs.sum()),
         float(np.abs(seen.astype(np.float64) - expected.astype(np.float64)).max()),
-        _first(seen, expected, item.sets, item.right.shape[1:], layout),
+        _first(seen, expected, item.sets, item.right.shape[1:], item.layout),
         causes,
     )
 

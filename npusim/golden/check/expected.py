@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from npusim.engine.simulation import input_specs
 from npusim.errors import InputError, UnsupportedError, UsageError
 from npusim.files.arrays import read_npz
 from npusim.files.datasets import InputSpec, check_samples, read_inputs
-from npusim.files.dumps import Dump, Role
+from npusim.files.dumps import FEATURES, Dump, Role, channels_first, read_dump
 from npusim.files.element_types import convert_exactly
 from npusim.golden.check.dump_check import Expectation
 from npusim.golden.folder.manifest import MANIFEST, read_manifest
@@ -106,6 +106,8 @@ def expected_of_model(
     """
     session = model if isinstance(model, InferenceSession) else InferenceSession(model)
     specs = input_specs(session)
+    if not isinstance(inputs, Mapping) and Path(inputs).suffix == ".txt":
+        return expected_of_dump(session, _as_inputs(read_dump(inputs)), variant=variant)
     if not isinstance(inputs, Mapping):
         return Expected(session.model, _expectation(session.program, read_inputs(inputs, specs), variant, {}))
     for spec in specs:
@@ -146,21 +148,28 @@ def expected_of_dump(
         raise UsageError(f"the model has {len(specs)} inputs and a test vector holds one; give them with --inputs")
     if [array.set_index for array in arrays] != list(range(len(arrays))):
         raise InputError(f"{dump.path}: a set lacks its input; keep input and output of each set together")
+    last = dump.format == FEATURES
     samples = [
-        _sample(array.converted(specs[0].dtype, dump.path), specs[0], f"{dump.path}: {array.described}") for array in arrays
+        _sample(array.converted(specs[0].dtype, dump.path), specs[0], f"{dump.path}: {array.described}", channels_last=last)
+        for array in arrays
     ]
     feeds = {specs[0].name: np.stack(samples)}
     check_samples(feeds[specs[0].name], specs[0], dump.path)
     return Expected(session.model, _expectation(session.program, feeds, variant, {}))
 
 
-def _sample(values: Array, spec: InputSpec, where: str) -> Array:
+def _as_inputs(dump: Dump) -> Dump:
+    """A text file that holds one input."""
+    return replace(dump, arrays=tuple(replace(array, role=Role.INPUT, set_index=0) for array in dump.arrays))
+
+
+def _sample(values: Array, spec: InputSpec, where: str, *, channels_last: bool) -> Array:
     """The flat values of one set in the shape of the input."""
     shape = tuple(size for size in spec.sample_shape if isinstance(size, int))
     wanted = int(np.prod(shape))
     if len(shape) != len(spec.sample_shape) or values.size != wanted:
         raise InputError(f"{where}: {values.size} values, wanted {wanted} for input '{spec.name}' of shape {spec.shape_text}")
-    return values.reshape(shape)
+    return channels_first(values, shape) if channels_last else values.reshape(shape)
 
 
 def _expectation(program: Program, feeds: Mapping[str, Array], variant: InputStage, known: Mapping[str, Array]) -> Expectation:
