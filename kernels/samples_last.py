@@ -245,7 +245,7 @@ def copied_views(
 def tap_views(
     x: FloatArray, w: FloatArray, out: FloatArray, scratch: FloatArray, /, *, strides: PerAxis, dilations: PerAxis
 ) -> list[Product]:
-    """Products of a convolution tap by tap, for geometries whose windows are no matrices: inner dilation, groups.
+    """Products of a convolution tap by tap, for geometries whose windows are not matrices: inner dilation, groups.
 
     Parameters
     ----------

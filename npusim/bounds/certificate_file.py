@@ -167,14 +167,14 @@ def read_certificate(path: str | os.PathLike[str]) -> dict[str, Any]:
     check_readable(path)
     try:
         if path.stat().st_size > MAXIMUM_BYTES:
-            raise InputError(f"{path}: is no certificate, it has more than {MAXIMUM_BYTES} bytes; name the right file")
+            raise InputError(f"{path}: is not a certificate, it has more than {MAXIMUM_BYTES} bytes; name the right file")
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         cause = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: cannot be read as a certificate: {cause}; write it again with 'npusim bounds -o'") from error
     for what, is_right in _requirements(value):
         if not is_right:
-            raise InputError(f"{path}: is no certificate or a damaged one: {what}; write it again with 'npusim bounds -o'")
+            raise InputError(f"{path}: is not a certificate or a damaged one: {what}; write it again with 'npusim bounds -o'")
     found: dict[str, Any] = value
     return found
 
@@ -203,14 +203,14 @@ def _requirements(value: Any) -> Iterator[tuple[str, bool]]:  # noqa: ANN401 - w
     """What a file has to be, piece by piece, so that everything behind may rely on it."""
     yield "it holds no JSON object", isinstance(value, dict)
     yield "'certificate' is not 1, the format that this npusim reads", value.get("certificate") == FORMAT
-    yield "'npusim' is no version", isinstance(value.get("npusim"), str)
+    yield "'npusim' is not a version", isinstance(value.get("npusim"), str)
     model = value.get("model")
     yield "'model' names no SHA-256", isinstance(model, dict) and _is_hash(model.get("sha256"))
     yield from _judged("the model", value)
     layers = value.get("layers")
-    yield "'layers' is no list", isinstance(layers, list)
+    yield "'layers' is not a list", isinstance(layers, list)
     for index, layer in enumerate(layers):
-        yield f"layer {index} is no object with a name", isinstance(layer, dict) and isinstance(layer.get("name"), str)
+        yield f"layer {index} is not an object with a name", isinstance(layer, dict) and isinstance(layer.get("name"), str)
         yield from _judged(f"layer {index}", layer)
 
 

@@ -65,7 +65,7 @@ class Room:
 
 
 def widths_of(layer: IntegerLayer) -> Widths | None:
-    """The widths of a layer's bias and scale; None for ADD, which is no layer of the NPU.
+    """The widths of a layer's bias and scale; None for ADD, which is not a layer of the NPU.
 
     With weights of 4 and 2 bits the bias has 16 bits and the scale 8. With 8-bit weights the bias has 24 bits, and the scale
     is always 1. An average pool has no weights; its scale tells which of both it is.

@@ -46,7 +46,7 @@ def inspect_command(model: str, arithmetic: str | None, as_json: bool) -> int:
     """Show the layers of MODEL, an .onnx file: kinds, shapes, codes, integer arithmetic, parameters and MACs.
 
     The column codes tells what a layer reads and makes: u8 or s8 for unsigned or signed integers and the bits that hold every
-    code the tensor can have, or float. What is no layer in integers is a host operation (HOST) and is listed with the reason.
+    code the tensor can have, or float. What is not a layer in integers is a host operation (HOST), listed with the reason.
     Whether a device runs a layer on its NPU is not judged here.
 
     \b

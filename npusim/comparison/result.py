@@ -428,7 +428,7 @@ def samples_table(
     Parameters
     ----------
     classification
-        Its flips are listed; None for an output that is no classifier's.
+        Its flips are listed; None for an output that is not a classifier's.
     worst, worst_targets
         Samples with the largest error.
 

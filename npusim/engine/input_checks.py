@@ -100,7 +100,7 @@ def check_codes(program: Program, feeds: Mapping[str, Array], start: int) -> Non
     Raises
     ------
     InputError
-        Naming the first value that is no such code and its index.
+        Naming the first value that is not such a code and its index.
     """
     for name in program.inputs:
         tensor, array = program.tensors[name], feeds[name]

@@ -175,5 +175,5 @@ def check_codes(name: str, values: Array) -> None:
     """
     if not np.isfinite(values).all():
         raise UnsupportedError(
-            f"tensor '{name}' comes out as NaN, which is no code; a value before it is beyond what float32 can compute"
+            f"tensor '{name}' comes out as NaN, which is not a code; a value before it is beyond what float32 can compute"
         )

@@ -55,7 +55,7 @@ def run_with(
     UnknownTensorError
         If there is no tensor of a name.
     UsageError
-        If an override is no step's result, or a wanted tensor is computed inside of a step that is overridden.
+        If an override is not a step's result, or a wanted tensor is computed inside of a step that is overridden.
     InputError
         If an array does not fit.
 

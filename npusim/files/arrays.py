@@ -53,7 +53,7 @@ def check_readable(path: Path) -> None:
     Raises
     ------
     InputError
-        If the path does not exist, is a directory or is no regular file.
+        If the path does not exist, is a directory or is not a regular file.
     """
     if path.is_dir():
         raise InputError(f"{path}: is a directory, wanted a file; name one of the files in it")

@@ -33,7 +33,7 @@ def convert_exactly(array: Array, dtype: np.dtype[Any], where: str) -> Array:
     Raises
     ------
     InputError
-        If the dtypes are not numeric, or a value would change: 0.1 of float64 is no float32, 2^24 + 1 neither, 128 no int8.
+        If the dtypes are not numeric, or a value would change: 0.1 of float64 is not a float32, 128 is not an int8.
 
     Examples
     --------

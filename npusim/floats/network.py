@@ -89,7 +89,7 @@ class FloatLayer:
     kind
         What it does.
     inputs, output
-        Tensor names. ADD has two inputs, CONCAT any number, HOST those that are no constants; all others one.
+        Tensor names. ADD has two inputs, CONCAT any number, HOST those that are not constants; all others one.
     input_shape, output_shape
         Of the first input and of the output, for one sample, batch axis of size 1 included.
     activation

@@ -50,8 +50,8 @@ def read_float_network(graph: Graph) -> FloatNetwork:
     Returns
     -------
     FloatNetwork
-        With batch norms folded into the layers in front of them, or into the input stage, and activations attached. What is no
-        layer of the NPU is kept as HOST, with a warning that names it.
+        With batch norms folded into the layers in front of them, or into the input stage, and activations attached. What is
+        not a layer of the NPU is kept as HOST, with a warning that names it.
 
     Raises
     ------

@@ -166,8 +166,8 @@ def stage_parameters(program: Program, stage: QuantizeStage) -> StageParameters:
     whole = bool((multiplier == np.rint(multiplier)).all()) and bool((np.abs(multiplier) < 2**24).all())
     if stage.nearest or not whole or bool((shift < 0).any()) or bool((shift > 31).any()) or len(factors) > 2:
         raise UnsupportedError(
-            f"input stage '{stage.name}' is no offset, whole multiplier and shift, so devices' variants of it are not defined; "
-            f"use the input stage '{InputStage.ONNX}'"
+            f"input stage '{stage.name}' is not an offset, a whole multiplier and a shift, so devices' variants of it "
+            f"are not defined; use the input stage '{InputStage.ONNX}'"
         )
     return StageParameters(offset, multiplier.astype(np.float32), shift, derived)
 

@@ -17,7 +17,7 @@ _LENGTH: Final = re.compile(
 _DEFINED: Final = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]+(\d+|0[xX][0-9a-fA-F]+)\b", re.MULTILINE)
 _IDENTIFIER: Final = b"TFL3"
 LARGEST_WORD: Final = 8
-"""Characters of a byte as C writes it (0x1c, 28, -4, 034); longer ones are no byte."""
+"""Characters of a byte as C writes it (0x1c, 28, -4, 034); longer ones are not bytes."""
 
 
 def find_model(content: bytes, label: str) -> bytes | None:
@@ -36,7 +36,7 @@ def find_model(content: bytes, label: str) -> bytes | None:
     Raises
     ------
     ModelError
-        If two arrays hold models, or a number of the array is no byte, or its length is not the one that the source declares.
+        If two arrays hold models, a number of the array is not a byte, or its length is not the one that the source declares.
 
     Examples
     --------

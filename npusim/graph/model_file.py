@@ -105,7 +105,7 @@ def _complete(path: str | None, content: bytes) -> ModelFile:
 
 
 def guess_format(content: bytes) -> str:
-    """What bytes that are no ONNX model probably are, as the end of a message."""
+    """What bytes that are not an ONNX model probably are, as the end of a message."""
     for start, meaning in _FOREIGN_STARTS:
         if content.startswith(start):
             return f"; it looks like {meaning}"

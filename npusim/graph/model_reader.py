@@ -17,7 +17,7 @@ def read_model(model: ModelFile) -> Graph:
     Raises
     ------
     ModelError
-        If the bytes are no model, or contradict themselves.
+        If the bytes are not a model, or contradict themselves.
     UnsupportedError
         If the model is sound, but holds what npusim does not know.
     """

@@ -151,7 +151,7 @@ def extract(model: ModelFile, inputs: Mapping[str, TensorType], outputs: Iterabl
             kept.add(producers[name])
             waiting.extend(item for item in graph.node[producers[name]].input if item)
         elif name not in inputs and name not in initial:
-            raise ModelError(f"tensor '{name}' of {model.label} is needed for '{names[0]}', but is no input of the part")
+            raise ModelError(f"tensor '{name}' of {model.label} is needed for '{names[0]}', but is not an input of the part")
     part = onnx.GraphProto(name=graph.name)
     part.node.extend(node for index, node in enumerate(graph.node) if index in kept)
     part.initializer.extend(tensor for tensor in graph.initializer if tensor.name in reached - set(inputs))

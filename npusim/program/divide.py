@@ -14,7 +14,7 @@ from npusim.program.requantization import FloatArray, IntegerArray, Requantizati
 __all__ = ["Divide"]
 
 AWAY = 1.0 + 2.0**-40
-"""Times this, a tie lies farther from zero. Quotients of 16 bits by less than ``2**15`` that are no tie reach none."""
+"""Times this, a tie lies farther from zero. Quotients of 16 bits by less than ``2**15`` that are not ties reach none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

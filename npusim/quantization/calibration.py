@@ -51,7 +51,7 @@ def calibration_samples(network: FloatNetwork, given: Array | Mapping[str, Array
     counts = set()
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-            raise InputError(f"calibration samples of input '{name}' are no array of numbers")
+            raise InputError(f"calibration samples of input '{name}' are not an array of numbers")
         spec = InputSpec(name, np.dtype(np.float32), network.inputs[name])
         check_samples(array, spec, f"calibration samples of input '{name}'")
         if not array.any():

@@ -127,10 +127,10 @@ def read_conditions(table: object, place: str) -> tuple[Condition, ...]:
     Raises
     ------
     UsageError
-        If it is no such table.
+        If it is not such a table.
     """
     if not isinstance(table, dict):
-        raise UsageError(f"{place} is no table of conditions")
+        raise UsageError(f"{place} is not a table of conditions")
     found = []
     for name, tests in table.items():
         if not isinstance(tests, dict) or not tests:

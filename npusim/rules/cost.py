@@ -84,8 +84,8 @@ class Memory:
 def step_cost(step: Step, program: Program) -> StepCost:
     """The cost of a step.
 
-    A bias takes four bytes with 8-bit weights (24 bits are no size of a memory access), else two; a scale takes one byte with
-    4-bit and 2-bit weights and is not stored with 8-bit ones; a shift takes one byte. The constants of host operations are
+    A bias takes four bytes with 8-bit weights (24 bits are not a size of a memory access), else two; a scale takes one byte
+    with 4-bit and 2-bit weights and is not stored with 8-bit ones; a shift takes one byte. The constants of host operations are
     float32.
     """
     output = sum(tensor_bytes(name, program) for name in step.tensors[-1:])

@@ -64,7 +64,7 @@ def size_findings(graph: Graph) -> Iterator[SourcedFinding]:
 
 
 def foreign_findings(graph: Graph) -> Iterator[SourcedFinding]:
-    """Nodes of other quantization formats, which are no layers of the NPU."""
+    """Nodes of other quantization formats, which are not layers of the NPU."""
     for node in graph.nodes:
         if node.op_type in FOREIGN_QUANTIZATION:
             message = f"{node.op_type} belongs to another quantization format: no layer of the NPU is made of it"

@@ -170,7 +170,7 @@ def layer_line(layer: IntegerLayer, program: Program) -> str:
 
 
 def reason_line(kind: str, properties: Properties) -> str | None:
-    """The compiler's sentence on channels that are no multiple of 4; None where they are.
+    """The compiler's sentence on channels that are not a multiple of 4; None where they are.
 
     Examples
     --------

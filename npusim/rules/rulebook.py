@@ -280,7 +280,7 @@ def read_version(text: str) -> tuple[int, ...]:
     Raises
     ------
     UsageError
-        If the text is no version.
+        If the text is not a version.
 
     Examples
     --------
@@ -289,7 +289,7 @@ def read_version(text: str) -> tuple[int, ...]:
     """
     parts = text.split(".")
     if not all(part.isdecimal() and part.isascii() for part in parts):
-        raise UsageError(f"'{text}' is no compiler version; give one like {DEFAULT_COMPILER}")
+        raise UsageError(f"'{text}' is not a compiler version; give one like {DEFAULT_COMPILER}")
     numbers = [int(part) for part in parts]
     while numbers and numbers[-1] == 0:
         numbers.pop()

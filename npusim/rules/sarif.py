@@ -74,7 +74,7 @@ _DESCRIPTIONS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "not-covered": "no public rule covers the layer's configuration",
         "contradiction": "public documents contradict each other, without changing the verdict",
-        "host-operation": "the host computes an operation that is no layer of the NPU",
+        "host-operation": "the host computes an operation that is not a layer of the NPU",
         "host-quantize": "the host quantizes float values in the middle of the network",
         "float-island": "operations in float stand between integer layers",
         "foreign-quantization": "an operator of another quantization format",

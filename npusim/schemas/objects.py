@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 UNLISTED: Final[Mapping[str, bool]] = {"json": False}
-"""Metadata of a field that is no key of the JSON object: ``field(metadata=UNLISTED)``."""
+"""Metadata of a field that is not a key of the JSON object: ``field(metadata=UNLISTED)``."""
 
 BY_CHANNEL: Final[Mapping[str, str]] = {"by_channel": "always"}
 """Metadata of a field with numbers for each channel: a key that is left out where these are not asked for."""

@@ -238,7 +238,7 @@ class _Reader:
         names = [self._names.get(argument) for argument in arguments] if arguments else [None]
         if any(name is None for name in names):
             raise UnsupportedError(
-                f"'{node.name}' reads something that is no tensor of the network, wanted layers' results only"
+                f"'{node.name}' reads something that is not a tensor of the network, wanted layers' results only"
             )
         return [name for name in names if name is not None]
 

@@ -455,7 +455,7 @@ def _common(array: DumpArray, right: Array) -> str:
 
 
 def unused_arrays(dump: Dump, found: Sequence[DumpedTensor]) -> Iterator[str]:
-    """How messages name the results of a dump that are no tensor of the model."""
+    """How messages name the results of a dump that are not a tensor of the model."""
     used = {_spelled(item.array.name) for item in found}
     for array in dump.arrays:
         if array.role in _RESULTS and array.active and _spelled(array.name) not in used:

@@ -140,7 +140,7 @@ def broken(path: Path) -> list[tuple[bytes, str]]:
     ]
     for key, value, says in (
         ("certificate", 2, "'certificate' is not 1"),
-        ("npusim", None, "'npusim' is no version"),
+        ("npusim", None, "'npusim' is not a version"),
         ("model", {"sha256": "abc"}, "'model' names no SHA-256"),
         ("model", [], "'model' names no SHA-256"),
         ("verdicts", {"soft_int32": "proven"}, "the model has not the verdicts"),
@@ -148,8 +148,8 @@ def broken(path: Path) -> list[tuple[bytes, str]]:
         ("verdicts", {key: [] for key in STATEMENTS}, "a verdict on the model is not proven, violated or unknown"),
         ("onnxruntime_optimized", None, "a verdict on the model is not proven, violated or unknown"),
         ("reasons", None, "the model has no reasons"),
-        ("layers", None, "'layers' is no list"),
-        ("layers", [7], "layer 0 is no object with a name"),
+        ("layers", None, "'layers' is not a list"),
+        ("layers", [7], "layer 0 is not an object with a name"),
         ("layers", [{"name": "x"}], "layer 0 has not the verdicts"),
     ):
         damages.append((json.dumps({**content, key: value}).encode(), says))

@@ -80,7 +80,7 @@ def test_the_array_that_fits_is_taken(pair: tuple[Path, Path], tmp_path: Path) -
     path = tmp_path / "other.npz"
     np.savez(path, recorded=samples(length=12), times=np.arange(24.0), label=np.full(24, 99))
     found = checked_json("compare", call("compare", pair[0], "--against", pair[1], "--data", path, "--json"))
-    # 99 is no class of this output: the labels beside the samples are left alone
+    # 99 is not a class of this output: the labels beside the samples are left alone
     assert found["outputs"][0]["classification"]["float_accuracy"] is None
 
 

@@ -180,20 +180,20 @@ def test_dumps_of_another_length(folder: Path, tmp_path: Path) -> None:
         "12": "1 value, wanted 4 for tensor 'output' (24 for all 6 sets): they are 1/4 of that; save all values",
         text(
             right[:3]
-        ): "3 values, wanted 4 for tensor 'output' (24 for all 6 sets): that is no multiple; these are the first 3 right",
+        ): "3 values, wanted 4 for tensor 'output' (24 for all 6 sets): that is not a multiple; these are the first 3 right",
         text(
             np.tile(right, 2)
         ): "8 values, wanted 4 for tensor 'output' (24 for all 6 sets): they are 2 times as many; the right values",
         "7, "
         + text(
             right
-        ): "5 values, wanted 4 for tensor 'output' (24 for all 6 sets): that is no multiple; the right values are in",
+        ): "5 values, wanted 4 for tensor 'output' (24 for all 6 sets): that is not a multiple; the right values are in",
     }
     for content, says in cases.items():
         path = save(tmp_path / "a.txt", content)
         check_error("golden_check", folder, "--dump", path, code=2, kind="InputError", says=says)
     path = save(tmp_path / "a.bin", b"123")
-    says = "3 bytes, wanted 4 for tensor 'output' of int8 (24 for all 6 sets): that is no multiple"
+    says = "3 bytes, wanted 4 for tensor 'output' of int8 (24 for all 6 sets): that is not a multiple"
     check_error("golden_check", folder, "--dump", path, code=2, kind="InputError", says=says)
 
 
@@ -213,7 +213,7 @@ def test_wrong_usage(folder: Path, tmp_path: Path) -> None:
     fails("Missing option '--dump'", folder)
     fails("holds no manifest.json", tmp_path, "--dump", path, kind="InputError")
     fails("no such file", folder, "--dump", tmp_path / "none.txt", kind="InputError")
-    fails("'out:' is no number", folder, "--dump", save(tmp_path / "b.txt", "out: 1"), kind="InputError")
+    fails("'out:' is not a number", folder, "--dump", save(tmp_path / "b.txt", "out: 1"), kind="InputError")
     fails("300 at index", folder, "--dump", save(tmp_path / "c.txt", "1 300 2 3"), "--dtype", "int8", kind="InputError")
     two = save(tmp_path / "d.c", "int8_t a[4] = {1, 2, 3, 4}; int8_t b[4] = {1, 2, 3, 4};")
     fails("holds 2 arrays, array 'a' (line 1), array 'b' (line 1)", folder, "--dump", two, kind="InputError")

@@ -176,7 +176,7 @@ def test_a_folder_that_exists_is_replaced_only_on_demand(model: Path, data: Path
     assert tree(out).keys() > before.keys()
     (out / "notes.txt").write_text("mine")
     check_error(
-        "golden_write", model, data, "-o", out, "--force", code=2, kind="UsageError", says="holds 'notes.txt', which is no"
+        "golden_write", model, data, "-o", out, "--force", code=2, kind="UsageError", says="holds 'notes.txt', which is not"
     )
     assert (out / "notes.txt").read_text() == "mine"
 

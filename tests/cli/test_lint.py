@@ -194,7 +194,7 @@ def test_wrong_usage(good: Path, tmp_path: Path) -> None:
     check_error("lint", good, **usage, says="--device is missing")
     check_error("lint", "--device", "soft", **usage, says="MODEL is missing")
     check_error("lint", good, "--device", "f28p65x", **usage, says="'f28p65x' is not one of")
-    check_error("lint", good, "--device", "soft", "--compiler", "new", **usage, says="'new' is no compiler version")
+    check_error("lint", good, "--device", "soft", "--compiler", "new", **usage, says="'new' is not a compiler version")
     check_error(
         "lint", good, "--device", "soft", "--fix", good, "--force", **usage, says="is the model, and would be overwritten"
     )

@@ -125,7 +125,7 @@ def test_what_is_proven_beyond_the_samples_is_told(differing: tuple[Path, Path],
     proven = checked_json("verify", call("verify", W8, "--samples", 7, "--json"))["every_input"]
     every_layer = {"verdict": "proven", "reason": "it holds in each of 7 layers"}
     assert proven == {**every_layer, "onnxruntime_optimized": every_layer}
-    # agreement on samples is no proof: without the third one nothing differs
+    # agreement on samples is not a proof: without the third one nothing differs
     model, inputs = differing
     np.savez(inputs, input=np.zeros((2, 4), np.float32))
     value = checked_json("verify", call("verify", model, inputs, "--json"))

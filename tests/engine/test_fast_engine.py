@@ -226,7 +226,7 @@ def test_a_network_without_integer_layers_runs() -> None:
 
 
 def test_codes_that_come_out_as_nan_are_refused_by_both_engines() -> None:
-    """1e30 times the largest floats is infinite, and infinity times 0 is no number."""
+    """1e30 times the largest floats is infinite, and infinity times 0 is not a number."""
     graph = GraphBuilder((1, 4, 6, 1))
     scaled = graph.binary("Mul", graph.binary("Mul", "input", 1e30), 0.0)
     codes = graph.clip(graph.node("Floor", scaled), -128, 127)

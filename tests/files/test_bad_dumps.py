@@ -16,8 +16,8 @@ from support.dump_files import CODES, npy, npz, save
 REFUSED = {
     "empty": ("a.txt", b"", "is empty"),
     "no numbers": ("a.txt", " \n", "holds no numbers"),
-    "text before": ("a.txt", "out: 1, 2", "line 1, column 1: 'out:' is no number"),
-    "text between": ("a.txt", "1, 2,\n3 [OK] 4", "line 2, column 3: '[OK]' is no number"),
+    "text before": ("a.txt", "out: 1, 2", "line 1, column 1: 'out:' is not a number"),
+    "text between": ("a.txt", "1, 2,\n3 [OK] 4", "line 2, column 3: '[OK]' is not a number"),
     "two commas": ("a.txt", "1,,2", "line 1, column 3: a number is missing"),
     "comma first": ("a.txt", ", 1", "line 1, column 1: a number is missing"),
     "nan": ("a.txt", "1.0 nan 2", "line 1, column 5: 'nan' is not a finite number"),
@@ -27,7 +27,7 @@ REFUSED = {
     "65 bits": ("a.txt", "0x1FFFFFFFFFFFFFFFF", "does not fit 64 bits"),
     "mixed bases": ("a.txt", "0x10 11 0x12", "line 1, column 6: decimal and hexadecimal numbers are mixed: '11'"),
     "float and hexadecimal": ("a.txt", "0x10 1.5", "are mixed: '1.5'"),
-    "zero bytes": ("a.txt", "1 2\x003", "bytes are no whole number of int16"),
+    "zero bytes": ("a.txt", "1 2\x003", "bytes are not a whole number of int16"),
     "out of the type": ("a.txt", "1 70000", "values of dtype int64 are not exactly representable in int16, the first 70000"),
     "fraction": ("a.txt", "1 2.5", "the first 2.5 at index (1,)"),
     "pattern too wide": ("a.txt", "0x12345", "representable in int16"),
@@ -36,7 +36,7 @@ REFUSED = {
     "declared length": ("a.c", "\nint8_t y[3] = {1, 2};", "line 2, column 1: array 'y' is declared with 3 elements and"),
     "open array": ("a.c", "int8_t y[3] = {1, 2,", "'{' is never closed: the file is cut off after 2 values"),
     "open bracket": ("a.c", "int8_t y[3 = {1, 2,", "line 1, column 9: '[' is never closed"),
-    "text in an array": ("a.c", "int8_t y[2] = {1,\n x};", "line 2, column 2: 'x' is no number"),
+    "text in an array": ("a.c", "int8_t y[2] = {1,\n x};", "line 2, column 2: 'x' is not a number"),
     "no comma": ("a.c", "int8_t y[2] = {1 2};", "'2' inside of an array"),
     "octal": ("a.c", "int y[1] = {017};", "'017' is octal"),
     "nan in c": ("a.c", "float y[1] = {NAN};", "'NAN' is not a finite number"),
@@ -44,7 +44,7 @@ REFUSED = {
     "no array": ("a.c", "int main(void) { return 0; }", "holds no array with values"),
     "unknown header": ("a.dat", "1652 1 c000 0 2\n1\n2", "unknown header, wanted '1651 format"),
     "unknown ccs format": ("a.dat", "1651 7 c000 0 2\n1\n2", "unknown header: format '7', wanted one of 1"),
-    "bad ccs length": ("a.dat", "1651 1 c000 0 zz\n1\n2", "length 'zz' is no hexadecimal number"),
+    "bad ccs length": ("a.dat", "1651 1 c000 0 zz\n1\n2", "length 'zz' is not a hexadecimal number"),
     "ccs cut off": ("a.dat", "1651 2 c000 0 10\n1\n2", "2 values, the header's length field '10' says 16"),
     "checksum": ("a.hex", ":020010000102EC\n:00000001FF\n", "line 1, column 1: wrong checksum EC, wanted EB"),
     "hex record cut off": ("a.hex", ":0200100001\n", "holds 0 bytes of data and says 2"),
@@ -61,7 +61,7 @@ REFUSED = {
     "npy of nan": ("a.npy", npy(np.array([np.nan])), "is not a finite number"),
     "npy of text": ("a.npy", npy(np.array(["a"])), "wanted integers or floats"),
     "empty npy": ("a.npy", npy(np.zeros(0)), "holds no values"),
-    "odd bytes": ("a.bin", b"\x01\x02\x03", "3 bytes are no whole number of int16 elements"),
+    "odd bytes": ("a.bin", b"\x01\x02\x03", "3 bytes are not a whole number of int16 elements"),
 }  # fmt: skip
 
 

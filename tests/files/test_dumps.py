@@ -97,7 +97,7 @@ def test_without_a_type_numbers_are_held_as_written(tmp_path: Path) -> None:
 def test_numbers_without_prefix_are_read_in_base_16_on_demand(tmp_path: Path) -> None:
     path = save(tmp_path / "a.txt", "7F FF 00 80")
     assert read_dump(path, base=16, dtype="int8").only.values.tolist() == [127, -1, 0, -128]
-    with pytest.raises(InputError, match=r"line 1, column 1: '7F' is no decimal number; .* the base is 16"):
+    with pytest.raises(InputError, match=r"line 1, column 1: '7F' is not a decimal number; .* the base is 16"):
         read_dump(path)
 
 

@@ -80,7 +80,7 @@ def test_the_models_here_show_every_kind_of_fault() -> None:
         for fault, values in FaultRunner(bench.session.program, bench.feeds, bench.tensor).runs():
             if values is not None:
                 shown[fault.kind].append(name)
-    assert set(FaultKind) - set(shown) == {FaultKind.ONNX, FaultKind.C28}, "what the graph does is no fault; c28 equals it here"
+    assert set(FaultKind) - set(shown) == {FaultKind.ONNX, FaultKind.C28}, "the graph has no fault; c28 equals it"
 
 
 @pytest.mark.parametrize("name", ["vibration_w8", "picture"])

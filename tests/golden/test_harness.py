@@ -191,7 +191,7 @@ def test_bytes_in_wider_elements_count_whatever_their_sign_and_other_values_do_n
     assert device.play(lambda _, name, v: v.astype(np.uint8).view(np.int8).astype(np.int16) if name == "output" else v)[0] == 0
     device = build("int8", wide=True)
     assert device.play(lambda _, name, v: v & 0xFF if name == "output" else v)[0] == 0
-    # the low byte is right, the value is no byte
+    # the low byte is right, the value is not a byte
     for index in (3, 30):
         for macros in ((), ("NPUSIM_CHECK_BOUNDED",)):
             device = build("int8", wide=True, macros=macros)

@@ -286,7 +286,7 @@ def test_paths_out_of_the_folder_and_wrong_entries_are_refused(folder: Path) -> 
     check_error("golden_verify", folder, code=2, kind="InputError", says="entry 0 of 'files' has a wrong 'path', wanted str")
     change_manifest(folder, lambda value: value["files"][0].update(path="x"))
     change_manifest(folder, lambda value: value.update(layers=[["*"]]))
-    check_error("golden_verify", folder, code=2, kind="InputError", says="'layers' is no list of texts")
+    check_error("golden_verify", folder, code=2, kind="InputError", says="'layers' is not a list of texts")
 
 
 def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
@@ -309,7 +309,7 @@ def test_the_model_must_be_the_one_of_the_folder(folder: Path, tmp_path: Path, m
 
 
 def test_files_of_versions_with_other_code_around_the_same_numbers_are_proven(folder: Path) -> None:
-    """What a later harness does otherwise is no matter of the numbers, as long as the hashes are those of the manifest."""
+    """What a later harness does otherwise is not a matter of the numbers, as long as the hashes are those of the manifest."""
     edit(folder / "npusim_check.c", "#define NPUSIM_FLOAT 5", "#define NPUSIM_FLOAT 5\n#define NPUSIM_DOUBLE 6")
     edit(folder / "npusim_check.h", "#define NPUSIM_NHWC 1", "#define NPUSIM_NHWC 1\n#define NPUSIM_CHWN 2")
     edit(folder / "test_vector.c", "Golden vectors", "Our golden vectors")

@@ -56,7 +56,7 @@ def turned(x: npt.NDArray[np.generic], dtype: type) -> Floats:
 
 
 def turned_back(x: Floats) -> Integers:
-    """The other way round; what is no whole number fails."""
+    """The other way round; what is not a whole number fails."""
     back = x.transpose(x.ndim - 1, x.ndim - 2, *range(x.ndim - 2))
     whole = back.astype(np.int64)
     np.testing.assert_array_equal(whole, back)

@@ -99,7 +99,7 @@ def test_devices_implement_offset_multiplier_and_shift(spelling: str) -> None:
                 stage_codes(program, stage, values, InputStage.C28), stage_codes(program, stage, values, InputStage.ONNX)
             )
     else:
-        with pytest.raises(UnsupportedError, match="no offset, whole multiplier and shift"):
+        with pytest.raises(UnsupportedError, match="not an offset, a whole multiplier and a shift"):
             stage_parameters(program, stage)
 
 

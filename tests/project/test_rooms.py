@@ -132,7 +132,7 @@ def is_kind(item: object) -> bool:
 def compared_kinds(name: str) -> Iterator[int]:
     """The lines of a module in which a kind of layer is compared with another, looked for in a collection or matched.
 
-    Asking for a class of several kinds, where a field is needed that all of them have, is no comparison.
+    Asking for a class of several kinds, where a field is needed that all of them have, is not a comparison.
     """
     kinds = {kind.value for kind in LayerKind}
     classes = {name for name, item in vars(layers).items() if is_kind(item)}

@@ -32,7 +32,7 @@ class Cut:
 
 
 def every_tensor(program: Program, runner: ChunkRunner, feeds: Mapping[str, Array], threads: int = 1) -> dict[str, Array]:
-    """All tensors of a program, by the names that are no aliases."""
+    """All tensors of a program, by the names that are not aliases."""
     names = {program.resolve(name) for name in program.tensors}
     return run_chunked(program, runner, feeds, names, threads=threads)
 

@@ -199,7 +199,7 @@ def _as_read(step: Step, linear: LinearOperation, first: LayerScales) -> FloatAr
 
 
 def _bias_input(bias: FloatArray, factors: FloatArray, reference: FloatArray, least: float) -> float | None:
-    """The input scale that follows from the biases, by least squares; None where they are no witness."""
+    """The input scale that follows from the biases, by least squares; None where they are not a witness."""
     known = np.isfinite(factors) & (factors > 0)
     scaled, wanted = (bias * factors)[known], reference[known]
     energy, target = float((scaled**2).sum()), float((wanted**2).sum())

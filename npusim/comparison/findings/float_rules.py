@@ -24,7 +24,7 @@ LARGE_SHARE: Final = 0.5
 """A part that makes this share of the energy of the error that a layer introduces is its cause."""
 
 SMALL_SHARE: Final = 0.1
-"""A part below this share is no cause; training moves weights and biases together, a wrong bias comes alone."""
+"""A part below this share is not a cause; training moves weights and biases together, a wrong bias comes alone."""
 
 ZERO_POINT: Final = 64.0
 """In LSB: an offset from here on is a zero point in the wrong place, not rounding."""

@@ -20,7 +20,7 @@ COSTLY_DB: Final = 3.0
 """From this loss on the factor makes more of the output's error than everything else."""
 
 SIGNAL_DB: Final = 6.0
-"""Below this SQNR with the best factor the output is no scaled copy of the float one: least squares then shrinks the factor."""
+"""Below this SQNR with the best factor the output is not a scaled copy of the float one; least squares shrinks the factor."""
 
 LARGE_SHARE: Final = 0.5
 """A cause that makes this share of the factor's logarithm explains it."""

@@ -196,7 +196,7 @@ class _Collector:
             self._worst_targets.take(targets, quantized, start)
         elif self._task is Task.CLASSIFICATION and not self._scores:
             raise InputError(
-                "labels are class numbers, but the output is no list of scores for each sample; give targets instead"
+                "labels are class numbers, but the output is not a list of scores for each sample; give targets instead"
             )
         elif self._task is Task.CLASSIFICATION or (self._scores and reference.shape[1] > 1):
             self._classes.take(reference, quantized, _class_numbers(labels, len(reference)), start)

@@ -65,7 +65,7 @@ class ClassificationSums:
         Raises
         ------
         InputError
-            If there are fewer than two scores, shapes differ, or a label is no class.
+            If there are fewer than two scores, shapes differ, or a label is not a class.
         """
         if reference.shape != quantized.shape or reference.ndim != 2 or reference.shape[1] < 2:
             raise InputError(
@@ -224,7 +224,7 @@ def output_scales(
 ) -> tuple[OutputScale, ...]:
     """The outputs whose counterpart is an output of the float model.
 
-    Codes have the nominal scale of the layer that produces them; values that are no integers are real values already.
+    Codes have the nominal scale of the layer that produces them; values that are not integers are real values already.
     """
     by_tensor = {pair.tensor: scales[pair.step] for pair in alignment.pairs}
     wanted = {reference.resolve(name) for name in reference.outputs}
@@ -244,8 +244,8 @@ def output_scales(
 class OutputMeasure:
     """The growing sums over one output.
 
-    An output of several numbers along one axis is taken as scores of classes. Labels that are no class numbers are targets, and
-    so are class numbers of an output of one number; class numbers of any other output are left alone.
+    An output of several numbers along one axis is taken as scores of classes. Labels that are not class numbers are targets,
+    and so are class numbers of an output of one number; class numbers of any other output are left alone.
     """
 
     scale: OutputScale

@@ -165,7 +165,7 @@ def _band_calls(layer: Convolution, weights: FloatArray, source: Buffer, out: Fl
     pads = [pad - begin for pad, begin in zip(window.pads, source.layout.begins, strict=False)]
     geometry = {"strides": window.strides, "dilations": window.dilations, "pads": pads}
     rows, _ = best_rows(source.whole.shape[:rank], window.kernel_shape, out.shape[:rank], **geometry)
-    # what a reader's padding cuts into rows is no even memory
+    # what a reader's padding cuts into rows is not one block of memory
     result = out if is_evenly_spaced(out) else np.empty(out.shape, out.dtype)
 
     def calls(own: FloatArray, target: FloatArray) -> list[Call]:

@@ -172,7 +172,7 @@ class Dump:
 def _from_bytes(values: Array, dtype: np.dtype[Any], source: str) -> Array:
     if values.size % dtype.itemsize:
         raise InputError(
-            f"{source}: {values.size} bytes are no whole number of {dtype} elements of {dtype.itemsize} bytes; "
+            f"{source}: {values.size} bytes are not a whole number of {dtype} elements of {dtype.itemsize} bytes; "
             "save a multiple, or name the type that the bytes hold"
         )
     read = np.frombuffer(values.tobytes(), dtype.newbyteorder("<")).astype(dtype)

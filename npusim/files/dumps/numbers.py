@@ -23,7 +23,7 @@ _NOT_FINITE: Final = re.compile(r"[+-]?(?:nan(?:\([^)]*\))?|inf(?:inity)?)", re.
 _BARE_HEX: Final = re.compile(r"[0-9a-fA-F]+")
 
 LONGEST_INTEGER: Final = 40
-"""Digits; a longer number is no element of any array, and Python would take long to read it."""
+"""Digits; a longer number is not an element of any array, and Python would take long to read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def as_array(source: Source, tokens: Sequence[Token], *, base: int | None = None
     Raises
     ------
     InputError
-        If a piece is no number, is NaN or infinite, or does not fit 64 bits, or if bases are mixed.
+        If a piece is not a number, is NaN or infinite, or does not fit 64 bits, or if bases are mixed.
 
     Examples
     --------
@@ -151,8 +151,8 @@ def _complaint(text: str, base: int | None) -> str:
     if _NOT_FINITE.fullmatch(text):
         return f"{shown(text)} is not a finite number; such a value compares with nothing"
     if base is None and _BARE_HEX.fullmatch(text):
-        return f"{shown(text)} is no decimal number; if all numbers are hexadecimal without 0x, say that the base is 16"
-    return f"{shown(text)} is no number; remove what is not part of the data"
+        return f"{shown(text)} is not a decimal number; if all numbers are hexadecimal without 0x, say that the base is 16"
+    return f"{shown(text)} is not a number; remove what is not part of the data"
 
 
 def shown(text: str) -> str:

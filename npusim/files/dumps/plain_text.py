@@ -95,7 +95,7 @@ def _check_header(source: Source, start: int, fields: list[str]) -> tuple[str, s
     address, length = (field[2:] if field[:2].lower() == "0x" else field for field in (fields[2], fields[4]))
     for name, digits in (("address", address), ("length", length)):
         if re.fullmatch(r"[0-9a-fA-F]{1,16}", digits) is None:
-            raise source.error(start, f"unknown header: {name} '{digits[:20]}' is no hexadecimal number")
+            raise source.error(start, f"unknown header: {name} '{digits[:20]}' is not a hexadecimal number")
     return address, length
 
 

@@ -169,6 +169,6 @@ def _wrong_length(array: DumpArray, form: TensorForm) -> str:
     elif wanted % seen == 0:
         relation = f"they are 1/{wanted // seen} of that"
     else:
-        relation = "that is no multiple"
+        relation = "that is not a multiple"
     demand = f"wanted {wanted} for tensor '{form.tensor}'{kind}{all_sets}"
     return f"{form.path}: {array.described}: {seen} {unit if seen != 1 else unit[:-1]}, {demand}: {relation}"

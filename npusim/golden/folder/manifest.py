@@ -282,7 +282,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if not Path(folder).is_dir():
         raise InputError(f"{folder}: there is no such folder; name one that 'npusim golden write' has written")
     if not path.exists():
-        raise InputError(f"{folder}: holds no {MANIFEST}, so it is no golden folder; write one with 'npusim golden write'")
+        raise InputError(f"{folder}: holds no {MANIFEST}, so it is not a golden folder; write one with 'npusim golden write'")
     check_readable(path)
     try:
         if path.stat().st_size > MAXIMUM_BYTES:
@@ -291,7 +291,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON: {error}; write the folder again") from error
     if not isinstance(value, dict) or not isinstance(value.get("golden"), int):
-        raise InputError(f"{path}: is no manifest of golden vectors: it lacks the number 'golden'; write the folder again")
+        raise InputError(f"{path}: is not a manifest of golden vectors: it lacks the number 'golden'; write the folder again")
     if value["golden"] != FORMAT:
         raise InputError(
             f"{path}: is of format {value['golden']}, written by npusim {value.get('npusim')}; npusim {__version__} "
@@ -306,7 +306,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
             _check_keys(path, item, keys, f"entry {place} of '{name}'")
     for name in ("formats", "layers"):
         if not all(isinstance(item, str) for item in value[name]):
-            raise InputError(f"{path}: is damaged: '{name}' is no list of texts; write the folder again")
+            raise InputError(f"{path}: is damaged: '{name}' is not a list of texts; write the folder again")
     for item in value["files"]:
         _check_path(path, item["path"])
     return value

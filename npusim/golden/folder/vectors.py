@@ -121,7 +121,7 @@ def compute_vectors(
     Raises
     ------
     UnsupportedError
-        If the model's first axis is no batch of one, or it has no input stage where one is asked for.
+        If the model's first axis is not a batch of one, or it has no input stage where one is asked for.
     UnknownTensorError
         If a pattern matches no tensor.
     """

@@ -108,7 +108,7 @@ def check_destination(path: str | os.PathLike[str], *, force: bool) -> None:
         raise UsageError(f"{path}: is not replaced, because it may be something else: {error}") from error
     if present - known:
         raise UsageError(
-            f"{path}: is not replaced, because it holds '{min(present - known)}', which is no part of the golden folder; "
+            f"{path}: is not replaced, because it holds '{min(present - known)}', which is not part of the golden folder; "
             "move it away first"
         )
 

@@ -23,7 +23,7 @@ from npusim.program.intervals import Interval
 __all__ = ["ClassMeter", "StageMeter", "WindowMeter", "has_classes"]
 
 MOST_CLASSES: Final = 1024
-"""An output of more values is no list of classes."""
+"""An output of more values is not a list of classes."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def _of_channels(values: BoolArray, channels: int) -> BoolArray:
 
 
 def _next(x: Array, towards: float) -> Array:
-    """The nearest other floats; the input itself where it is no float."""
+    """The nearest other floats; the input itself where it is not a float."""
     if x.dtype.kind != "f":
         return x
     limits = np.finfo(x.dtype.str)

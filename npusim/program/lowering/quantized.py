@@ -97,7 +97,7 @@ class _Found:
     twin
         The same operation on codes, for those who read these.
     reason
-        Why it is no layer.
+        Why it is not a layer.
     """
 
     node: Node

@@ -117,7 +117,7 @@ def _follow(draft: Draft, node: Node, tensor: str, channels: int) -> dict[str, i
         return {node.inputs[0]: channels, made: channels}
     if is_a(node.op_type, Trait.WEIGHTED):
         if len(draft.shape(node.inputs[0])) != 2 or node.inputs[1] not in draft.constants:
-            raise Refusal(f"{node} is no plain fully connected layer")
+            raise Refusal(f"{node} is not a plain fully connected layer")
         return {}
     if node.op_type in CHANNELWISE:
         return _follow_elementwise(draft, node, tensor, channels)

@@ -46,7 +46,7 @@ class Draft:
         return [node for node in self.nodes if tensor in node.inputs]
 
     def only_reader(self, tensor: str) -> Node | None:
-        """The only node that reads a tensor that is no output of the model."""
+        """The only node that reads a tensor that is not an output of the model."""
         readers = self.readers(tensor)
         return readers[0] if len(readers) == 1 and tensor not in self.graph.outputs else None
 

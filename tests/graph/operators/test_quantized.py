@@ -245,7 +245,7 @@ def test_other_operators_of_the_domain_are_named():
 
 
 def test_unsupported_operators_on_codes_are_not_taken_for_open_shapes():
-    """An integer input may decide shapes, but that is no excuse for an operator that there is not."""
+    """An integer input may decide shapes, but that is not an excuse for an operator that there is not."""
     node = helper.make_node("BitwiseNot", ["x"], ["y"])
     model = model_of(node, {"x": np.zeros((1, 4), np.uint8)}, ["x"], TensorProto.UINT8, opset=18)
     with pytest.raises(npusim.UnsupportedError, match=r"BitwiseNot.*does not support"):

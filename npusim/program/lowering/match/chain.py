@@ -140,7 +140,7 @@ def read_divided(
 
 
 def _step(reading: _Reading, node: Node) -> bool:
-    """Take one node into the chain; False when it is no part of it."""
+    """Take one node into the chain; False when it is not part of it."""
     parts = reading.view.operand_and_constant(node)
     addend = read_addend(reading.view, node)
     if addend is not None:

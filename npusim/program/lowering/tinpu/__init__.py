@@ -182,7 +182,7 @@ class _Lowering:
         reason = self.blame.get(node.outputs) or _reason(node, finding)
         for part in finding.nodes:
             if part is not node:
-                self.blame.setdefault(part.outputs, f"it belongs to {node}, which is no layer of the NPU: {finding.reason}")
+                self.blame.setdefault(part.outputs, f"it belongs to {node}, which is not a layer of the NPU: {finding.reason}")
         self.steps.append(HostOperation(node_label(node), node.op_type, executed, reason))
         found = range_of_outputs(node, self.ranges, self.view.graph)
         self.ranges.update({name: value for name, value in zip(node.outputs, found, strict=False) if name})

@@ -114,7 +114,7 @@ def read_chain(view: View, tensor: str, shape: tuple[int, ...], axis: int, *, un
     Raises
     ------
     NotALayer
-        If the nodes behind the tensor are no requantization in integers that ends in a saturation to a finite range.
+        If the nodes behind the tensor are not a requantization in integers that ends in a saturation to a finite range.
 
     Notes
     -----
@@ -239,7 +239,7 @@ def integer_bounds(view: View, node: Node) -> Clip | None:
 
 
 def _step(reading: _Reading, node: Node) -> bool:
-    """Take one node into the chain; False when it is no part of a requantization at this point."""
+    """Take one node into the chain; False when it is not part of a requantization at this point."""
     addend = read_addend(reading.view, node)
     if addend is not None:
         return _add(reading, addend)

@@ -73,7 +73,7 @@ def recognise_weighted_layer(
     Raises
     ------
     NotALayer
-        With the reason, when the node or those behind it are no such layer.
+        With the reason, when the node or those behind it are not such a layer.
     """
     try:
         found = _read_convolution(view, node) if node.op_type.startswith("Conv") else _read_fully_connected(view, node)

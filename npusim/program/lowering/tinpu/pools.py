@@ -37,7 +37,7 @@ def recognise_pool(view: View, node: Node, source_range: ValueRange) -> tuple[In
     Raises
     ------
     NotALayer
-        With the reason, when the node or those behind it are no such layer.
+        With the reason, when the node or those behind it are not such a layer.
     """
     if not source_range.is_codes:
         raise NotALayer(f"its input '{node.inputs[0]}' is not proven to hold integers", (node,))

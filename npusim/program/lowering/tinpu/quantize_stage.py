@@ -28,7 +28,7 @@ def recognise_quantize_stage(view: View, node: Node) -> tuple[QuantizeStage, tup
     Raises
     ------
     NotALayer
-        When the nodes are no such stage.
+        When the nodes are not such a stage.
     """
     offset, multiplier = np.zeros(()), np.ones(())
     nodes: list[Node] = []

@@ -29,7 +29,7 @@ def recognise_residual(
     Raises
     ------
     NotALayer
-        With the reason, when the node is no such sum.
+        With the reason, when the node is not such a sum.
     """
     shapes = [view.shape(name) for name in node.inputs]
     if not all(name in ranges and ranges[name].is_codes for name in node.inputs):

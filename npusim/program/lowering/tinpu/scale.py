@@ -38,7 +38,7 @@ def decompose_multipliers(multipliers: Sequence[npt.NDArray[np.float64]]) -> tup
     (scale, shift) or None
         int64 [channels] each, ``|scale| <= 4095``, ``0 <= shift <= 31``. As written, when the graph writes an integer and a
         power of two. For one product: scale 1 when every channel is a power of two, otherwise every scale is brought into
-        128..255, as exporters do before they fuse. None when a channel's product is no such number.
+        128..255, as exporters do before they fuse. None when a channel's product is not such a number.
 
     Examples
     --------

@@ -73,7 +73,7 @@ def unfold(values: FloatArray, bias: FloatArray) -> Unfolded | None:
     Returns
     -------
     Unfolded or None
-        None where the values are no integers of at most 8 bits times such a factor: a layer left in float.
+        None where the values are not integers of at most 8 bits times such a factor: a layer left in float.
 
     Examples
     --------
