@@ -137,11 +137,6 @@ class FloatLayer:
             raise ValueError(f"layer '{self.name}' of kind {self.kind} has no window")
         return self.window
 
-    @property
-    def is_depthwise(self) -> bool:
-        """True for a convolution that keeps channels apart."""
-        return self.kind is FloatKind.CONV and self.group == self.input_shape[1] and self.group > 1
-
 
 @dataclass(frozen=True, slots=True)
 class FloatNetwork:

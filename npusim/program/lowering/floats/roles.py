@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from npusim.graph import Node
+from npusim.graph.traits import Trait, operators_with
 from npusim.program.layers import Accumulating, Add, MaxPool, Weighted
 from npusim.program.lowering.floats.affine import read_affine, read_saturation
 from npusim.program.lowering.tinpu.view import View
@@ -51,34 +52,23 @@ class Role(Enum):
     OTHER = auto()
 
 
+_BY_TRAIT: Final = MappingProxyType(
+    {
+        Trait.WEIGHTED: Role.WEIGHTED,
+        Trait.AVERAGES: Role.AVERAGE,
+        Trait.MAXIMUM: Role.MAXIMUM,
+        Trait.JOINS: Role.JOIN,
+    }
+)
+
 _ROLES: Final = MappingProxyType(
     {
-        "Conv": Role.WEIGHTED,
-        "ConvTranspose": Role.WEIGHTED,
-        "Gemm": Role.WEIGHTED,
-        "MatMul": Role.WEIGHTED,
-        "AveragePool": Role.AVERAGE,
-        "GlobalAveragePool": Role.AVERAGE,
-        "ReduceMean": Role.AVERAGE,
+        **{name: role for trait, role in _BY_TRAIT.items() for name in operators_with(trait)},
         "ReduceSum": Role.SUM,
-        "MaxPool": Role.MAXIMUM,
-        "GlobalMaxPool": Role.MAXIMUM,
-        "ReduceMax": Role.MAXIMUM,
-        "Reshape": Role.RESHAPE,
-        "Flatten": Role.RESHAPE,
-        "Squeeze": Role.RESHAPE,
-        "Unsqueeze": Role.RESHAPE,
-        "Transpose": Role.MOVE,
-        "Slice": Role.MOVE,
-        "Gather": Role.MOVE,
-        "Tile": Role.MOVE,
-        "Expand": Role.MOVE,
-        "DepthToSpace": Role.MOVE,
-        "SpaceToDepth": Role.MOVE,
-        "Concat": Role.JOIN,
+        **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), Role.RESHAPE),
+        **dict.fromkeys(("Transpose", "Slice", "Gather", "Tile", "Expand", "DepthToSpace", "SpaceToDepth"), Role.MOVE),
         "Split": Role.SPLIT,
-        "Identity": Role.RENAMING,
-        "Cast": Role.RENAMING,
+        **dict.fromkeys(("Identity", "Cast"), Role.RENAMING),
     }
 )
 
