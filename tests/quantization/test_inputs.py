@@ -46,7 +46,7 @@ def with_nan(x: np.ndarray) -> np.ndarray:
         (lambda x: x[:5], "5 calibration samples, wanted at least 8"),
         (lambda x: x * 0, "all zeros"),
         (with_nan, "nan"),
-        (lambda x: x.astype(object), "no array of numbers"),
+        (lambda x: x.astype(object), "not an array of numbers"),
     ],
 )
 def test_bad_calibration_is_refused(change: Callable[[np.ndarray], np.ndarray], message: str) -> None:
