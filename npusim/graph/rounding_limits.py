@@ -26,6 +26,9 @@ UNIT_ROUNDOFF: Final = 2.0**-24
 FUNCTION_LIMIT: Final = 2.0**-20
 """Limit for functions without an exact definition, relative to max(1, |y|): onnxruntime evaluates them by short polynomials."""
 
+RECURRENT_LIMIT: Final = 2.0**-20
+"""Limit for one step of a recurrent network, relative to what its gates sum up: its functions are those above."""
+
 
 def is_free(node: Node) -> bool:
     """True for operators whose float32 result is not the same in every correct implementation."""
@@ -63,11 +66,21 @@ def rounding_limit(node: Node, values: Mapping[str, Array], result: Array, opset
         terms = _terms(node, values)
         relative = terms * UNIT_ROUNDOFF / (1 - terms * UNIT_ROUNDOFF)
         return 2 * relative * total.astype(np.float64)
+    if is_a(node.op_type, Trait.RECURRENT):
+        return np.full(result.shape, RECURRENT_LIMIT * _recurrent_terms(node, values))
     largest = np.maximum(1.0, magnitude)
     if is_a(node.op_type, Trait.NORMALIZES):
         scale, shift = (np.abs(values[name]).max(initial=0.0) for name in node.inputs[1:3])
         largest = largest + float(scale) + float(shift) + float(np.abs(values[node.inputs[0]]).max(initial=0.0))
     return FUNCTION_LIMIT * largest
+
+
+def _recurrent_terms(node: Node, values: Mapping[str, Array]) -> float:
+    """Steps of a sequence, times the largest sum of magnitudes that a gate takes in: each step's rounding is relative to it."""
+    x, weights, recurrent = (np.abs(values[name].astype(np.float64)) for name in node.inputs[:3])
+    steps = x.shape[1 if node.integer("layout", 0) else 0]
+    gates = weights.sum(axis=2).max(initial=0.0) * x.max(initial=0.0) + recurrent.sum(axis=2).max(initial=0.0)
+    return float(steps * (1.0 + gates))
 
 
 def _terms(node: Node, values: Mapping[str, Array]) -> int:

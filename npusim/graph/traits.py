@@ -31,6 +31,7 @@ class Trait(Flag):
     FREE_ORDER: a sum of floats whose order IEEE 754 leaves open. FUNCTION: not defined to the last bit by IEEE 754.
     KEEPS_INTEGERS: integers give integers. INTERPOLATES: it is free as well unless it takes nearest neighbours.
     CONVERTS: another element type. QUANTIZES: it reads or gives codes with scales or zero points.
+    RECURRENT: it goes through a sequence step by step.
     SHAPE_ONLY: only the operand's shape is read.
     SELECTS_NAN: what it makes of NaN, or of zeros of both signs, differs between correct implementations.
     """
@@ -64,6 +65,7 @@ class Trait(Flag):
     INTERPOLATES = auto()
     CONVERTS = auto()
     QUANTIZES = auto()
+    RECURRENT = auto()
     SHAPE_ONLY = auto()
     SELECTS_NAN = auto()
     AFFINE = SUM | DIFFERENCE | PRODUCT | QUOTIENT
@@ -158,6 +160,7 @@ TRAITS: Final[Mapping[str, OperatorTraits]] = MappingProxyType(
         "Mul": _per_element(_T.PRODUCT | _T.KEEPS_INTEGERS, EITHER),
         "Div": _per_element(_T.QUOTIENT, EITHER, observes_zero_sign=(1,)),
         "Mod": _per_element(_T.KEEPS_INTEGERS),
+        "BitShift": _per_element(),
         "Sum": _per_element(_EXACT_SUM | _T.FREE_ORDER, RISES),
         "Mean": _per_element(_T.FREE_ORDER),
         "Neg": _per_element(_T.KEEPS_INTEGERS, FALLS),
@@ -239,6 +242,7 @@ TRAITS: Final[Mapping[str, OperatorTraits]] = MappingProxyType(
         "Tile": OperatorTraits(_MOVES, _S.REPEATED, (RISES,)),
         "Pad": OperatorTraits(_MOVES, _S.PADDED, (RISES,)),
         "Resize": OperatorTraits(_MOVES | _T.INTERPOLATES, _S.RESIZED, (RISES,)),
+        "Upsample": OperatorTraits(_MOVES | _T.INTERPOLATES, _S.MIXED, (RISES,)),
         "DepthToSpace": OperatorTraits(_MOVES, _S.FIRST, (RISES,)),
         "SpaceToDepth": OperatorTraits(_MOVES, _S.FIRST, (RISES,)),
         # layers
@@ -248,6 +252,8 @@ TRAITS: Final[Mapping[str, OperatorTraits]] = MappingProxyType(
         "MatMul": OperatorTraits(_SUMS, _S.PRODUCT),
         "BatchNormalization": OperatorTraits(_T.NORMALIZES | _T.FUNCTION, _S.FIRST),
         "LayerNormalization": OperatorTraits(_T.FUNCTION),
+        "LSTM": OperatorTraits(_T.FUNCTION | _T.RECURRENT),
+        "GRU": OperatorTraits(_T.FUNCTION | _T.RECURRENT),
         # pools and reductions
         "MaxPool": OperatorTraits(_T.MAXIMUM | _T.WINDOWED | _PICKS, _S.FIRST, (RISES,)),
         "GlobalMaxPool": OperatorTraits(_T.MAXIMUM | _T.GLOBAL | _PICKS, _S.FIRST, (RISES,)),

@@ -159,6 +159,8 @@ def forms() -> Iterator[Form]:
         crop = {"mode": mode, "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 300.5}
         yield Form("Resize", ("x", numbers(0, 0, -0.5, 0, 1, 1, 1.5, 1), scales), crop, dtypes=F4)
     yield Form("Resize", ("x", scales), {"mode": "nearest"}, opset=10, dtypes=F4)
+    for mode in ("nearest", "linear"):
+        yield Form("Upsample", ("x", scales), {"mode": mode}, opset=9, dtypes=F4)
     yield Form("Resize", ("x", None, scales), {"mode": "cubic"}, dtypes=F4, known=False)
     yield Form("DepthToSpace", attributes={"blocksize": 2}, shape=(1, 4, 2, 2), dtypes=F4)
     yield Form("SpaceToDepth", attributes={"blocksize": 2}, shape=(1, 4, 2, 2), dtypes=F4)

@@ -26,6 +26,7 @@ from npusim.graph.operators import (
     pooling,
     quantization,
     quantized,
+    recurrent,
     reduction,
     resize,
     shape,
@@ -65,6 +66,7 @@ _OPERATORS: Final = merge_tables(
     pooling.OPERATORS,
     quantization.OPERATORS,
     quantized.OPERATORS,
+    recurrent.OPERATORS,
     reduction.OPERATORS,
     resize.OPERATORS,
     shape.OPERATORS,
@@ -79,7 +81,7 @@ def lookup(op_type: str) -> Operator | None:
 
     Examples
     --------
-    >>> lookup("Relu") is not None, lookup("LSTM") is None
+    >>> lookup("Relu") is not None, lookup("Loop") is None
     (True, True)
     """
     return _OPERATORS.get(op_type)

@@ -73,10 +73,25 @@ def _reciprocal(x: Numeric) -> Numeric:
     return np.asarray(np.divide(x.dtype.type(1), x))
 
 
+def _shifted(call: Call, x: Numeric, amount: Numeric) -> Numeric:
+    """BitShift; amounts that are negative, or the width and more, leave what the sign alone gives: 0, or -1 to the right."""
+    check_same_type(x, amount)
+    width, direction = 8 * x.dtype.itemsize, call.text("direction", "")
+    if x.dtype.kind not in "iu" or direction not in ("LEFT", "RIGHT"):
+        raise OperatorError(f"it shifts {x.dtype} in direction '{direction}', wanted integers, and LEFT or RIGHT")
+    inside = (amount >= 0) & (amount < width)
+    places = np.where(inside, amount, 0).astype(x.dtype)
+    if direction == "LEFT":
+        return np.asarray(np.where(inside, np.left_shift(x, places), x.dtype.type(0)))
+    sign = np.right_shift(x, x.dtype.type(width - 1)) if x.dtype.kind == "i" else np.zeros_like(x)
+    return np.asarray(np.where(inside, np.right_shift(x, places), sign))
+
+
 OPERATORS: Final[Mapping[str, Operator]] = refusing_table(
     {
         "Abs": unary(np.abs),
         "Add": binary(np.add),
+        "BitShift": _shifted,
         "Ceil": unary(np.ceil),
         "Clip": _clip,
         "Div": binary(_divide),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -81,4 +82,12 @@ def _plan(call: Call, axis: int, *, size: int, new_size: int, scale: np.float32,
     )
 
 
-OPERATORS: Final[Mapping[str, Operator]] = refusing_table({"Resize": _resize})
+def _upsample(call: Call, x: Array, scales: Array | None = None) -> Array:
+    """Upsample, which opset 10 replaced by Resize: that of opset 10, its scales an attribute before opset 9."""
+    given = np.asarray(call.attributes.get("scales", ()) if scales is None else scales, np.float32)
+    if given.size != x.ndim or (given < 1).any():
+        raise OperatorError(f"its scales are {given.tolist()}, wanted {x.ndim} numbers of at least 1")
+    return _resize(replace(call, opset=10), x, given)
+
+
+OPERATORS: Final[Mapping[str, Operator]] = refusing_table({"Resize": _resize, "Upsample": _upsample})

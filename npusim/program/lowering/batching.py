@@ -56,7 +56,7 @@ def _generalise(node: Node, graph: Graph, extra: dict[str, Array]) -> Node | Non
     """The node in a form that takes any number of samples; None when it mixes them."""
     variable = [name for name in node.inputs if name and name not in graph.constants]
     shapes = {name: graph.types[name].static_shape for name in node.inputs if name}
-    result = graph.types[node.outputs[0]].static_shape
+    result = graph.types[next(name for name in node.outputs if name)].static_shape
     if any(shapes[name][:1] != (1,) for name in variable) or result[:1] != (1,):
         return None
     samples = traits_of(node.op_type).samples

@@ -47,7 +47,7 @@ def test_the_merged_table_cannot_be_changed():
 
 
 def test_unknown_operators_are_not_found():
-    assert lookup("LSTM") is None
+    assert lookup("Loop") is None
     assert lookup("add") is None
     assert lookup("") is None
 

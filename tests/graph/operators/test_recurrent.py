@@ -1,0 +1,85 @@
+"""LSTM and GRU against onnxruntime, and networks that hold them, made with torch as users make them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from npusim import InferenceSession, UnsupportedError
+from npusim.bounds import certify
+from npusim.verification import verify
+from support.models import model_of, outputs_of_onnxruntime
+
+STEPS, SAMPLES, INPUTS, HIDDEN = 7, 1, 5, 6
+
+
+def network(operator: str, direction: str = "forward", **attributes: Any) -> bytes:
+    gates, directions = {"LSTM": 4, "GRU": 3}[operator], 2 if direction == "bidirectional" else 1
+    random = np.random.default_rng(gates)
+    constants = {
+        "w": random.normal(0, 0.5, (directions, gates * HIDDEN, INPUTS)).astype(np.float32),
+        "r": random.normal(0, 0.5, (directions, gates * HIDDEN, HIDDEN)).astype(np.float32),
+        "b": random.normal(0, 0.5, (directions, 2 * gates * HIDDEN)).astype(np.float32),
+    }
+    names = ["y", "y_h", "y_c"][: 3 if operator == "LSTM" else 2]
+    node = helper.make_node(operator, ["x", "w", "r", "b"], names, hidden_size=HIDDEN, direction=direction, **attributes)
+    shape = (STEPS, SAMPLES, INPUTS)
+    return model_of([node], {"x": (np.float32, shape)}, dict.fromkeys(names, (np.float32, None)), constants=constants)
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize(("operator", "attributes"), [("LSTM", {}), ("GRU", {}), ("GRU", {"linear_before_reset": 1})])
+def test_equal_to_onnxruntime_but_for_rounding(operator: str, direction: str, attributes: dict[str, int]) -> None:
+    model = network(operator, direction, **attributes)
+    x = np.random.default_rng(5).normal(0, 2, (STEPS, SAMPLES, INPUTS)).astype(np.float32)
+    session = InferenceSession(model)
+    (theirs,) = outputs_of_onnxruntime(model, {"x": x}, optimized=False)
+    for mine, other in zip(session.run(None, {"x": x}), theirs, strict=True):
+        assert mine.dtype == other.dtype
+        assert mine.shape == other.shape
+        np.testing.assert_allclose(mine, other, rtol=0, atol=2.0**-18)
+    assert verify(session, {"x": x})
+    assert certify(session.program).verdicts.onnxruntime_exact == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "says"),
+    [
+        ({"clip": 1.0}, "clips the inputs"),
+        ({"activations": ["Relu", "Tanh", "Tanh"]}, "wanted Sigmoid, Tanh, Tanh"),
+        ({"input_forget": 1}, "coupled"),
+    ],
+)
+def test_what_is_not_computed_is_refused(attributes: dict[str, Any], says: str) -> None:
+    model = network("LSTM", **attributes)
+    with pytest.raises(UnsupportedError, match=says):
+        InferenceSession(model).run(None, {"x": np.zeros((STEPS, SAMPLES, INPUTS), np.float32)})
+
+
+@pytest.mark.needs_torch
+@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+def test_networks_made_with_torch(name: str) -> None:
+    import torch
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.recurrent = getattr(torch.nn, name)(INPUTS, HIDDEN, num_layers=2, bidirectional=True, batch_first=True)
+            self.last = torch.nn.Linear(2 * HIDDEN, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.last(self.recurrent(x)[0][:, -1])
+            return found
+
+    torch.manual_seed(1)
+    network, stream = Network().eval(), io.BytesIO()
+    x = torch.randn(4, STEPS, INPUTS)
+    torch.onnx.export(network, (x[:1],), stream, dynamo=False, input_names=["x"])
+    session = InferenceSession(stream.getvalue())
+    (found,) = session.run(None, {"x": x.numpy()})
+    np.testing.assert_allclose(found, network(x).detach().numpy(), atol=1e-5)
+    assert verify(session, {"x": x.numpy()})
