@@ -8,7 +8,7 @@ import numpy as np
 
 from npusim.program import IntegerArray
 
-__all__ = ["Changes", "combine_changes"]
+__all__ = ["Changes", "combine_changes", "pick_parent"]
 
 COMBINATIONS: Final = 32
 """Combinations tried after each round of changes."""
@@ -115,3 +115,8 @@ def combine_changes(parent: IntegerArray, children: IntegerArray) -> IntegerArra
         changed = child != parent
         result[changed] = child[changed]
     return result
+
+
+def pick_parent(generator: np.random.Generator, chance: float, count: int) -> int:
+    """The number of one of `count` candidates, the best first: the first with this chance, else the second, and so on."""
+    return min(int(generator.geometric(chance)) - 1, count - 1)

@@ -17,10 +17,9 @@ from npusim.bounds import Interval, Property, analyse
 from npusim.bounds.channels import channel_bounds
 from npusim.bounds.float_proof import Disagreement, FloatPath, decide_exhaustively
 from npusim.bounds.witness import failing_values
-from npusim.bounds.witness.failing_values import FailingValues, failing_digits, failing_in_floats, failing_in_int32
+from npusim.bounds.witness.failing_values import failing_digits, failing_in_floats, failing_in_int32
 from npusim.bounds.witness.layer_solution import LayerSolver
 from npusim.bounds.witness.observation import observation
-from npusim.bounds.witness.search import Search
 from npusim.errors import ModelError
 from npusim.graph import TensorType
 from npusim.graph.model_file import ModelFile
@@ -33,6 +32,8 @@ from npusim.search.changes import Changes
 from npusim.search.combination import combine
 from npusim.search.input_codes import InputCodes
 from npusim.search.sampling import generate_inputs
+from npusim.search.toward_values import Search
+from npusim.search.wanted_values import WantedValues
 from support import ROOT
 from support.builders import GraphBuilder
 from support.strategies import Network, networks
@@ -108,7 +109,7 @@ def test_every_value_that_occurs_is_solved_for(network: Network) -> None:
             values = watched.values(trace)[2]
             row, position = (int(item) for item in np.unravel_index(network.seed % values.size, values.shape))
             value = int(values[row, position])
-            single = FailingValues(np.array([row]), np.array([value]), np.array([value]))
+            single = WantedValues(np.array([row]), np.array([value]), np.array([value]))
             solver = LayerSolver(found.layers[layer.name], watched, single)
             solution = next(solver.solutions(0))
             codes = [solution.inputs[name] for name in layer.inputs]
@@ -141,7 +142,7 @@ def test_failing_values_are_all_that_floats_get_wrong(seed: int) -> None:
     check_nearest(found, listed, generator)
 
 
-def found_in_floats(path: FloatPath, interval: Interval) -> FailingValues:
+def found_in_floats(path: FloatPath, interval: Interval) -> WantedValues:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(failing_values, "float_path", lambda layer, dtype: path)
         found = failing_in_floats(SimpleNamespace(layer=None, accumulator=interval), path.dtype)
@@ -149,7 +150,7 @@ def found_in_floats(path: FloatPath, interval: Interval) -> FailingValues:
     return found
 
 
-def check_nearest(failing: FailingValues, listed: list[tuple[int, int]], generator: np.random.Generator) -> None:
+def check_nearest(failing: WantedValues, listed: list[tuple[int, int]], generator: np.random.Generator) -> None:
     if not listed:
         return
     values = np.array([value for _, value in listed])
@@ -231,7 +232,7 @@ def test_search_finds_a_sum_and_keeps_to_its_budget() -> None:
         return (levels @ weights).reshape(-1, 1, 1), np.zeros((len(levels), 1, 1), np.int64)
 
     def search(value: int, budget: Budget) -> Search:
-        goal = FailingValues(np.array([0]), np.array([value]), np.array([value]))
+        goal = WantedValues(np.array([0]), np.array([value]), np.array([value]))
         return Search(evaluate, goal, limits, budget, seed=1, starts=np.zeros((0, 8), np.int64), elements=1)
 
     wanted = int((limits * np.maximum(weights, 0)).sum()) - 4
@@ -252,7 +253,7 @@ def test_search_does_not_stop_at_hits_that_are_refused() -> None:
     def evaluate(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return levels[:, :1, None], np.zeros((len(levels), 1, 1), np.int64)
 
-    goal = FailingValues(np.array([0]), np.array([77]), np.array([77]))
+    goal = WantedValues(np.array([0]), np.array([77]), np.array([77]))
     budget = Budget(1e6, 5000)
     hits = list(Search(evaluate, goal, np.full(3, 255), budget, seed=0, starts=np.zeros((0, 3), np.int64), elements=1))
     assert len(hits) > 5

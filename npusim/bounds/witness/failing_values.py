@@ -1,8 +1,10 @@
-"""Which values of an accumulator break a statement: runs of integers, row by row."""
+"""Which values of an accumulator break a statement: runs of integers, row by row.
+
+A row is an output channel; for weight digits it is ``digit * channels + channel``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -13,75 +15,17 @@ from npusim.bounds.float_proof import FloatPath, float_path
 from npusim.bounds.layer_verdicts import DIGIT_LIMITS, INT32_LIMITS
 from npusim.program import IntegerArray
 from npusim.program.intervals import Interval
+from npusim.search.wanted_values import WantedValues
 
-__all__ = ["FailingValues", "failing_digits", "failing_in_floats", "failing_in_int32"]
+__all__ = ["failing_digits", "failing_in_floats", "failing_in_int32"]
 
 MAXIMUM_RUNS: Final = 2**22
 """Runs of one code that are examined at once; more have only layers of thousands of channels with wide codes."""
 
 
-@dataclass(frozen=True, slots=True)
-class FailingValues:
-    """Closed runs of failing integers, sorted by row, then by value.
-
-    A row is an output channel; for weight digits it is ``digit * channels + channel``.
-
-    Attributes
-    ----------
-    rows
-        int64 [k], the row of each run.
-    lower, upper
-        int64 [k], its ends.
-    """
-
-    rows: IntegerArray
-    lower: IntegerArray
-    upper: IntegerArray
-
-    def __len__(self) -> int:
-        return int(self.rows.size)
-
-    @property
-    def present(self) -> IntegerArray:
-        """The rows that have any run, sorted."""
-        return np.unique(self.rows)
-
-    def select(self, chosen: IntegerArray) -> FailingValues:
-        """The runs at these positions."""
-        return FailingValues(self.rows[chosen], self.lower[chosen], self.upper[chosen])
-
-    def nearest(self, values: IntegerArray) -> tuple[IntegerArray, IntegerArray]:
-        """How far values are from the nearest run of their row, and which run that is.
-
-        Parameters
-        ----------
-        values
-            int64 [n, rows, positions] of the rows in :attr:`present`, in that order.
-
-        Returns
-        -------
-        (distance, run)
-            int64 in the shape of `values`: 0 inside of a run; positive when the value has to rise, negative when it has to
-            fall.
-        """
-        order = np.searchsorted(self.present, self.rows)
-        reach = max(int(np.abs(part).max(initial=0)) for part in (values, self.lower, self.upper)) + 1
-        stride = 4 * reach
-        offsets = np.arange(self.present.size)[:, None] * stride
-        keys = values + offsets
-        starts = self.lower + order * stride
-        after = np.searchsorted(starts, keys, side="right")
-        before = np.maximum(after - 1, 0)
-        following = np.minimum(after, len(self) - 1)
-        rise = np.where(after < len(self), starts[following] - keys, stride)
-        fall = np.where(after > 0, np.maximum(keys - (self.upper + order * stride)[before], 0), stride)
-        rises = np.abs(rise) < fall
-        return np.where(rises, rise, -fall), np.where(rises, following, before)
-
-
 def failing_in_floats(
     bounds: ChannelBounds, dtype: np.dtype[Any], *, inexact: npt.NDArray[np.bool_] | None = None
-) -> FailingValues | None:
+) -> WantedValues | None:
     """Accumulators that the graph's floats turn into another code than integers do; None where there are too many codes.
 
     For channels with `inexact` sums, which floats may round on the way to the accumulator, the accumulators on both sides of
@@ -106,14 +50,14 @@ def failing_in_floats(
     return _joined([(rows[run], lower[run], upper[run]) for lower, upper in pieces])
 
 
-def failing_in_int32(bounds: ChannelBounds) -> FailingValues:
+def failing_in_int32(bounds: ChannelBounds) -> WantedValues:
     """Accumulators whose widest integer, ``(accumulator + bias) * scale``, leaves int32."""
     lower, upper = INT32_LIMITS
     beyond = bounds.layer.requantization.beyond(lower, upper)
     return _beyond(bounds.accumulator, *beyond, 0)
 
 
-def failing_digits(bounds: ChannelBounds) -> FailingValues:
+def failing_digits(bounds: ChannelBounds) -> WantedValues:
     """Accumulators of 2-bit weight digits that leave 18 bits."""
     lower, upper = DIGIT_LIMITS
     digits = bounds.digits or ()
@@ -124,7 +68,7 @@ def failing_digits(bounds: ChannelBounds) -> FailingValues:
     return _joined([(part.rows, part.lower, part.upper) for part in found])
 
 
-def _beyond(interval: Interval, below: IntegerArray, above: IntegerArray, block: int) -> FailingValues:
+def _beyond(interval: Interval, below: IntegerArray, above: IntegerArray, block: int) -> WantedValues:
     """What of intervals lies at or below one limit and at or above another."""
     rows = np.arange(below.size) + block * below.size
     parts = [
@@ -137,13 +81,13 @@ def _beyond(interval: Interval, below: IntegerArray, above: IntegerArray, block:
 _Rows = tuple[IntegerArray, IntegerArray, IntegerArray]
 
 
-def _joined(parts: list[_Rows]) -> FailingValues:
+def _joined(parts: list[_Rows]) -> WantedValues:
     """One table of all parts; empty runs, whose ends are crossed, are left out."""
     empty = np.zeros(0, np.int64)
     rows, lower, upper = (np.concatenate([empty, *(part[item].reshape(-1) for part in parts)]) for item in range(3))
     kept = np.flatnonzero(lower <= upper)
     order = kept[np.lexsort((lower[kept], rows[kept]))]
-    return FailingValues(rows[order], lower[order], upper[order])
+    return WantedValues(rows[order], lower[order], upper[order])
 
 
 def _runs(path: FloatPath, interval: Interval) -> tuple[IntegerArray, IntegerArray] | None:

@@ -9,12 +9,12 @@ from typing import Final
 
 import numpy as np
 
-from npusim.bounds.witness.failing_values import FailingValues
 from npusim.bounds.witness.observation import Observation, Place
 from npusim.program import IntegerArray
 from npusim.program.intervals import Interval, LayerBounds, accumulator_interval
 from npusim.program.terms import Terms, terms_of
 from npusim.search.combination import combine
+from npusim.search.wanted_values import WantedValues
 
 __all__ = ["LayerSolution", "LayerSolver"]
 
@@ -81,7 +81,7 @@ class LayerSolver:
 
     bounds: LayerBounds
     watched: Observation
-    failing: FailingValues
+    failing: WantedValues
     complete: bool = True
     _boxes: dict[tuple[int, int], _Box] = field(default_factory=dict)
 

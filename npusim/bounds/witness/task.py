@@ -16,11 +16,10 @@ from npusim.bounds.channels import ChannelBounds, channel_bounds
 from npusim.bounds.layer_verdicts import DIGIT_LIMITS
 from npusim.bounds.verdicts import Property
 from npusim.bounds.witness.confirmation import Confirmation
-from npusim.bounds.witness.failing_values import FailingValues, failing_digits, failing_in_floats, failing_in_int32
+from npusim.bounds.witness.failing_values import failing_digits, failing_in_floats, failing_in_int32
 from npusim.bounds.witness.layer_solution import LayerSolution, LayerSolver
 from npusim.bounds.witness.observation import Observation, observation
 from npusim.bounds.witness.results import Witness
-from npusim.bounds.witness.search import Search
 from npusim.engine.session import InferenceSession
 from npusim.graph import Array, TensorType
 from npusim.graph.onnx_reader import extract
@@ -28,6 +27,8 @@ from npusim.program import Accumulating, Batching, IntegerArray, IntegerLayer, P
 from npusim.program.intervals import LayerBounds, analyse
 from npusim.search.budget import Budget
 from npusim.search.input_codes import InputCodes
+from npusim.search.toward_values import Search
+from npusim.search.wanted_values import WantedValues
 
 __all__ = ["Task", "prepare"]
 
@@ -65,11 +66,11 @@ class Task:
     program: Program
     bounds: LayerBounds
     watched: Observation
-    failing: FailingValues
+    failing: WantedValues
     complete: bool
     confirmation: Confirmation
 
-    def solve(self, budget: Budget) -> tuple[Witness | None, FailingValues]:
+    def solve(self, budget: Budget) -> tuple[Witness | None, WantedValues]:
         """A witness from exact solutions at the layer, one in the model if possible; and the values that any codes can give."""
         count = len(self.failing)
         solver = LayerSolver(self.bounds, self.watched, self.failing)
@@ -87,7 +88,7 @@ class Task:
                 break
         return witness, self.failing.select(np.flatnonzero(possible))
 
-    def search(self, possible: FailingValues, budget: Budget, seed: int, samples: Mapping[str, Array] | None) -> Witness | str:
+    def search(self, possible: WantedValues, budget: Budget, seed: int, samples: Mapping[str, Array] | None) -> Witness | str:
         """A witness in the model, or what the search came to, one clause."""
         part = self._front
         codes = InputCodes(part.program)

@@ -21,7 +21,7 @@ from npusim.golden.goals.table import goal_table
 from npusim.graph import Array
 from npusim.program import Accumulating, IntegerArray
 from npusim.search.back_projection import Directions, back_project
-from npusim.search.changes import Changes
+from npusim.search.changes import Changes, pick_parent
 from npusim.search.input_codes import InputCodes
 
 __all__ = ["Evaluator", "Found", "Searcher", "measure_coverage", "sample_count", "sample_of"]
@@ -110,7 +110,7 @@ class Searcher:
             if generator.random() < 0.6 and self._meters:
                 children = self._directed(best.levels, ways, self._scores(left), generator)
             else:
-                parent = best.levels[min(int(generator.geometric(0.5)), PARENTS, len(best.levels)) - 1]
+                parent = best.levels[pick_parent(generator, 0.5, min(PARENTS, len(best.levels)))]
                 children = changes.children(parent, best.levels)[:CHILDREN]
             best = self._best([best, self._tried(children)], left)
             spent += len(children)

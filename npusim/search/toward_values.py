@@ -1,6 +1,6 @@
-"""Search for model inputs that drive an accumulator to a failing value: greedy, without gradients.
+"""Search for model inputs that drive a watched integer to a wanted value: greedy, without gradients.
 
-Candidates are vectors of input levels. What counts is how far the nearest element of the layer is from the nearest failing
+Candidates are vectors of input levels. What counts is how far the nearest element of the layer is from the nearest wanted
 value. Each round takes one of the best candidates, tries many changes of it, and then combines those changes: far from the goal
 all that help together, close to it those few whose effects add up to what is missing.
 """
@@ -13,15 +13,15 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from npusim.bounds.witness.failing_values import FailingValues
 from npusim.program import IntegerArray
 from npusim.search.budget import Budget
-from npusim.search.changes import Changes, combine_changes
+from npusim.search.changes import Changes, combine_changes, pick_parent
+from npusim.search.wanted_values import WantedValues
 
 __all__ = ["Hit", "Search"]
 
 Evaluate: TypeAlias = Callable[[IntegerArray], tuple[IntegerArray, IntegerArray]]
-"""From levels [n, size] to watched values [n, rows, positions] and to what hides them, see `Observation.hidden`."""
+"""From levels [n, size] to watched values [n, rows, positions] and to what is added to their distances because something hides them."""
 
 POPULATION: Final = 8
 CHILDREN: Final = 64
@@ -37,7 +37,7 @@ CACHED: Final = 2**22
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A candidate that gives a failing value: its levels, the row and the position of the element."""
+    """A candidate that gives a wanted value: its levels, the row and the position of the element."""
 
     levels: IntegerArray
     row: int
@@ -46,7 +46,7 @@ class Hit:
 
 @dataclass(slots=True)
 class _Candidates:
-    """Candidates, their watched values, what these lack to the nearest failing value, and how far from showing they are.
+    """Candidates, their watched values, what these lack to the nearest wanted value, and how far from showing they are.
 
     All are flat over the elements of the layer.
     """
@@ -81,8 +81,8 @@ class Search:
     ----------
     evaluate
         Computes the watched values.
-    failing
-        The failing values; at least one.
+    wanted
+        The wanted values; at least one.
     limits
         Highest level of each input, the lowest being 0; int64 [size].
     budget
@@ -98,7 +98,7 @@ class Search:
     def __init__(
         self,
         evaluate: Evaluate,
-        failing: FailingValues,
+        wanted: WantedValues,
         limits: IntegerArray,
         budget: Budget,
         *,
@@ -107,8 +107,8 @@ class Search:
         elements: int,
     ) -> None:
         self._evaluate = evaluate
-        self._failing = failing
-        self._active = np.ones(len(failing), bool)
+        self._wanted = wanted
+        self._active = np.ones(len(wanted), bool)
         self._budget = budget
         self._generator = np.random.default_rng(seed)
         self._starts = starts
@@ -138,7 +138,7 @@ class Search:
         distances = population.distances
         closest = int(distances.min())
         self.nearest = min(self.nearest, closest)
-        rows = self._failing.select(np.flatnonzero(self._active)).present
+        rows = self._wanted.select(np.flatnonzero(self._active)).present
         for order, number in enumerate(np.flatnonzero(distances == 0)):
             if order >= POPULATION and self._budget.spent:
                 return
@@ -150,22 +150,22 @@ class Search:
         return population.select(np.argsort(population.distances, kind="stable")[:POPULATION])
 
     def _turn_away(self, population: _Candidates) -> None:
-        """Leave the failing values aside that the search is stuck at; when none are left, take up all again."""
+        """Leave the wanted values aside that the search is stuck at; when none are left, take up all again."""
         chosen = np.flatnonzero(self._active)
-        failing = self._failing.select(chosen)
-        values = population.values[:1].reshape(1, failing.present.size, -1)
-        gaps, runs = failing.nearest(values)
+        wanted = self._wanted.select(chosen)
+        values = population.values[:1].reshape(1, wanted.present.size, -1)
+        gaps, runs = wanted.nearest(values)
         self._active[chosen[runs.reshape(-1)[np.abs(gaps).argmin()]]] = False
         if not self._active.any():
             self._active[:] = True
 
     def _computed(self, levels: IntegerArray) -> _Candidates:
-        failing = self._failing.select(np.flatnonzero(self._active))
+        wanted = self._wanted.select(np.flatnonzero(self._active))
         parts = []
         for start in range(0, len(levels), self._batch):
             part = levels[start : start + self._batch]
-            values, hidden = (found[:, failing.present] for found in self._evaluate(part))
-            gaps, _ = failing.nearest(values)
+            values, hidden = (found[:, wanted.present] for found in self._evaluate(part))
+            gaps, _ = wanted.nearest(values)
             flat = (len(part), -1)
             parts.append(_Candidates(part, values.reshape(flat), gaps.reshape(flat), (np.abs(gaps) + hidden).reshape(flat)))
             self._budget.take(len(part))
@@ -173,7 +173,7 @@ class Search:
 
     def _round(self, population: _Candidates) -> _Candidates:
         """Changes of one of the best candidates, then combinations of these changes."""
-        number = min(int(self._generator.geometric(0.4)) - 1, len(population.levels) - 1)
+        number = pick_parent(self._generator, 0.4, len(population.levels))
         parent = population.select(np.array([number]))
         element = int(parent.lacking[0].argmin())
         gap = int(parent.gaps[0, element])
