@@ -1,7 +1,5 @@
-"""Comparing a quantized model with its float model, with another quantized model, or with what a device gave.
+"""A quantized model against its float model: which layer errs, by how much, and why.
 
-``exact``
-    Integers against integers, for equality.
 ``alignment``
     What of the float model stands for which layer.
 ``experiments``

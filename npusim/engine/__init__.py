@@ -1,1 +1,1 @@
-"""Execution of programs: the `reference` engine, and what engines share."""
+"""Sessions and the execution of programs: planning, the reference engine, the fast one, and other runtimes."""

@@ -1,4 +1,4 @@
-"""The ONNX graph as plain data, and what is known of its operators."""
+"""Graphs as plain data, the readers and writers of their files, and what is known of their operators."""
 
 from npusim.graph.graph import (
     Array,

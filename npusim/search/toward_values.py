@@ -21,7 +21,7 @@ from npusim.search.wanted_values import WantedValues
 __all__ = ["Hit", "Search"]
 
 Evaluate: TypeAlias = Callable[[IntegerArray], tuple[IntegerArray, IntegerArray]]
-"""From levels [n, size] to watched values [n, rows, positions] and to what is added to their distances because something hides them."""
+"""From levels [n, size] to watched values [n, rows, positions] and to what is added to their distances, as hidden."""
 
 POPULATION: Final = 8
 CHILDREN: Final = 64

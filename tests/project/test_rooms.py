@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from npusim.program import LayerKind, layers
-from support import imports
+from support import ROOT, imports
 from support.imports import MODULES, circles, imported_modules, is_package, names_of_the_top, outside_imports, prefixes, syntax
 
 ROOMS = (
@@ -175,3 +175,8 @@ def test_the_walk_over_the_source_sees_what_it_should() -> None:
     assert "onnx" in outside_imports(next(name for name in MODULES if name.endswith(".onnx_reader")))
     assert doctest.testmod(imports).attempted == 1
     assert doctest.testmod(imports).failed == 0
+
+
+def test_contributing_shows_the_rooms_as_they_are() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("\n## Rooms\n")[2].partition("\n* ")[0]
+    assert [line.split()[0] for line in text.splitlines() if line.startswith("    ")] == ROOMS

@@ -1,1 +1,1 @@
-"""Lowering of formats whose codes have scales and zero points: into the affine form, and from there into integer layers."""
+"""From graphs to programs: a folder for each dialect, and the affine form of codes with scales and zero points."""
