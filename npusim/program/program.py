@@ -114,11 +114,13 @@ class Tensor:
             turned = (turned.astype(np.int64) - self.zero_point).astype(self.stored)
         elif self.dtype.kind == "f" and self.is_integer:
             turned = turned.astype(self.stored, copy=False)
-        return np.ascontiguousarray(turned) if turned is not given else given
+        # unlike ascontiguousarray, this leaves a number without axes one
+        return given if turned is given else np.asarray(turned, order="C")
 
     def _turned(self, held: Array, dtype: np.dtype[np.generic]) -> Array:
         turned = held if self.order is None else np.ascontiguousarray(held.transpose(self.order))
-        return (turned.astype(np.int64) + self.zero_point if self.zero_point else turned).astype(dtype, copy=False)
+        codes = turned.astype(np.int64) + self.zero_point if self.zero_point else turned
+        return np.asarray(codes.astype(dtype, copy=False))
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,3 +95,13 @@ def test_without_zero_point_nothing_is_copied() -> None:
     assert replace(tensor, stored=np.dtype(np.float32)).as_held(floats) is floats
     assert tensor.as_shown(codes) is codes
     assert tensor.as_declared(codes).dtype == np.float32
+
+
+@pytest.mark.parametrize("zero_point", [0, 7])
+def test_a_number_without_axes_stays_one(zero_point: int) -> None:
+    kinds = np.dtype(np.float32 if zero_point == 0 else np.uint8), np.dtype(np.int16)
+    tensor = Tensor("x", (), *kinds, -7, 248, zero_point=zero_point)
+    held = tensor.as_held(np.asarray(9, kinds[0]))
+    assert (type(held), held.shape, held.dtype, int(held)) == (np.ndarray, (), kinds[1], 9 - zero_point)
+    declared = tensor.as_declared(held)
+    assert (type(declared), declared.shape, declared.dtype, int(declared)) == (np.ndarray, (), kinds[0], 9)
