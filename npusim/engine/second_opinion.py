@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from npusim.engine.planning import MATCH
 from npusim.errors import ModelError
 from npusim.graph import Array
 from npusim.graph.model_file import ModelFile
+from npusim.graph.model_reader import read_model
 from npusim.graph.onnx_reader import expose_tensors
+from npusim.graph.onnx_writer import write_model
+from npusim.program import Batching
+from npusim.program.lowering.match.copy import runtime_copy
 
 if TYPE_CHECKING:
     import onnxruntime
+
+    from npusim.engine.session import InferenceSession
 
 __all__ = ["SecondOpinion", "make_runtime_session", "runtime_version"]
 
@@ -74,6 +81,8 @@ class SecondOpinion:
         True when the first axis of the inputs holds samples of a model with batch 1.
     constants
         Those tensors that do not depend on the inputs: they are given once, not for each sample.
+    as_floats
+        Whether the model takes float32 where the arrays that it is given hold integers.
     """
 
     def __init__(
@@ -84,6 +93,7 @@ class SecondOpinion:
         optimized: bool = False,
         stacked: bool = True,
         constants: Collection[str] = (),
+        as_floats: bool = False,
     ) -> None:
         names = list(tensors)
         content = expose_tensors(model, names) if names else model.content
@@ -91,9 +101,39 @@ class SecondOpinion:
         self._names = [output.name for output in self._session.get_outputs()]
         self._stacked = stacked
         self._constants = frozenset(constants)
+        self._as_floats = as_floats
+
+    @classmethod
+    def of(
+        cls,
+        session: InferenceSession,
+        tensors: Iterable[str] = (),
+        *,
+        optimized: bool = False,
+        constants: Collection[str] = (),
+    ) -> SecondOpinion:
+        """A session's model in onnxruntime: the file itself, or the copy of it that onnxruntime takes.
+
+        The parameters are those of the class.
+        """
+        stacked = session.program.batching is not Batching.FIXED
+        model, is_copy = session.model, False
+        if session.format == MATCH:
+            graph = read_model(model)
+            copy = runtime_copy(graph, session.program)
+            if copy is not None:
+                shapes = [
+                    {name: session.program.tensors[session.program.resolve(name)].shape for name in names}
+                    for names in (graph.inputs, graph.outputs)
+                ]
+                content = write_model(copy.nodes, copy.constants, inputs=shapes[0], outputs=shapes[1], opset=graph.opset)
+                model, is_copy = ModelFile(model.path, content), True
+        return cls(model, tensors, optimized=optimized, stacked=stacked, constants=constants, as_floats=is_copy)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All tensors asked for; the first axis of those that depend on the inputs holds the samples."""
+        if self._as_floats:
+            feeds = {name: array.astype(np.float32, copy=False) for name, array in feeds.items()}
         if not self._stacked:
             return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
         count = len(next(iter(feeds.values())))

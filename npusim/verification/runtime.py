@@ -192,7 +192,7 @@ def verify(session: InferenceSession, feeds: Mapping[str, Array], *, progress: P
     """
     if session.format == "tflite":
         return _verify_tflite(session, feeds, progress)
-    optimized = SecondOpinion(session.model, optimized=True, stacked=session.program.batching is not Batching.FIXED)
+    optimized = SecondOpinion.of(session, optimized=True)
     result = Verification(onnxruntime=runtime_version())
     pairs = _Pairs(session.program)
     for part in _parts(session, feeds, progress):
@@ -292,8 +292,7 @@ def _parts(session: InferenceSession, feeds: Mapping[str, Array], progress: Prog
     program = session.program
     known = [name for name in program.tensors if name not in program.inputs]
     fixed = [name for name in known if program.resolve(name) in program.constants]
-    stacked = program.batching is not Batching.FIXED
-    runtime = SecondOpinion(session.model, known, stacked=stacked, constants=fixed)
+    runtime = SecondOpinion.of(session, known, constants=fixed)
 
     def ask(chunk: Mapping[str, Array], _: int) -> Mapping[str, Array]:
         return {**runtime.run(chunk), **chunk}

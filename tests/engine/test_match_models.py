@@ -13,6 +13,7 @@ import npusim
 import support
 from npusim.errors import NpusimError
 from npusim.graph.traits import Trait, is_a
+from npusim.verification import verify
 
 pytestmark = pytest.mark.formats
 
@@ -81,3 +82,20 @@ def test_both_engines_give_every_inner_tensor(row):
     traces = fast.trace(arrays), slow.trace(arrays)
     assert [name for name in traces[1] if not np.array_equal(traces[0][name], traces[1][name])] == []
     assert {layer.output for layer in fast.program.layers} <= set(traces[0])
+
+
+@pytest.mark.parametrize("row", [row for row in COMPUTED if "visual" not in row["case"]], ids=named)
+def test_onnxruntime_agrees_on_every_tensor(row):
+    session = npusim.InferenceSession(support.FORMATS / row["path"], **json.loads(row["options"]))
+    result = verify(session, {name: values[:1] for name, values in feeds(row, session).items()})
+    assert [step for step in result.steps if step.mismatches] == []
+    assert len(result.steps) >= len(session.program.steps)
+
+
+def test_a_wrong_weight_is_seen_by_onnxruntime():
+    row = next(row for row in COMPUTED if row["case"] == "public_match_arcane_mnist")
+    session = npusim.InferenceSession(support.FORMATS / row["path"])
+    layer = session.program.layers[1]
+    layer.weights[3, 4] += 1
+    result = verify(session, feeds(row, session))
+    assert layer.name in [step.name for step in result.steps if step.mismatches]

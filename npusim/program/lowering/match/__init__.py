@@ -67,9 +67,7 @@ def lower_match(folded: Graph, declared: Graph, arithmetic: str, input_codes: st
     -----
     Outputs of files with integer types have the types that they declare.
     """
-    as_written = Written.MEANT
-    if arithmetic == "onnx":
-        as_written = Written.IN_INTEGERS if is_typed(declared) else Written.LITERAL
+    as_written = Written(literal=arithmetic == "onnx", typed=is_typed(declared))
     program = lower(
         folded,
         dialect=Dialect(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Final
 
 import numpy as np
@@ -18,7 +17,7 @@ from npusim.program.scale_divide import ScaleDivide
 from npusim.program.shift_floor import ShiftFloor
 from npusim.program.taps import ArithmeticTap, CodesTap, Tap
 
-__all__ = ["Written", "read_chain", "read_divided"]
+__all__ = ["MEANT", "Written", "read_chain", "read_divided"]
 
 MAXIMUM_SHIFT: Final = 31
 """A longer shift is a division."""
@@ -27,16 +26,24 @@ LARGEST: Final = 2.0**40
 """Constants beyond this are not those of an integer arithmetic of 32 bits."""
 
 
-class Written(Enum):
-    """What divisions of a file mean.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How a file's divisions are read.
 
-    MEANT: the arithmetic shift that they stand for. LITERAL: what ONNX says; integers divide toward zero, floats keep their
-    fractions. IN_INTEGERS: the same, and all of the file's numbers are integers, whatever types the graph has been given.
+    Attributes
+    ----------
+    literal
+        As ONNX says: integers divide toward zero, floats keep their fractions. Otherwise as the arithmetic shift that is meant.
+    typed
+        Whether all of the file's numbers are integers, whatever types the graph has been given.
     """
 
-    MEANT = auto()
-    LITERAL = auto()
-    IN_INTEGERS = auto()
+    literal: bool = False
+    typed: bool = False
+
+
+MEANT: Final = Written()
+"""Arithmetic shifts, as in files of floats."""
 
 
 @dataclass
@@ -63,7 +70,7 @@ class _Reading:
 
     def is_integer(self, node: Node) -> bool:
         """Whether a node computes in integers."""
-        return self.as_written is Written.IN_INTEGERS or self.view.graph.types[node.outputs[0]].dtype.kind in "iu"
+        return self.as_written.typed or self.view.graph.types[node.outputs[0]].dtype.kind in "iu"
 
     def part(self, clip: Clip) -> Requantization:
         """What has been read: a shift where the divisor is a power of two, without a multiplication a bias."""
@@ -90,7 +97,7 @@ def read_chain(
     axis: int,
     *,
     unfolded: Unfolded | None = None,
-    as_written: Written = Written.MEANT,
+    as_written: Written = MEANT,
     first: Node | None = None,
 ) -> Chain:
     """Read the requantization of an accumulator; without a saturation at its end the codes are int32.
@@ -120,7 +127,7 @@ def read_divided(
     bias: IntegerArray,
     divisor: IntegerArray,
     *,
-    as_written: Written = Written.MEANT,
+    as_written: Written = MEANT,
     first: Node | None = None,
 ) -> Chain:
     """Read the requantization of ``(accumulator + bias) / divisor``, which `tensor` holds."""
@@ -156,7 +163,7 @@ def _step(reading: _Reading, node: Node) -> bool:
         reading.floored = True
         return reading.clip is None
     bounds = integer_bounds(reading.view, node)
-    if bounds is None or (reading.as_written is not Written.MEANT and reading.is_divided and not reading.floored):
+    if bounds is None or (reading.as_written.literal and reading.is_divided and not reading.floored):
         return False
     # where it is not taken literally, a division without a floor is the arithmetic shift all the same
     reading.clip, reading.floored = merge_clips(reading.clip, bounds), True
@@ -169,7 +176,7 @@ def _cast(reading: _Reading, node: Node) -> bool:
     if wide.kind not in "if" or wide.itemsize < 4:
         return False
     if wide.kind == "i" and reading.is_divided and not reading.floored:
-        reading.floored, reading.toward_zero = True, reading.as_written is not Written.MEANT
+        reading.floored, reading.toward_zero = True, reading.as_written.literal
     return True
 
 
@@ -198,9 +205,9 @@ def _multiply(reading: _Reading, values: npt.NDArray[np.float64] | None) -> bool
 def _divide(reading: _Reading, values: npt.NDArray[np.float64] | None, *, is_integer: bool) -> bool:
     if values is None or not _is_open(reading, values) or not is_integral(values) or not (values >= 1).all():
         return False
-    if is_integer and reading.is_divided and reading.as_written is not Written.MEANT:
+    if is_integer and reading.is_divided and reading.as_written.literal:
         return False
     reading.divisor = reading.divisor * values.astype(np.int64)
     if is_integer:
-        reading.floored, reading.toward_zero = True, reading.as_written is not Written.MEANT
+        reading.floored, reading.toward_zero = True, reading.as_written.literal
     return True

@@ -12,7 +12,16 @@ from npusim.errors import UsageError
 from npusim.graph import Array, Attribute, Graph, Node
 from npusim.graph.ranges import ValueRange, range_of_codes, range_of_type
 
-__all__ = ["ANNOTATIONS", "default_arithmetic", "input_range", "is_match", "is_typed", "is_valid_in_integers", "plain_graph"]
+__all__ = [
+    "ANNOTATIONS",
+    "default_arithmetic",
+    "input_range",
+    "is_match",
+    "is_typed",
+    "is_valid_in_integers",
+    "plain_graph",
+    "without_types",
+]
 
 ANNOTATIONS: Final = frozenset(("weight_bits", "bias_bits", "mult_bits", "add_bits", "out_bits"))
 """Attributes that the exporters add; ONNX knows none of them."""
@@ -103,7 +112,7 @@ def plain_graph(graph: Graph, arithmetic: str) -> Graph:
     Weights that are stored as uint8 are bytes of int8, unless the file is taken literally.
     """
     if is_typed(graph):
-        return _without_types(graph, bytes_are_signed=arithmetic != "onnx" or not is_valid_in_integers(graph))
+        return without_types(graph, bytes_are_signed=arithmetic != "onnx" or not is_valid_in_integers(graph))
     return replace(graph, nodes=tuple(replace(node, attributes=_known(node)) for node in graph.nodes))
 
 
@@ -111,7 +120,7 @@ def _known(node: Node) -> dict[str, Attribute]:
     return {name: value for name, value in node.attributes.items() if name not in ANNOTATIONS}
 
 
-def _without_types(graph: Graph, *, bytes_are_signed: bool) -> Graph:
+def without_types(graph: Graph, *, bytes_are_signed: bool) -> Graph:
     """The same integers in float64 throughout: what ONNX's type rules refuse is nothing else.
 
     Casts become other names of the same tensor.

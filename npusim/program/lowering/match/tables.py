@@ -9,7 +9,7 @@ import numpy as np
 from npusim.graph import Node
 from npusim.graph.ranges import ValueRange
 from npusim.program.direct import Table
-from npusim.program.lowering.match.chain import Written, read_chain
+from npusim.program.lowering.match.chain import MEANT, Written, read_chain
 from npusim.program.lowering.tinpu.chain import node_label
 from npusim.program.lowering.tinpu.view import NotALayer, View
 from npusim.program.requantization import INT32
@@ -21,7 +21,7 @@ MAXIMUM_CODES: Final = 2**17
 
 
 def recognise_rescaling(
-    view: View, node: Node, source_range: ValueRange, *, as_written: Written = Written.MEANT
+    view: View, node: Node, source_range: ValueRange, *, as_written: Written = MEANT
 ) -> tuple[Table, tuple[Node, ...]]:
     """Read what makes codes of codes, the same for all channels, as a table.
 
