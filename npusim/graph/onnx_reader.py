@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import helper, numpy_helper
 
 from npusim.errors import ModelError, UnsupportedError
+from npusim.graph.branches import take_constant_branches
 from npusim.graph.foreign import FOREIGN_DOMAIN, FOREIGN_OPERATORS, foreign_types
 from npusim.graph.graph import Array, Attribute, Dimension, Graph, Node, TensorType, bind_dangling_input, sort_topologically
 from npusim.graph.model_file import ModelFile, guess_format
@@ -173,6 +174,7 @@ def _parse(model: ModelFile) -> onnx.ModelProto:
         raise ModelError(f"{model.label} is not a complete ONNX model{guess_format(model.content)}")
     if proto.functions:
         proto = _inline_functions(proto, model)
+    take_constant_branches(proto.graph)
     return proto
 
 

@@ -27,7 +27,13 @@ ROOMS = (
 LOOSE = {"__main__", "errors", "findings", "pytest_plugin"}
 """The modules that lie at the top of npusim/ without a room of their own."""
 
-SPEAK_PROTOBUF = {"npusim.graph.external_data", "npusim.graph.onnx_reader", "npusim.graph.onnx_writer", "npusim.files.tensors"}
+SPEAK_PROTOBUF = {
+    "npusim.graph.branches",
+    "npusim.graph.external_data",
+    "npusim.graph.onnx_reader",
+    "npusim.graph.onnx_writer",
+    "npusim.files.tensors",
+}
 """The modules that may import onnx or protobuf: those that read and write ONNX's files."""
 
 SPEAK_FLATBUFFERS = {"npusim.graph.flat_tables", "npusim.graph.tflite_writer"}
