@@ -282,7 +282,7 @@ class GoldenVerifyResult(CommandResult):
     """
 
     layers: tuple[GoldenTensor, ...]
-    findings: tuple[Finding, ...]
+    findings: Annotated[tuple[Finding, ...], Rules(severities=("error",))]
     totals: VerifiedTotals
     folder: str
     written_by: str

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import ClassVar, Final
+from typing import Annotated, ClassVar, Final
 
 from npusim.bounds import Certificate, Property, certify
 from npusim.bounds.verdicts import Statement, Verdict
@@ -17,7 +17,7 @@ from npusim.graph import Array
 from npusim.results.base import CommandResult, Model, SampleSource, identity_of, session_of
 from npusim.results.directed import Directed, search_directed
 from npusim.results.samples import Inputs, choose_inputs
-from npusim.schemas.derivation import Count
+from npusim.schemas.derivation import Count, Rules
 from npusim.schemas.objects import UNLISTED, json_object
 from npusim.verification import StepComparison, Verification
 from npusim.verification import verify as compare_every_tensor
@@ -120,7 +120,7 @@ class VerifyResult(CommandResult):
     """
 
     layers: tuple[StepComparison, ...]
-    findings: tuple[Finding, ...]
+    findings: Annotated[tuple[Finding, ...], Rules(severities=("error", "warning"))]
     totals: VerifyTotals
     inputs: SampleSource
     onnxruntime: RuntimeOpinion

@@ -61,9 +61,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Annotation: the rules of findings in a list are among these."""
+    """Annotation: rules and severities of the findings in a list are among these, where any are given."""
 
-    values: tuple[str, ...]
+    values: tuple[str, ...] = ()
+    severities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +191,12 @@ def _annotated(hint: Any, marks: Sequence[object], definitions: dict[str, Any]) 
     choice = next((mark.values for mark in marks if isinstance(mark, Choice)), None)
     if choice is not None:
         return {"enum": list(choice() if callable(choice) else choice)}
-    rules = next((mark.values for mark in marks if isinstance(mark, Rules)), None)
+    rules = next((mark for mark in marks if isinstance(mark, Rules)), None)
     if rules is not None:
         found = _schema(hint, definitions)
-        return {**found, "items": {**found["items"], "properties": {"rule": {"enum": list(rules)}}}}
+        given = {"rule": rules.values, "severity": rules.severities}
+        narrowed = {key: {"enum": list(values)} for key, values in given.items() if values}
+        return {**found, "items": {**found["items"], "properties": narrowed}}
     axes = next((mark.count for mark in marks if isinstance(mark, Axes)), None)
     if axes is not None:
         return _array(get_args(hint), axes, definitions)
