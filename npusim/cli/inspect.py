@@ -9,8 +9,10 @@ import click
 from npusim.cli.options import arithmetic_option, json_option, model_argument
 from npusim.cli.output import Column, Row, count, number, one_line, paragraph, print_json, render_table, terminal_width
 from npusim.engine.session import InferenceSession
+from npusim.graph.model_reader import read_model
 from npusim.program.inspection import Codes, Inspection, LayerSummary, inspect_program
 from npusim.results.inspection import inspect_result
+from npusim.rules.match_findings import match_findings
 from npusim.rules.recognition import recognition_findings
 
 __all__ = ["inspect_command"]
@@ -54,7 +56,10 @@ def inspect_command(model: str, arithmetic: str | None, as_json: bool) -> int:
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     session = InferenceSession(model, arithmetic=arithmetic)
     found = inspect_program(session.program)
-    findings = tuple(recognition_findings(session.program))
+    findings = (
+        *recognition_findings(session.program),
+        *match_findings(read_model(session.model), session.program),
+    )
     if as_json:
         print_json(inspect_result(session, found, findings))
     else:

@@ -183,6 +183,8 @@ class Graph:
         ``"onnx"`` or ``"tflite"``: whose operators the nodes are.
     quantization
         Scales and zero points of tensors, where the format keeps them with the tensor.
+    bound_input
+        The name that nothing produced and that was taken for the one input that nothing read; None where all names were right.
     """
 
     opset: int
@@ -195,6 +197,7 @@ class Graph:
     origins: Mapping[str, Node] = field(default_factory=dict)
     format: str = "onnx"
     quantization: Mapping[str, Quantization] = field(default_factory=dict)
+    bound_input: str | None = None
 
     def producers(self) -> dict[str, Node]:
         """The node that produces each tensor."""
@@ -210,18 +213,19 @@ class Graph:
         return readers
 
 
-def bind_dangling_input(nodes: Sequence[Node], inputs: Sequence[str], known: set[str]) -> tuple[Node, ...]:
+def bind_dangling_input(nodes: Sequence[Node], inputs: Sequence[str], known: set[str]) -> tuple[tuple[Node, ...], str | None]:
     """Let the one tensor that nothing produces be the one input that nothing reads: an exporter renamed only one of both.
 
-    PyTorch's names of inner tensors begin with ``onnx::``; anything else is left as it is.
+    PyTorch's names of inner tensors begin with ``onnx::``; anything else is left as it is. Gives the nodes, and the name.
     """
     produced = {*known, *inputs, *(name for node in nodes for name in node.outputs)}
     read = {name for node in nodes for name in node.inputs if name}
     dangling, unread = read - produced, [name for name in inputs if name not in read]
     if len(dangling) != 1 or len(unread) != 1 or not str(next(iter(dangling))).startswith("onnx::"):
-        return tuple(nodes)
+        return tuple(nodes), None
     (lost,), (found,) = dangling, unread
-    return tuple(replace(node, inputs=tuple(found if name == lost else name for name in node.inputs)) for node in nodes)
+    bound = tuple(replace(node, inputs=tuple(found if name == lost else name for name in node.inputs)) for node in nodes)
+    return bound, lost
 
 
 def sort_topologically(nodes: Sequence[Node], known: set[str], outputs: Sequence[str]) -> tuple[Node, ...]:

@@ -55,12 +55,12 @@ def read_graph(model: ModelFile) -> Graph:
     for name in inputs:
         if name not in types:
             raise UnsupportedError(f"input '{name}' of {model.label} is not a tensor; npusim simulates tensors only")
-    nodes = bind_dangling_input([_node(node, model) for node in graph.node], inputs, set(constants))
+    nodes, lost = bind_dangling_input([_node(node, model) for node in graph.node], inputs, set(constants))
     outputs = tuple(info.name for info in graph.output)
     if not outputs:
         raise ModelError(f"{model.label} declares no output, so there is nothing to compute; export the model again")
     ordered = sort_topologically(nodes, {*inputs, *constants}, outputs)
-    return Graph(_opset(proto, model), inputs, outputs, ordered, constants, types)
+    return Graph(_opset(proto, model), inputs, outputs, ordered, constants, types, bound_input=lost)
 
 
 def infer_node(

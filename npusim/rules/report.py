@@ -20,6 +20,7 @@ from npusim.rules.findings import layer_findings
 from npusim.rules.graph_findings import Stage, graph_findings, host_findings, host_layers, stages_of
 from npusim.rules.layer_properties import layer_line, layer_properties, reason_line
 from npusim.rules.layer_verdict import LayerVerdict, Placement, judge_layer, remedy_of
+from npusim.rules.match_findings import match_findings
 from npusim.rules.recognition import is_for_npu, recognition_findings
 from npusim.rules.rulebook import Rulebook, Source
 from npusim.schemas.derivation import Count
@@ -210,6 +211,7 @@ def lint_graph(graph: Graph, book: Rulebook, arithmetic: str | None = None) -> L
             layers.append(LintedLayer(step, Placement.HOST, None, None, None, step_cost(step, program)))
     findings += host_findings(program)
     findings += recognition_findings(program)
+    findings += match_findings(graph, program)
     memory = peak_memory(program)
     held = sum(step_cost(step, program).parameter_bytes for step in program.steps)
     findings += _memory_findings(book, memory, held)

@@ -20,6 +20,7 @@ __all__ = [
     "is_typed",
     "is_valid_in_integers",
     "plain_graph",
+    "weights_of",
     "without_types",
 ]
 
@@ -94,6 +95,14 @@ def is_typed(graph: Graph) -> bool:
     """Whether integers stand in integer types, as in MATCH's own test models and PLiNIO's exports for ONNX."""
     weights = [_constant(graph, node.inputs[1]) for node in graph.nodes if node.op_type in _PRODUCTS]
     return any(values is not None and values.dtype.kind in "iu" for values in weights)
+
+
+def weights_of(graph: Graph) -> dict[str, Array]:
+    """Constant weights of products, by the name of the node."""
+    found = {
+        node.name or node.outputs[0]: _constant(graph, node.inputs[1]) for node in graph.nodes if node.op_type in _PRODUCTS
+    }
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def is_valid_in_integers(graph: Graph) -> bool:
