@@ -3,6 +3,7 @@
 * ``@pytest.mark.exports``: needs the real exports (``../shared/models``, or the folder that ``NPUSIM_EXPORTS`` names).
 * an argument named ``export``: the test runs once for every real export, a `support.Export`. It must run for all of them;
   a test that wants only some is to name its argument otherwise and be marked ``exports``.
+* ``@pytest.mark.cases``: needs the models of ``../shared/cases``, or of the folder that ``NPUSIM_CASES`` names.
 * ``@pytest.mark.formats``: needs the real models of other formats (``../shared/formats``, or what ``NPUSIM_FORMATS`` names).
 * ``@pytest.mark.needs_torch``: needs torch.
 * ``@pytest.mark.slow``: takes a second or more. All others that need no exports are ``quick``: ``pytest -m quick``.
@@ -49,6 +50,7 @@ TALLY = "npusim_tally"
 """Reports carry what their test adds to the lines that end the run under this name: a sentence and a number."""
 
 MISSING = {
+    "cases": f"models on which something false was once said ({support.CASES_FOLDER} is not here)",
     "exports": f"the real exports ({support.EXPORTS_FOLDER} is not here)",
     "formats": f"the real models of other formats ({support.FORMATS_FOLDER} is not here)",
     "torch": "torch (it is not installed: pip install 'npusim[torch]')",
@@ -96,6 +98,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.quick)
         if item.get_closest_marker("exports") is not None and support.EXPORTS is None:
             leave_out(item, "exports")
+        elif item.get_closest_marker("cases") is not None and support.CASES is None:
+            leave_out(item, "cases")
         elif item.get_closest_marker("formats") is not None and support.FORMATS is None:
             leave_out(item, "formats")
         elif item.get_closest_marker("needs_torch") is not None and not support.HAS_TORCH:

@@ -88,10 +88,17 @@ class _Reading:
     def network(self) -> FloatNetwork:
         """What was read, without layers that nothing needs."""
         known = {layer.output for layer in self.layers}
+        passed = {*self.graph.inputs, *self.graph.constants}
+        outputs = tuple(name for name in self.graph.outputs if name in known)
         for name in self.graph.outputs:
-            if name not in known:
+            if name not in known and (name not in passed or not outputs):
                 raise ModelError(f"output '{name}' does not depend on the input, so there is nothing to quantize")
-        needed = set(self.graph.outputs)
+            if name not in known:
+                message = "this output is an input or a constant of the model, and is left out"
+                self.warnings.append(
+                    Concern("kept_in_float", "warning", name, message, "take its values from where they come from")
+                )
+        needed = set(outputs)
         kept: list[FloatLayer] = []
         for layer in reversed(self.layers):
             if layer.output in needed:
@@ -102,7 +109,7 @@ class _Reading:
             raise UnsupportedError(f"the model has opset {self.graph.opset}; export it with opset {OLDEST_OPSET} or later")
         inputs = {name: self.view.shape(name) for name in self.graph.inputs}
         opset = 17 if stable else self.graph.opset
-        return FloatNetwork(inputs, self.graph.outputs, tuple(kept), self.constants, tuple(self.warnings), opset)
+        return FloatNetwork(inputs, outputs, tuple(kept), self.constants, tuple(self.warnings), opset)
 
     def take(self, node: Node) -> None:
         """Append the layer or layers that start at a node."""

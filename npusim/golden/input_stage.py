@@ -304,7 +304,8 @@ def _compare(
             run_with(program, chosen, {name: _of_rows(program, name, part, rows) for name, part in made.items()})
             for made in (wanted, codes)
         ]
-        differing = [_by_sample(results[0][name] != results[1][name], rows.size) for name in program.outputs]
+        computed = [name for name in program.outputs if program.resolve(name) not in program.constants]
+        differing = [_by_sample(results[0][name] != results[1][name], rows.size) for name in computed]
         changed = tuple(int(row) for row in rows[np.any(differing, axis=0)])
     return StageDifference(
         variant=variant,

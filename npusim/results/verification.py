@@ -262,6 +262,8 @@ def remedy_of(step: StepComparison, first: StepComparison, arithmetic: str) -> s
     """What to make of a layer that differs, in an arithmetic."""
     if step is not first:
         return f"look at layer '{first.name}' first: what differs there flows on"
+    if step.rounded is not None:
+        return step.rounded
     if step.beyond_float32:
         return (
             "inner values of this layer pass 2^24, where onnxruntime's float32 has to round and the device's integers do not: "

@@ -9,7 +9,7 @@ from typing import ClassVar, Final, Literal
 from npusim.findings import SourcedFinding
 from npusim.graph import Graph
 from npusim.graph.traits import FOREIGN_QUANTIZATION, Trait, is_a
-from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage, Step
+from npusim.program import HostOperation, IntegerLayer, MaxPool, Program, QuantizeStage, Step
 from npusim.program.lowering.tinpu.chain import node_label
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "graph_findings",
     "host_findings",
     "host_layers",
+    "padding_findings",
     "size_findings",
     "stages_of",
 ]
@@ -71,6 +72,24 @@ def foreign_findings(graph: Graph) -> Iterator[SourcedFinding]:
             remedy = "quantize the model with the vendor's wrapper for the NPU instead"
             label = node_label(node)
             yield SourcedFinding("foreign-quantization", "error", label, message, remedy, node=label, tensor=node.outputs[0])
+
+
+def padding_findings(program: Program) -> Iterator[SourcedFinding]:
+    """Maximum pools that pad signed codes: ONNX pads with minus infinity, which no code is."""
+    for layer in program.layers:
+        if not isinstance(layer, MaxPool):
+            continue
+        window, codes = layer.window, program.tensors[layer.inputs[0]]
+        if any(window.pads) and codes.lower < 0:
+            message = (
+                f"pads {list(window.pads)} of a maximum of signed codes: ONNX pads with minus infinity, the NPU with 0, "
+                f"so that a border window of negative codes only (down to {int(codes.lower)}) gives 0 there"
+            )
+            remedy = "pool without padding, or put a ReLU in front, whose codes are not negative"
+            evidence = {"pads": list(window.pads), "lowest_code": int(codes.lower)}
+            yield SourcedFinding(
+                "maxpool-padding", "warning", layer.name, message, remedy, evidence, node=layer.nodes[0], tensor=layer.output
+            )
 
 
 _REMEDY: Final = "replace it by a layer of the NPU, or count its time on the host"

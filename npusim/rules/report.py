@@ -17,7 +17,14 @@ from npusim.program.trace import StepKind, step_kind
 from npusim.rules.conditions import failed_checks
 from npusim.rules.cost import Memory, StepCost, peak_memory, step_cost
 from npusim.rules.findings import layer_findings
-from npusim.rules.graph_findings import Stage, graph_findings, host_findings, host_layers, stages_of
+from npusim.rules.graph_findings import (
+    Stage,
+    graph_findings,
+    host_findings,
+    host_layers,
+    padding_findings,
+    stages_of,
+)
 from npusim.rules.layer_properties import layer_line, layer_properties, reason_line
 from npusim.rules.layer_verdict import LayerVerdict, Placement, judge_layer, remedy_of
 from npusim.rules.match_findings import match_findings
@@ -212,6 +219,7 @@ def lint_graph(graph: Graph, book: Rulebook, arithmetic: str | None = None) -> L
     findings += host_findings(program)
     findings += recognition_findings(program)
     findings += match_findings(graph, program)
+    findings += padding_findings(program) if is_for_npu(program) else ()
     memory = peak_memory(program)
     held = sum(step_cost(step, program).parameter_bytes for step in program.steps)
     findings += _memory_findings(book, memory, held)

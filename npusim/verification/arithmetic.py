@@ -38,6 +38,7 @@ __all__ = [
     "explain_step",
     "find_step",
     "paired_lines",
+    "passing_value",
     "real_text",
 ]
 
@@ -317,6 +318,33 @@ def _explain_stage(
         operations=tuple(operations),
         value=float(start[index]),
     )
+
+
+def passing_value(element: ElementArithmetic, limit: int) -> tuple[str, int] | None:
+    """The first inner value of an element that passes a limit, and what it is; None where none does.
+
+    Sums may be added in any order, so that a partial sum can be that of all positive, or all negative, products.
+
+    Parameters
+    ----------
+    element
+        How the element comes about.
+    limit
+        The largest magnitude that does not pass.
+
+    Examples
+    --------
+    The products 9, 9 and -9 are summed to 9, and on the way perhaps to 18: with a limit of 10 that is the partial sum 18.
+    """
+    named = (
+        ("accumulator", element.accumulator),
+        ("sum with the bias", element.biased),
+        ("scaled accumulator", element.scaled),
+    )
+    products = [one.product for one in element.contributions] if element.accumulator is not None else []
+    ends = (sum(value for value in products if value > 0), sum(value for value in products if value < 0))
+    inner = (*named, ("sum of the products of one sign", max(ends, key=abs)))
+    return next(((what, int(value)) for what, value in inner if value is not None and abs(value) > limit), None)
 
 
 @dataclass(frozen=True, slots=True)

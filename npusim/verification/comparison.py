@@ -60,6 +60,8 @@ class Divergence:
         What the other side holds in the layer's inner tensors at this element, where it can say.
     names
         What both sides are called.
+    rounded
+        Why the other side has to round here, with the value that makes it; None where it does not.
     """
 
     json_names: ClassVar[tuple[str, ...]] = ("layer=layer.name", "tensor=layer.tensor", "model", "other", "other_values")
@@ -69,6 +71,7 @@ class Divergence:
     other: ElementArithmetic | None = None
     other_values: Mapping[str, float] = field(default_factory=dict)
     names: tuple[str, str] = ("model", "other")
+    rounded: str | None = None
 
     def __str__(self) -> str:
         return "\n".join(divergence_lines(self))

@@ -10,9 +10,6 @@ from npusim.verification.comparison import Divergence, ExactComparison
 
 __all__ = ["differing_parts", "exact_findings"]
 
-EXACT_IN_FLOAT32 = 2**24
-"""Every integer up to here is a float32."""
-
 
 def exact_findings(result: ExactComparison) -> tuple[Finding, ...]:
     """The first layer that differs with what to do about it, then what only one side has."""
@@ -78,6 +75,8 @@ def _remedy(result: ExactComparison, divergence: Divergence) -> str:
     model = divergence.model
     if result.hint:
         return result.hint
+    if divergence.rounded is not None:
+        return divergence.rounded
     if model is None and divergence.layer.kind not in ("HOST", "CONSTANT"):
         return "an inner value of the layer differs and its codes do not; 'npusim verify' shows all of them"
     if model is None:
@@ -88,11 +87,6 @@ def _remedy(result: ExactComparison, divergence: Divergence) -> str:
             return "the arithmetic at this element is the same on both sides; please report it as a bug in npusim"
         return f"its {', '.join(parts)} differ between the models: look there, what differs behind it follows from it"
     if divergence.other_values:
-        if model.scaled is not None and max(abs(value or 0) for value in (model.biased, model.scaled)) > EXACT_IN_FLOAT32:
-            return (
-                "its scaled accumulator passes 2^24, where onnxruntime's float32 has to round and integers do not: "
-                "rely on npusim's values"
-            )
         return "'npusim verify' compares every inner tensor of this layer; if float32 does not explain it, please report it"
     compared = {row.tensor for row in result.layers}
     unseen = [name for name in model.inputs if name not in compared]

@@ -25,7 +25,7 @@ from npusim.graph.rounding_limits import is_free, rounding_limit
 from npusim.program import Accumulating, Batching, HostOperation, IntegerLayer, Program, Step
 from npusim.program.trace import STEP_KINDS, step_kind
 from npusim.schemas.derivation import Choice, Count
-from npusim.verification.arithmetic import explain_step
+from npusim.verification.arithmetic import ElementArithmetic, explain_step, passing_value
 from npusim.verification.comparison import Divergence, ExactComparison, Part, Progress, compared_parts, need_samples
 from npusim.verification.differences import Demand, LayerDifferences
 
@@ -96,6 +96,8 @@ class StepComparison:
         codes that follow from them are compared like any others.
     first_difference
         Where the demand is first broken.
+    rounded
+        Why ONNX Runtime has to round there, with the value that makes it; None where it does not.
     """
 
     json_names: ClassVar[tuple[str, ...]] = (
@@ -114,6 +116,7 @@ class StepComparison:
     carried: Count = 0
     beyond_float32: Count = 0
     first_difference: Difference | None = None
+    rounded: str | None = None
 
     @property
     def demanded_limit(self) -> float | None:
@@ -338,7 +341,12 @@ class _Pairs:
         constants = [_summary(CONSTANTS, "CONSTANT", "", self._constants, fixed=True)] if self._constants else []
         return [
             *constants,
-            *(_summary(step.name, step_kind(step), step.tensors[-1], rows, fixed=fixed) for step, rows in self._steps),
+            *(
+                replace(
+                    _summary(step.name, step_kind(step), step.tensors[-1], rows, fixed=fixed), rounded=self._rounded(step, rows)
+                )
+                for step, rows in self._steps
+            ),
         ]
 
     def listed(self) -> list[LayerDifferences]:
@@ -358,21 +366,46 @@ class _Pairs:
         Everything before the first layer that differs is equal (or given), so that onnxruntime's inputs are npusim's.
         """
         program = self._program
-        step = next((step for step, rows in self._steps if any(row is one for one in rows)), None)
-        if row.first is None or step is None or isinstance(step, HostOperation):
+        step, rows = next(((step, rows) for step, rows in self._steps if any(row is one for one in rows)), (None, []))
+        if step is None:
             return Divergence(row, names=names)
+        rounded, arithmetic = self._rounded(step, rows), self._arithmetic(step, row)
+        if row.first is None or arithmetic is None:
+            return Divergence(row, names=names, rounded=rounded)
+        values, inner = self._kept[row.tensor], {}
+        flat = int(np.ravel_multi_index(row.first.index, program.tensors[row.tensor].shape[1:]))
+        if isinstance(step, IntegerLayer):
+            inner = {tensor: float(values[tensor].reshape(-1)[flat]) for tensor in step.tensors if values[tensor].size > flat}
+        return Divergence(row, arithmetic, other_values=inner, names=names, rounded=rounded)
+
+    def _arithmetic(self, step: Step, row: LayerDifferences) -> ElementArithmetic | None:
+        """The model's arithmetic at the first difference of a tensor; None where the host computes it or shapes part."""
+        program = self._program
+        if row.first is None or isinstance(step, HostOperation):
+            return None
         values = self._kept[row.tensor]
         shape, inner_shape = (program.tensors[name].shape[1:] for name in (step.tensors[-1], row.tensor))
         if np.prod(shape) != np.prod(inner_shape):
-            return Divergence(row, names=names)
+            return None
         flat = int(np.ravel_multi_index(row.first.index, inner_shape))
         index = tuple(int(item) for item in np.unravel_index(flat, shape))
         inputs = {name: values[name].astype(program.tensors[name].stored) for name in program.inputs_of(step)}
-        arithmetic = explain_step(program, step, inputs, row.first.sample, index)
-        inner = {}
-        if isinstance(step, IntegerLayer):
-            inner = {tensor: float(values[tensor].reshape(-1)[flat]) for tensor in step.tensors if values[tensor].size > flat}
-        return Divergence(row, arithmetic, other_values=inner, names=names)
+        return explain_step(program, step, inputs, row.first.sample, index)
+
+    def _rounded(self, step: Step, rows: Sequence[LayerDifferences]) -> str | None:
+        """Why ONNX Runtime rounds at the first difference of a step, with the value that makes it; None where it does not."""
+        row = min((row for row in rows if row.first is not None), key=_sample_of, default=None)
+        if row is None:
+            return None
+        element = self._arithmetic(step, row)
+        passing = None if element is None else passing_value(element, EXACT_FLOAT32)
+        if passing is None:
+            return None
+        what, value = passing
+        return (
+            f"its {what} is {value:,} there, past 2^24, where onnxruntime's float32 has to round and the device's integers do "
+            "not: rely on npusim's values, and keep such layers in mind when onnxruntime is the reference"
+        )
 
     def _take_constants(self, part: Part) -> None:
         program = self._program

@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "CASES",
+    "CASES_FOLDER",
     "EXPORTS",
     "EXPORTS_FOLDER",
     "FORMATS",
@@ -38,6 +40,12 @@ EXPORTS_FOLDER = Path(os.environ.get("NPUSIM_EXPORTS") or ROOT.parent / "shared"
 
 EXPORTS: Path | None = EXPORTS_FOLDER if (EXPORTS_FOLDER / "INDEX.csv").is_file() else None
 """The folder of the real exports; None where it is missing."""
+
+CASES_FOLDER = Path(os.environ.get("NPUSIM_CASES") or ROOT.parent / "shared" / "cases").absolute()
+"""Models on which something false was once said; see CASES."""
+
+CASES: Path | None = CASES_FOLDER if (CASES_FOLDER / "reports").is_dir() else None
+"""The folder of these models; None where it is not there."""
 
 FORMATS_FOLDER = Path(os.environ.get("NPUSIM_FORMATS") or ROOT.parent / "shared" / "formats").absolute()
 """Where the real models of other formats are looked for."""

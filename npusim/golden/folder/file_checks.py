@@ -140,7 +140,7 @@ def _check_onnx(root: Path, program: Program, vectors: Vectors) -> Iterator[Find
                 except InputError as error:
                     yield _finding("onnx_files", str(error))
                     continue
-                if not _same(label, name, stored, values[number : number + 1]):
+                if not _same(label, name, stored, _of_set(program, name, values, number)):
                     yield _finding("onnx_files", f"the file '{path}' does not hold the values of tensor '{name}'")
 
 
@@ -199,10 +199,26 @@ def onnx_files(program: Program, vectors: Vectors) -> Iterator[tuple[str, bytes]
     for number in range(vectors.sets):
         for role in (Role.INPUT, Role.OUTPUT):
             for place, (name, values) in enumerate(declared_tensors(program, vectors, role)):
-                yield f"test_data_set_{number}/{role}_{place}.pb", tensor_bytes(name, values[number : number + 1])
+                content = tensor_bytes(name, _of_set(program, name, values, number))
+                yield f"test_data_set_{number}/{role}_{place}.pb", content
 
 
 def declared_tensors(program: Program, vectors: Vectors, role: Role) -> list[tuple[str, Array]]:
-    """Inputs or outputs in the order and the element types that the model declares, all sets."""
+    """Inputs or outputs in the order and the element types that the model declares, all sets; constants as they are."""
     names = program.inputs if role is Role.INPUT else program.outputs
-    return [(name, vectors[name].values.astype(program.tensors[program.resolve(name)].dtype, copy=False)) for name in names]
+    sources = {name: program.resolve(name) for name in names}
+    passed = {name: vectors[source].values for name, source in sources.items() if source in program.inputs}
+    values = {
+        name: program.constants[source]
+        if source in program.constants
+        else passed[name]
+        if name in passed
+        else vectors[name].values
+        for name, source in sources.items()
+    }
+    return [(name, values[name].astype(program.tensors[source].dtype, copy=False)) for name, source in sources.items()]
+
+
+def _of_set(program: Program, name: str, values: Array, number: int) -> Array:
+    """What one set has of a tensor of :func:`declared_tensors`."""
+    return values if program.resolve(name) in program.constants else values[number : number + 1]

@@ -172,11 +172,11 @@ def _check(session: InferenceSession, variant: InputStage, from_codes: bool) -> 
             f"{session.model.label} has no batch axis of one sample, so its inputs cannot be sets; export it with batch 1"
         )
     made = {name for step in program.steps for name in step.tensors}
-    for name in program.outputs:
-        if program.resolve(name) not in made:
-            raise UnsupportedError(
-                f"output '{name}' of {session.model.label} is not computed from an input, so it can show nothing about a device"
-            )
+    if not any(program.resolve(name) in made for name in program.outputs):
+        raise UnsupportedError(
+            f"no output of {session.model.label} is computed from an input, so none can show anything about a device; "
+            "give a model that computes one"
+        )
     if (from_codes or variant is not InputStage.ONNX) and not input_stages(program):
         raise UnsupportedError(
             f"{session.model.label} has no input stage, so there is nothing for the application to compute before it; "

@@ -60,6 +60,9 @@ def _generalise(node: Node, graph: Graph, extra: dict[str, Array]) -> Node | Non
     if any(shapes[name][:1] != (1,) for name in variable) or result[:1] != (1,):
         return None
     samples = traits_of(node.op_type).samples
+    if is_a(node.op_type, Trait.WINDOWED) and any(node.outputs[1:]):
+        # the places of maxima count from the first sample
+        return None
     if samples is SampleAxis.BROADCAST:
         return node if _broadcasts_within_samples(variable, shapes, graph.constants, len(result)) else None
     if samples is SampleAxis.PRODUCT:

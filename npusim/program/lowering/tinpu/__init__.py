@@ -240,7 +240,7 @@ def _tensors(
         # whether a float is a number at all is checked when it comes in, and so are codes
         is_open = kind.dtype.kind == "f" and not ranges[name].is_codes
         tensors[name] = _tensor(name, kind, replace(ranges[name], lower=-np.inf, upper=np.inf) if is_open else ranges[name])
-    for name in sorted(graph.folded):
+    for name in sorted(graph.folded | (set(graph.outputs) & graph.constants.keys())):
         value = graph.constants[name]
         known = range_of_constant(value)
         tensors[name] = Tensor(name, value.shape, value.dtype, value.dtype, known.lower, known.upper, known.nan)
