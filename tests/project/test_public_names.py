@@ -47,8 +47,8 @@ SPECIAL = {
     "speed.py": ("npusim.cli.processor",),
     "causes.py": ("npusim.golden", "npusim.engine", "npusim.program"),
 }
-"""Tools in benchmarks/ that need modules below the top level: the fit of the cycle estimate, the choice of BLAS kernels that the
-command line makes before NumPy is imported, and devices with faults that are simulated layer by layer."""
+"""Tools in benchmarks/ that need modules below the top level: the fit of the cycle estimate, the choice of BLAS kernels that
+the command line makes before NumPy is imported, and devices with faults that are simulated layer by layer."""
 
 CLASSES = {"InferenceSession", "Program", "Trace"}
 ERRORS = {"InputError", "ModelError", "NpusimError", "UnsupportedError", "UsageError"}
