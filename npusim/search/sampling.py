@@ -48,7 +48,7 @@ def generate_inputs(program: Program, count: int, *, seed: int = 0, extremes: bo
 def _ends(program: Program, name: str) -> _Ends:
     """Values at which the codes of an input reach their ends, broadcastable to one sample."""
     tensor = program.tensors[name]
-    if tensor.dtype.kind in "iub":
+    if tensor.is_integer:
         return np.full((), tensor.lower + tensor.zero_point), np.full((), tensor.upper + tensor.zero_point)
     stage = next((step for step in program.quantize_stages if step.input == name), None)
     return (np.full((), -1.0), np.full((), 1.0)) if stage is None else _stage_ends(stage)
@@ -91,7 +91,7 @@ def _samples(tensor: Tensor, ends: _Ends, count: int, generator: np.random.Gener
     values = np.stack([np.broadcast_to(row, shape) for row in rows])
     if tensor.dtype.kind == "b":
         return values > 0.5
-    if tensor.dtype.kind in "iu":
+    if tensor.is_integer:
         lowest, highest = tensor.lower + tensor.zero_point, tensor.upper + tensor.zero_point
         return np.clip(np.rint(values), lowest, highest).astype(tensor.dtype)
     return values.astype(tensor.dtype)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from npusim import InferenceSession
-from npusim.errors import InputError, UsageError
+from npusim.errors import InputError, UnsupportedError, UsageError
 from npusim.program import Clip, Requantization
 from npusim.program.scale_divide import ScaleDivide
+from npusim.search.sampling import generate_inputs
 
 
 @given(
@@ -139,3 +140,48 @@ def test_options_choose_codes_and_means() -> None:
     assert means == {"match": [0, 0], "match_half_up": [1, 0]}
     (fraction, _) = InferenceSession(model, arithmetic="onnx").trace({"0": x})["mean"].ravel().tolist()
     assert fraction == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("codes", ["u8", "s8", "u4"])
+def test_generated_inputs_are_codes(codes: str) -> None:
+    weights = np.ones((1, 1, 3, 1))
+    model = match_model(weights, np.array([1]), np.array([0]), 1024, annotated=True)
+    session = InferenceSession(model, input_codes=codes)
+    x = generate_inputs(session.program, 40)["0"]
+    ends = {"u8": (0, 255), "s8": (-128, 127), "u4": (0, 15)}[codes]
+    assert x.dtype == np.float32
+    assert (x == np.rint(x)).all()
+    assert (x.min(), x.max()) == ends
+    session.run(None, {"0": x})
+
+
+def test_a_sum_beyond_int32_is_refused_and_not_saturated() -> None:
+    weights = np.full((1, 2, 3, 1), 127)
+    model = onnx.load_from_string(match_model(weights, np.array([2**24 - 1]), np.array([0]), 1, annotated=True))
+    del model.graph.node[3:]
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("added", TensorProto.FLOAT, [1, 1, 6, 1]))
+    with pytest.raises(UnsupportedError, match="beyond int32, and nothing saturates"):
+        InferenceSession(onnx.ModelProto.SerializeToString(model))
+
+
+def test_two_requantizations_in_a_row_are_a_table() -> None:
+    weights = np.ones((1, 1, 3, 1))
+    model = onnx.load_from_string(match_model(weights, np.array([3]), np.array([-7]), 4, annotated=True))
+    del model.graph.node[6:]
+    constants = {"again": 54.0, "by": 64.0}
+    model.graph.initializer.extend(
+        numpy_helper.from_array(np.array(value, np.float32), name) for name, value in constants.items()
+    )
+    model.graph.node.extend(
+        [
+            helper.make_node("Mul", ["codes", "again"], ["twice"]),
+            helper.make_node("Div", ["twice", "by"], ["real"]),
+            helper.make_node("Floor", ["real"], ["whole"]),
+        ]
+    )
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("whole", TensorProto.FLOAT, [1, 1, 6, 1]))
+    session = InferenceSession(onnx.ModelProto.SerializeToString(model))
+    assert [layer.kind for layer in session.program.layers] == ["FCONV", "TABLE"]
+    x = np.random.default_rng(1).integers(0, 256, (5, 1, 6, 1)).astype(np.float32)
+    trace = session.trace({"0": x}, ["codes", "whole"])
+    assert trace["whole"].ravel().tolist() == [int(code) * 54 // 64 for code in trace["codes"].ravel()]
