@@ -1,4 +1,4 @@
-"""``npusim verify``: every layer against ONNX Runtime."""
+"""``npusim verify``: every layer against the runtime of the model's format."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import click
 
-from npusim.bounds import Certificate, Property, Verdict
+from npusim.bounds import Verdict
 from npusim.cli.directed import check_options, directed_options, directed_paragraphs
 from npusim.cli.options import arithmetic_option, json_option, model_argument, quiet_option, threads_option
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
@@ -15,8 +15,8 @@ from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.results.directed import Directed, search_directed
 from npusim.results.samples import DEFAULT_SAMPLES, choose_inputs
-from npusim.results.verification import remedy_of, verify_samples
-from npusim.verification import StepComparison, Verification
+from npusim.results.verification import EveryInput, remedy_of, verify_samples
+from npusim.verification import ONNXRUNTIME, StepComparison, Verification
 
 __all__ = ["verify_command"]
 
@@ -43,7 +43,7 @@ BEYOND_FLOAT32 = (
 )
 
 
-@click.command("verify", short_help="Compare every layer of a model with onnxruntime.")
+@click.command("verify", short_help="Compare every layer of a model with its runtime.")
 @model_argument
 @click.argument("inputs", metavar="[INPUTS]", required=False)
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help=f"Samples to generate.  [default: {DEFAULT_SAMPLES}]")
@@ -67,6 +67,9 @@ def verify_command(
     as_json: bool,
 ) -> int:
     """Compare every tensor of every layer of MODEL, an .onnx file, with onnxruntime.
+
+    A model of TensorFlow Lite, a .tflite file or a C header with one, is compared with tflite-micro or ai-edge-litert, as the
+    arithmetic says; some of them hand over the outputs only, and then only outputs are compared.
 
     INPUTS is a .npz, .npy, .csv or .parquet file of samples. Without it samples are generated: extremes first, then random
     ones over the range of the input stage, the same for the same seed.
@@ -94,7 +97,7 @@ def verify_command(
     if as_json:
         print_json(result)
     else:
-        _print(result.comparison, result.proof, searched, session.arithmetic, terminal_width())
+        _print(result.comparison, result.every_input, searched, session.arithmetic, terminal_width())
     return 0 if result else 1
 
 
@@ -102,9 +105,9 @@ def _differing(result: Verification) -> list[StepComparison]:
     return [step for step in result.steps if step.mismatches]
 
 
-def _print(result: Verification, certificate: Certificate, searched: Directed | None, arithmetic: str, width: int) -> None:
+def _print(result: Verification, every: EveryInput, searched: Directed | None, arithmetic: str, width: int) -> None:
     differing = _differing(result)
-    rows = [_row(step) for step in result.steps]
+    rows = [_row(step, result.runtime) for step in result.steps]
     for line in render_table(COLUMNS, rows, width):
         click.echo(click.style(line, fg="red") if line.startswith("!!") else line)
     for note in _notes(result.steps):
@@ -112,13 +115,13 @@ def _print(result: Verification, certificate: Certificate, searched: Directed | 
         click.echo(paragraph(note, width))
     click.echo()
     for step in differing:
-        click.echo(paragraph(f"'{step.name}': {remedy_of(step, differing[0], arithmetic)}", width))
+        click.echo(paragraph(f"'{step.name}': {remedy_of(step, differing[0], arithmetic, result.runtime)}", width))
     for text in [] if searched is None else directed_paragraphs(searched):
         click.echo(paragraph(text, width))
-    click.echo(paragraph(f"{_verdict(result)}; {_for_every_input(certificate)}", width))
+    click.echo(paragraph(f"{_verdict(result)}; {_for_every_input(every)}", width))
 
 
-def _row(step: StepComparison) -> Row:
+def _row(step: StepComparison, runtime: str) -> Row:
     cells = (
         step.name,
         step.kind,
@@ -131,7 +134,7 @@ def _row(step: StepComparison) -> Row:
     if first is None:
         return Row(cells)
     place = f"'{first.tensor}' at {list(first.index)}"
-    return Row(cells, True, (f"first: {place}: npusim {number(first.npusim)}, onnxruntime {number(first.onnxruntime)}",))
+    return Row(cells, True, (f"first: {place}: npusim {number(first.npusim)}, {runtime} {number(first.onnxruntime)}",))
 
 
 def _difference(value: float) -> str:
@@ -166,6 +169,8 @@ def _verdict(result: Verification) -> str:
         verdict = f"NOT EQUAL: no value was compared, {samples}"
     else:
         verdict = f"NOT EQUAL: {result.mismatches:,} of {values} differ, in {len(_differing(result))} of {layers}, {samples}"
+    if result.runtime != ONNXRUNTIME:
+        return f"{verdict}; compared with {result.runtime} {result.onnxruntime}"
     runtime = f"onnxruntime {result.onnxruntime} with optimizations"
     if result.optimized_mismatches:
         return (
@@ -175,12 +180,11 @@ def _verdict(result: Verification) -> str:
     return f"{verdict}; {runtime} agrees"
 
 
-def _for_every_input(certificate: Certificate) -> str:
+def _for_every_input(every: EveryInput) -> str:
     """What is proven beyond the samples; with its optimizations onnxruntime needs more room to be exact."""
-    exact = certificate.model[Property.ONNXRUNTIME_EXACT]
-    if exact.holds:
-        optimized = certificate.model[Property.ONNXRUNTIME_OPTIMIZED].holds
+    if every.verdict is Verdict.PROVEN:
+        optimized = every.onnxruntime_optimized.verdict is Verdict.PROVEN
         return f"proven equal for every input{'' if optimized else ', without optimizations'}"
-    if exact.verdict is Verdict.VIOLATED:
-        return f"NOT equal for every input: {exact.reason}"
-    return f"not proven for every input: {exact.reason}"
+    if every.verdict is Verdict.VIOLATED:
+        return f"NOT equal for every input: {every.reason}"
+    return f"not proven for every input: {every.reason}"

@@ -58,7 +58,7 @@ class TfliteRuntime:
             )
         package = _PACKAGES[arithmetic]
         try:
-            self.label = f"{package} {version(package)}"
+            self.package, self.version = package, version(package)
         except PackageNotFoundError:
             raise UsageError(
                 f"{package} is not installed; it is what '{arithmetic}' is held against: pip install 'npusim[tflite]'"
@@ -80,7 +80,9 @@ class TfliteRuntime:
                 inputs = [feeds[self._names[index]] for index in self._file.inputs]
                 rows = [ask([item[at : at + 1] for item in inputs]) for at in range(len(inputs[0]))]
             except (RuntimeError, ValueError) as error:
-                raise ModelError(f"{self.label} refuses {self._model.label}: {str(error).splitlines()[0]}") from None
+                raise ModelError(
+                    f"{self.package} {self.version} refuses {self._model.label}: {str(error).splitlines()[0]}"
+                ) from None
         return {self._names[index]: np.concatenate([row[at] for row in rows]) for at, index in enumerate(self._asked)}
 
     def _micro(self) -> Ask:

@@ -1,4 +1,4 @@
-"""``npusim.verify``: every tensor of every layer against ONNX Runtime."""
+"""``npusim.verify``: every tensor of every layer against the runtime of the model's format."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from npusim.results.base import CommandResult, Model, SampleSource, identity_of,
 from npusim.results.directed import Directed, search_directed
 from npusim.results.samples import Inputs, choose_inputs
 from npusim.schemas.derivation import Count, Rules
-from npusim.schemas.objects import UNLISTED, json_object
-from npusim.verification import StepComparison, Verification
+from npusim.schemas.objects import UNLISTED, WHERE_KNOWN, json_object
+from npusim.verification import ONNXRUNTIME, StepComparison, Verification
 from npusim.verification import verify as compare_every_tensor
 
 __all__ = ["EveryInput", "RuntimeOpinion", "VerifyResult", "VerifyTotals", "remedy_of", "verify", "verify_samples"]
@@ -57,23 +57,26 @@ class RuntimeOpinion:
     Attributes
     ----------
     version
-        Of onnxruntime.
+        Of the runtime.
     outputs
-        Output values.
+        Output values computed with graph optimizations as well.
     optimized_mismatches
         Output values at which onnxruntime with its graph optimizations differs from itself without.
+    name
+        The runtime of TensorFlow Lite that was asked; left out where it was onnxruntime.
     """
 
-    json_names: ClassVar[tuple[str, ...]] = ("version", "optimizations_agree", "outputs", "optimized_mismatches")
+    json_names: ClassVar[tuple[str, ...]] = ("version", "optimizations_agree", "outputs", "optimized_mismatches", "name")
 
     version: str
     outputs: Count
     optimized_mismatches: Count
+    name: str | None = field(default=None, metadata=WHERE_KNOWN)
 
     @property
-    def optimizations_agree(self) -> bool:
-        """Whether onnxruntime with its graph optimizations gives the same outputs as without."""
-        return self.optimized_mismatches == 0
+    def optimizations_agree(self) -> bool | None:
+        """Whether onnxruntime with its graph optimizations gives the same outputs as without; null for other runtimes."""
+        return self.optimized_mismatches == 0 if self.name is None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ class EveryInput:
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class VerifyResult(CommandResult):
-    """A model against onnxruntime; true when values were compared and none breaks its demand.
+    """A model against onnxruntime or a runtime of TensorFlow Lite; true when values were compared and none breaks its demand.
 
     Attributes
     ----------
@@ -207,7 +210,6 @@ def verify_samples(
     compared = feeds if searched is None else searched.added_to(feeds)
     found = compare_every_tensor(session, compared, progress=progress)
     proof = certify(session.program, refutations=() if searched is None else searched.refutations)
-    exact, optimized = (proof.model[one] for one in (Property.ONNXRUNTIME_EXACT, Property.ONNXRUNTIME_OPTIMIZED))
     return VerifyResult(
         model=identity_of(session),
         ok=found.ok,
@@ -221,12 +223,28 @@ def verify_samples(
             mismatches=found.mismatches,
         ),
         inputs=source,
-        onnxruntime=RuntimeOpinion(found.onnxruntime, found.outputs, found.optimized_mismatches),
-        every_input=EveryInput(exact.verdict, exact.reason, Statement.of(optimized)),
+        onnxruntime=_opinion(found),
+        every_input=_every_input(found, proof),
         directed=searched,
         comparison=found,
         proof=proof,
     )
+
+
+def _opinion(found: Verification) -> RuntimeOpinion:
+    name = None if found.runtime == ONNXRUNTIME else found.runtime
+    return RuntimeOpinion(found.onnxruntime, found.outputs, found.optimized_mismatches, name)
+
+
+def _every_input(found: Verification, proof: Certificate) -> EveryInput:
+    if found.runtime != ONNXRUNTIME:
+        reason = f"npusim makes no proof against {found.runtime}, only against runtimes that compute in floats"
+        return EveryInput(Verdict.UNKNOWN, reason, Statement(Verdict.UNKNOWN, reason))
+    if Property.ONNXRUNTIME_EXACT not in proof.model:
+        reason = "npusim makes no proof against onnxruntime for models in this format"
+        return EveryInput(Verdict.UNKNOWN, reason, Statement(Verdict.UNKNOWN, reason))
+    exact, optimized = (proof.model[one] for one in (Property.ONNXRUNTIME_EXACT, Property.ONNXRUNTIME_OPTIMIZED))
+    return EveryInput(exact.verdict, exact.reason, Statement.of(optimized))
 
 
 OTHER_ARITHMETICS: Final[Mapping[str, str]] = MappingProxyType(
@@ -250,18 +268,20 @@ def _findings(result: Verification, arithmetic: str) -> list[Finding]:
             "mismatch",
             "error",
             step.name,
-            f"{step.mismatches} of {step.elements} values differ from onnxruntime's",
-            remedy_of(step, differing[0], arithmetic),
+            f"{step.mismatches} of {step.elements} values differ from {result.runtime}'s",
+            remedy_of(step, differing[0], arithmetic, result.runtime),
             json_object(step.first_difference),
         )
         for step in differing
     ]
 
 
-def remedy_of(step: StepComparison, first: StepComparison, arithmetic: str) -> str:
-    """What to make of a layer that differs, in an arithmetic."""
+def remedy_of(step: StepComparison, first: StepComparison, arithmetic: str, runtime: str = ONNXRUNTIME) -> str:
+    """What to make of a layer that differs, in an arithmetic, from what a runtime gave."""
     if step is not first:
         return f"look at layer '{first.name}' first: what differs there flows on"
+    if runtime != ONNXRUNTIME:
+        return f"the arithmetic '{arithmetic}' is that of {runtime}, code for code; please report it as a bug in npusim"
     if step.rounded is not None:
         return step.rounded
     if step.beyond_float32:

@@ -8,10 +8,11 @@ from npusim.verification.differences import LayerDifferences
 from npusim.verification.dump_reading import LAYOUTS
 from npusim.verification.dumps import compare_with_dump
 from npusim.verification.findings import exact_findings
-from npusim.verification.runtime import Difference, StepComparison, Verification, compare_with_runtime, verify
+from npusim.verification.runtime import ONNXRUNTIME, Difference, StepComparison, Verification, compare_with_runtime, verify
 
 __all__ = [
     "LAYOUTS",
+    "ONNXRUNTIME",
     "Difference",
     "Divergence",
     "ElementArithmetic",

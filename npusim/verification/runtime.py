@@ -29,7 +29,10 @@ from npusim.verification.arithmetic import ElementArithmetic, explain_step, pass
 from npusim.verification.comparison import Divergence, ExactComparison, Part, Progress, compared_parts, need_samples
 from npusim.verification.differences import Demand, LayerDifferences
 
-__all__ = ["Difference", "StepComparison", "Verification", "compare_with_runtime", "verify"]
+__all__ = ["ONNXRUNTIME", "Difference", "StepComparison", "Verification", "compare_with_runtime", "verify"]
+
+ONNXRUNTIME: Final = "onnxruntime"
+"""The runtime of ONNX models; those of TensorFlow Lite go by the names of their packages."""
 
 CHUNK: Final = 16
 """Samples compared at once: every tensor of both sides is held in memory, and onnxruntime takes samples one by one anyway."""
@@ -137,9 +140,11 @@ class Verification:
     optimized_mismatches
         Output values at which ONNX Runtime with its graph optimizations differs from itself without.
     outputs
-        Number of output values.
+        Number of output values that both gave.
     onnxruntime
-        Its version.
+        The version of the runtime.
+    runtime
+        Which runtime was asked: onnxruntime, or the one of TensorFlow Lite that computes in the session's arithmetic.
     """
 
     samples: int = 0
@@ -147,6 +152,7 @@ class Verification:
     optimized_mismatches: int = 0
     outputs: int = 0
     onnxruntime: str = ""
+    runtime: str = ONNXRUNTIME
 
     @property
     def ok(self) -> bool:
@@ -173,7 +179,7 @@ class Verification:
 
 
 def verify(session: InferenceSession, feeds: Mapping[str, Array], *, progress: Progress | None = None) -> Verification:
-    """Compare a model's integer program with ONNX Runtime on every tensor.
+    """Compare a model's integer program with ONNX Runtime on every tensor, or with a runtime of TensorFlow Lite.
 
     Parameters
     ----------
@@ -211,7 +217,7 @@ def verify(session: InferenceSession, feeds: Mapping[str, Array], *, progress: P
 def _verify_tflite(session: InferenceSession, feeds: Mapping[str, Array], progress: Progress | None) -> Verification:
     """Compare a TensorFlow Lite model with the runtime of its arithmetic, on every tensor that the runtime gives."""
     runtime = TfliteRuntime(session.model, session.arithmetic)
-    result = Verification(onnxruntime=runtime.label)
+    result = Verification(onnxruntime=runtime.version, runtime=runtime.package)
     total = len(next(iter(feeds.values())))
     found: dict[str, StepComparison] = {}
     for start in range(0, total, CHUNK):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ import npusim
 from npusim.engine import tflite_runtimes
 from npusim.errors import UnsupportedError, UsageError
 from npusim.verification.runtime import verify
+from support.command_line import call, checked_json
 from support.tflite_models import ARITHMETICS, operator, tensor, write
 
 
@@ -58,6 +61,39 @@ def test_another_arithmetic_is_found_in_the_layer_where_it_starts(monkeypatch):
     assert (first.tensor, first.largest_difference) == ("c", 1.0)
     assert first.mismatches > 0
     assert first.first_difference.npusim != first.first_difference.onnxruntime
+
+
+@pytest.mark.needs_tflite
+@pytest.mark.parametrize(("arithmetic", "package"), [("tflm", "tflite-micro"), ("xnnpack", "ai-edge-litert")])
+def test_the_verdict_speaks_of_the_runtime_that_was_asked(arithmetic, package, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(model())
+    options = ("--samples", 3, "--arithmetic", arithmetic)
+    text = " ".join(call("verify", path, *options).out.split())
+    assert f"3 samples; compared with {package} {version(package)}; not proven for every input: npusim makes no proof" in text
+    assert not any(word in text for word in ("onnxruntime", "optimizations", "agrees", "float32"))
+    value = checked_json("verify", call("verify", path, *options, "--json"))
+    asked = value["onnxruntime"]
+    assert (asked["name"], asked["version"], asked["optimizations_agree"]) == (package, version(package), None)
+    assert value["every_input"]["verdict"] == value["every_input"]["onnxruntime_optimized"]["verdict"] == "unknown"
+
+
+@pytest.mark.needs_tflite
+def test_a_difference_is_told_as_one_from_that_runtime(monkeypatch, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(model())
+    ours = tflite_runtimes.TfliteRuntime.run
+    monkeypatch.setattr(
+        tflite_runtimes.TfliteRuntime, "run", lambda self, feeds: {name: -1 - x for name, x in ours(self, feeds).items()}
+    )
+    text = " ".join(call("verify", path, "--samples", 3).out.split())
+    assert "NOT EQUAL" in text
+    assert ", tflite-micro " in text
+    assert "the arithmetic 'tflm' is that of tflite-micro, code for code; please report it" in text
+    assert not any(word in text for word in ("onnxruntime", "2^24", "agrees"))
+    found = checked_json("verify", call("verify", path, "--samples", 3, "--json"))["findings"]
+    assert all("differ from tflite-micro's" in finding["message"] for finding in found)
+    assert len(found) == 3
 
 
 def test_no_runtime(monkeypatch):
