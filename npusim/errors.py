@@ -18,6 +18,10 @@ __all__ = [
 ]
 
 
+LONGEST_MESSAGE = 900
+"""Names come from files and may be of any length: of a longer message the middle is left out."""
+
+
 class NpusimError(Exception):
     """Base class of all errors that npusim raises on purpose."""
 
@@ -25,7 +29,10 @@ class NpusimError(Exception):
 
     def __init__(self, message: str) -> None:
         # names come from files: a message stays one printable line whatever they hold
-        super().__init__("".join(item if item.isprintable() else repr(item)[1:-1] for item in message))
+        shown = "".join(item if item.isprintable() else repr(item)[1:-1] for item in message)
+        if len(shown) > LONGEST_MESSAGE:
+            shown = f"{shown[: LONGEST_MESSAGE // 2]} ... {shown[-LONGEST_MESSAGE // 3 :]}"
+        super().__init__(shown)
 
 
 class UsageError(NpusimError):

@@ -115,7 +115,7 @@ class InferenceSession:
             )
         self._open_input = needs_inputs(self._graph)
         self._plans: dict[tuple[object, ...], _Prepared] = {}
-        self._static = None if self._open_input else self._plan_static()
+        self._static = self._plan_static()
 
     @property
     def model(self) -> ModelFile:
@@ -147,9 +147,12 @@ class InferenceSession:
             If the model leaves sizes open, so that a program exists only for given inputs.
         """
         if self._static is None:
+            name = self._open_input or self._graph.inputs[0]
+            seen = f"leaves sizes open (input '{name}')"
+            if self._graph.types[name].shape is None:
+                seen = f"declares no shape at all for its input '{name}'"
             raise UnsupportedError(
-                f"{self._model.label} leaves sizes open (input '{self._open_input or self._graph.inputs[0]}'), so its program "
-                "depends on the inputs; export it with fixed shapes"
+                f"{self._model.label} {seen}, so its program depends on the inputs; export it with fixed shapes"
             )
         return self._static.program
 
@@ -255,8 +258,9 @@ class InferenceSession:
     def _argument(self, name: str) -> NodeArg:
         kind = self._graph.types.get(name)
         if kind is None and self._static is not None:
-            tensor = self._static.program.tensors[name]
-            kind = TensorType(tensor.dtype, tensor.shape)
+            program = self._static.program
+            held = program.constants[name] if name in program.constants else program.tensors[name]
+            kind = TensorType(held.dtype, held.shape)
         if kind is None:
             return NodeArg(name, [], "tensor(float)")
         label = _TYPE_NAMES.get(kind.dtype.name, kind.dtype.name)
@@ -266,7 +270,7 @@ class InferenceSession:
         try:
             return self._prepare(None)
         except OpenShapeError:
-            if any(may_decide_shapes(self._graph.types[name]) for name in self._graph.inputs):
+            if self._open_input or any(may_decide_shapes(self._graph.types[name]) for name in self._graph.inputs):
                 return None
             raise
 

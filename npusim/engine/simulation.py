@@ -46,7 +46,15 @@ class Simulation:
 
 
 def input_specs(session: InferenceSession) -> list[InputSpec]:
-    """What the model wants for each of its inputs, for reading them from a file."""
+    """What the model wants for each of its inputs, for reading them from a file.
+
+    Raises
+    ------
+    UnsupportedError
+        If the model declares no shape for an input, so that nothing can be held against it.
+    """
+    if not all(argument.shape for argument in session.get_inputs()):
+        _ = session.program  # there is one if the input is a number, whose shape is empty
     return [InputSpec(argument.name, _dtype(argument), tuple(argument.shape)) for argument in session.get_inputs()]
 
 

@@ -191,7 +191,7 @@ def _finish(layer: Accumulating, accumulator: IntegerArray, residual: IntegerArr
     if kind in (FaultKind.WRAP_18, FaultKind.WRAP_24):
         accumulator = wrapped(accumulator, 18 if kind is FaultKind.WRAP_18 else 24)
     other = part.alternatives.get(_ALTERNATIVES[kind], part) if kind in _ALTERNATIVES else part
-    if kind is FaultKind.WRAP_32:
+    if kind is FaultKind.WRAP_32 and part.has_product:
         values = part.codes_of_scaled(wrapped(part.scaled(accumulator, axis), 32), axis)
     else:
         values = other.unclipped(accumulator, axis)

@@ -7,22 +7,29 @@ they are plain arrays. Sizes are checked before anything is computed, so that a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from npusim.errors import ModelError, UnsupportedError
-from npusim.graph.graph import Array, Graph, Node, TensorType
+from npusim.graph.graph import Array, Dimension, Graph, Node, TensorType
 from npusim.graph.operators import evaluate_node, lookup, why_unsupported
 from npusim.graph.traits import Trait, is_a
 from npusim.kernels.geometry import output_sizes, resolve_pads
+from npusim.kernels.transposed_geometry import resolve_transposed
 
 __all__ = ["MAXIMUM_ELEMENTS", "MAXIMUM_MULTIPLY_ACCUMULATES", "Inference", "fold"]
 
 MAXIMUM_ELEMENTS = 2**24
 """Largest tensor of one sample: hundreds of times a microcontroller's memory, yet small enough to be refused in time."""
+
+MAXIMUM_DIMENSIONS = 16
+"""Most axes of a tensor. NumPy's iterators end at 32, and windows need three for each spatial axis; networks have up to 6."""
+
+MAXIMUM_FOLDED_BYTES = 2**28
+"""Most bytes that constants become when they are folded: a few nodes can ask for any number of large ones."""
 
 MAXIMUM_MULTIPLY_ACCUMULATES = 2**32
 """Most multiply-accumulates of one layer and sample: more would run for longer than anyone waits."""
@@ -60,24 +67,36 @@ def fold(graph: Graph, infer: Inference, *, known: Mapping[str, Array], input_ty
     constants = {**graph.constants, **known}
     types = {name: TensorType(value.dtype, value.shape) for name, value in constants.items()}
     types.update({name: kind for name, kind in input_types.items() if name not in constants})
-    remaining, origins = [], dict[str, Node]()
+    for name, given in types.items():
+        _check_rank(given, f"tensor '{name}'")
+    remaining, origins, expanded = [], dict[str, Node](), 0
     for node in graph.nodes:
         if lookup(node.op_type) is None:
             raise UnsupportedError(f"{node} {why_unsupported(node.op_type)}")
+        _check_flags(node)
         for name, kind in zip(node.outputs, infer(node, types, constants, graph.opset), strict=True):
             if name and kind is not None:
                 rounded_up = _rounded_up(node, types, kind)
                 types[name] = rounded_up or _merge(name, node, kind, graph.types.get(name))
         _check_channels(node, types)
         check_size(node, types)
+        _check_geometry(node, types)
         sources = [name for name in node.inputs if name]
-        known_values = _stand_in(types[sources[0]], sources[0]) if is_a(node.op_type, Trait.SHAPE_ONLY) else constants
+        known_values: Mapping[str, Array] = constants
+        if is_a(node.op_type, Trait.SHAPE_ONLY):
+            known_values = _stand_in(types[sources[0]], sources[0]) if sources[0] in types else {}
         if all(name in known_values for name in sources):
             for name, value in zip(node.outputs, evaluate_node(node, known_values, graph.opset), strict=False):
                 if name:
                     value.setflags(write=False)
                     constants[name], origins[name] = value, node
                     types[name] = TensorType(value.dtype, value.shape)
+                    expanded += value.nbytes
+            if expanded > MAXIMUM_FOLDED_BYTES:
+                raise UnsupportedError(
+                    f"{node} and the operations before it turn the model's constants into {expanded} bytes, more than the "
+                    f"{MAXIMUM_FOLDED_BYTES} that npusim accepts; no microcontroller holds that, so check the model"
+                )
         else:
             remaining.append(node)
     folded = frozenset(constants) - frozenset(graph.constants) - frozenset(known)
@@ -101,6 +120,8 @@ def check_size(node: Node, types: Mapping[str, TensorType]) -> None:
     """
     for name in node.outputs:
         kind = types.get(name)
+        if kind is not None:
+            _check_rank(kind, f"{node}: tensor '{name}'")
         if kind is not None and kind.is_static and math.prod(kind.static_shape) > MAXIMUM_ELEMENTS:
             raise UnsupportedError(
                 f"{node} produces '{name}' of shape {_show(kind.static_shape)}, more than {MAXIMUM_ELEMENTS} elements; "
@@ -135,11 +156,101 @@ def _check_window(node: Node, types: Mapping[str, TensorType]) -> None:
         )
 
 
+def _check_rank(kind: TensorType, what: str) -> None:
+    if kind.shape is not None and len(kind.shape) > MAXIMUM_DIMENSIONS:
+        raise UnsupportedError(
+            f"{what} has {len(kind.shape)} dimensions, more than the {MAXIMUM_DIMENSIONS} that npusim accepts; "
+            "no network for a microcontroller needs them, so check the model"
+        )
+
+
+_FLAGS: Final = (
+    "ceil_mode",
+    "count_include_pad",
+    "exclude_outside",
+    "keepdims",
+    "noop_with_empty_axes",
+    "storage_order",
+    "transA",
+    "transB",
+)
+"""Attributes that are 0 or 1 in every operator that has them; what other numbers mean differs between implementations."""
+
+
+def _check_flags(node: Node) -> None:
+    for name in _FLAGS:
+        value = node.attributes.get(name, 0)
+        if not isinstance(value, int) or value not in (0, 1):
+            raise ModelError(f"{node} has {name} = {str(value)[:40]}, wanted 0 or 1; export the model again")
+
+
+def _check_geometry(node: Node, types: Mapping[str, TensorType]) -> None:
+    """Refuse windows that contradict themselves, which ONNX's own inference lets pass, or takes for others."""
+    if not is_a(node.op_type, Trait.WINDOWED) or not all(name in types for name in node.inputs[:2]):
+        return
+    auto_pad = node.text("auto_pad", "NOTSET")
+    if auto_pad in ("VALID", "SAME_UPPER", "SAME_LOWER") and any(node.integers("pads") or ()):
+        raise ModelError(
+            f"{node} has auto_pad = '{auto_pad}' and pads {_show(node.integers('pads'))}, which contradict each other; "
+            "remove one of both and export the model again"
+        )
+    source, result = types[node.inputs[0]], types.get(node.outputs[0])
+    weights = (types[node.inputs[1]].shape or ()) if is_a(node.op_type, Trait.CONVOLUTION) else None
+    wanted = _window_counts(node, source, node.integers("kernel_shape") if weights is None else weights[2:])
+    if wanted is not None and result is not None and result.is_static and result.static_shape[2:] != wanted:
+        raise ModelError(
+            f"{node} makes {_show(wanted)} of an input {_show(source.shape)}, but '{node.outputs[0]}' is declared as "
+            f"{_show(result.static_shape)}; the model contradicts itself, export it again"
+        )
+
+
+def _window_counts(node: Node, source: TensorType, kernel_shape: Sequence[Dimension] | None) -> tuple[int, ...] | None:
+    """Spatial sizes of the result of a convolution or pool; None where they are not known yet.
+
+    Raises
+    ------
+    ModelError
+        If an attribute is out of range or does not fit the input.
+    """
+    if source.shape is None:
+        return None
+    window, spatial = TensorType(source.dtype, tuple(kernel_shape or ())), TensorType(source.dtype, source.shape[2:])
+    if not window.is_static or not spatial.is_static:
+        return None
+    sizes, ones = spatial.static_shape, (1,) * len(spatial.static_shape)
+    strides, dilations = node.integers("strides") or ones, node.integers("dilations") or ones
+    kernel, auto_pad, pads = window.static_shape or ones, node.text("auto_pad", "NOTSET"), node.integers("pads")
+    try:
+        if node.op_type == "ConvTranspose":
+            return tuple(
+                resolve_transposed(
+                    sizes,
+                    kernel_shape=kernel,
+                    strides=strides,
+                    dilations=dilations,
+                    pads=pads,
+                    auto_pad=auto_pad,
+                    output_padding=node.integers("output_padding"),
+                    output_shape=node.integers("output_shape"),
+                )[1]
+            )
+        resolved = resolve_pads(sizes, kernel_shape=kernel, strides=strides, dilations=dilations, pads=pads, auto_pad=auto_pad)
+        ceil_mode = bool(node.integer("ceil_mode", 0))
+        return output_sizes(
+            sizes, kernel_shape=kernel, strides=strides, dilations=dilations, pads=resolved, ceil_mode=ceil_mode
+        )
+    except ValueError as error:
+        raise ModelError(f"{node} does not fit its input {_show(source.shape)}: {error}; export the model again") from None
+
+
 def _check_channels(node: Node, types: Mapping[str, TensorType]) -> None:
     """Refuse convolutions whose weights do not fit their input or kernel shape, which ONNX's own inference lets pass."""
-    if not is_a(node.op_type, Trait.CONVOLUTION):
+    of_weights, of_bias = (3, 8) if node.op_type == "QLinearConv" else (1, 2)
+    if not (is_a(node.op_type, Trait.CONVOLUTION) or node.op_type in ("QLinearConv", "ConvInteger")):
         return
-    source, weights = (types[name] for name in node.inputs[:2])
+    source, weights = types.get(node.inputs[0]), types.get(node.inputs[of_weights])
+    if source is None or weights is None:
+        return
     if source.shape is None or not weights.is_static or len(source.shape) < 3 or not isinstance(source.shape[1], int):
         return
     shape, channels = weights.static_shape, source.shape[1]
@@ -148,7 +259,7 @@ def _check_channels(node: Node, types: Mapping[str, TensorType]) -> None:
         raise ModelError(
             f"{node} has group {group} and weights {_show(shape)} for an input {_show(source.shape)}, which do not fit"
         )
-    wanted = shape[1] * group if node.op_type == "Conv" else shape[0]
+    wanted = shape[0] if node.op_type == "ConvTranspose" else shape[1] * group
     if channels != wanted or shape[0] % group:
         raise ModelError(
             f"{node} has weights {_show(shape)} and group {group}, which need {wanted} input channels, but gets {channels}; "
@@ -160,8 +271,8 @@ def _check_channels(node: Node, types: Mapping[str, TensorType]) -> None:
             f"{node} has kernel_shape {_show(kernel_shape)}, but its weights are {_show(shape)}; the model contradicts itself, "
             "export it again"
         )
-    outputs = shape[0] if node.op_type == "Conv" else shape[1] * group
-    bias = types.get(node.inputs[2]) if len(node.inputs) > 2 else None
+    outputs = shape[1] * group if node.op_type == "ConvTranspose" else shape[0]
+    bias = types.get(node.inputs[of_bias]) if len(node.inputs) > of_bias and node.op_type != "ConvInteger" else None
     if bias is not None and bias.is_static and bias.static_shape != (outputs,):
         raise ModelError(f"{node} has a bias of shape {_show(bias.static_shape)}, wanted [{outputs}]; export the model again")
 
@@ -176,24 +287,8 @@ def _rounded_up(node: Node, types: Mapping[str, TensorType], inferred: TensorTyp
     if node.text("auto_pad", "NOTSET") != "NOTSET":
         return None
     source = types[node.inputs[0]]
-    if source.shape is None or not TensorType(source.dtype, source.shape[2:]).is_static:
-        return None
-    sizes = TensorType(source.dtype, source.shape[2:]).static_shape
-    ones = (1,) * len(sizes)
-    kernel_shape, strides = node.integers("kernel_shape") or ones, node.integers("strides") or ones
-    dilations = node.integers("dilations") or ones
-    try:
-        pads = resolve_pads(
-            sizes,
-            kernel_shape=kernel_shape,
-            strides=strides,
-            dilations=dilations,
-            pads=node.integers("pads"),
-        )
-        result = output_sizes(sizes, kernel_shape=kernel_shape, strides=strides, dilations=dilations, pads=pads, ceil_mode=True)
-    except ValueError as error:
-        raise ModelError(f"{node} does not fit its input {_show(source.shape)}: {error}") from None
-    return TensorType(inferred.dtype, (*source.shape[:2], *result))
+    result = _window_counts(node, source, node.integers("kernel_shape"))
+    return None if result is None or source.shape is None else TensorType(inferred.dtype, (*source.shape[:2], *result))
 
 
 def _multiply_accumulates(node: Node, types: Mapping[str, TensorType], source: int, result: int) -> int:

@@ -6,7 +6,9 @@ its outputs look like; `expose_tensors` makes the copy of a model whose every te
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 import onnx
@@ -24,6 +26,12 @@ __all__ = ["expose_tensors", "extract", "infer_node", "read_graph"]
 
 MAXIMUM_INFERENCE_CONSTANT = 4096
 """Constants up to this many elements are shown to ONNX's shape inference (shapes, axes, pads); weights are not needed there."""
+
+MAXIMUM_NODES = 2**14
+"""Most nodes of a graph, after its local functions are expanded: networks for a microcontroller have some hundred."""
+
+MAXIMUM_SPARSE_ELEMENTS = 2**24
+"""Most elements of a sparse tensor, which takes as much memory as a plain one."""
 
 _LIBRARY_ERRORS = (
     onnx.defs.SchemaError,
@@ -59,8 +67,11 @@ def read_graph(model: ModelFile) -> Graph:
     outputs = tuple(info.name for info in graph.output)
     if not outputs:
         raise ModelError(f"{model.label} declares no output, so there is nothing to compute; export the model again")
+    opset = _opset(proto, model)
+    for node in nodes:
+        _check_inputs(node, opset, model)
     ordered = sort_topologically(nodes, {*inputs, *constants}, outputs)
-    return Graph(_opset(proto, model), inputs, outputs, ordered, constants, types, bound_input=lost)
+    return Graph(opset, inputs, outputs, ordered, constants, types, bound_input=lost)
 
 
 def infer_node(
@@ -92,6 +103,8 @@ def infer_node(
     if node.domain:
         return foreign_types(node, types, lambda plain, known: infer_node(plain, known, constants, opset))
     present = {name for name in node.inputs if name}
+    if not present <= types.keys():
+        return (None,) * len(node.outputs)
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, "")
         inferred = onnx.shape_inference.infer_node_outputs(
@@ -175,12 +188,67 @@ def _parse(model: ModelFile) -> onnx.ModelProto:
     if proto.functions:
         proto = _inline_functions(proto, model)
     take_constant_branches(proto.graph)
+    if len(proto.graph.node) > MAXIMUM_NODES:
+        raise UnsupportedError(
+            f"{model.label} has {len(proto.graph.node)} nodes, more than the {MAXIMUM_NODES} that npusim accepts; "
+            "networks for a microcontroller are far smaller, so check that this is the right file"
+        )
+    _fill_sparse(proto, model)
     return proto
+
+
+def _fill_sparse(proto: onnx.ModelProto, model: ModelFile) -> None:
+    """Write sparse initializers out as plain ones, which say the same."""
+    for sparse in proto.graph.sparse_initializer:
+        name = sparse.values.name
+        where = f"sparse initializer '{name}'"
+        shape, size = tuple(sparse.dims), math.prod(sparse.dims)
+        if min(shape, default=0) < 0 or size > MAXIMUM_SPARSE_ELEMENTS:
+            raise UnsupportedError(
+                f"{where} in {model.label} has shape {shape}, wanted at most {MAXIMUM_SPARSE_ELEMENTS} elements; check it"
+            )
+        values, indices = _array(sparse.values, where, model), _array(sparse.indices, f"the indices of {where}", model)
+        filled = np.zeros(size, values.dtype)
+        try:
+            if values.ndim != 1 or indices.dtype != np.int64 or indices.ndim not in (1, 2) or len(indices) != len(values):
+                raise ValueError(f"values {values.shape} do not fit indices {indices.shape}")
+            places = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), shape)
+            if places.size and not 0 <= int(places.min()) <= int(places.max()) < size:
+                raise ValueError(f"an index lies outside of shape {shape}")
+        except ValueError as error:
+            raise ModelError(f"{where} in {model.label} is damaged: {error}; export the model again") from None
+        filled[places] = values
+        proto.graph.initializer.append(numpy_helper.from_array(filled.reshape(shape), name))
+    del proto.graph.sparse_initializer[:]
+
+
+def _check_growth(proto: onnx.ModelProto, model: ModelFile) -> None:
+    """Refuse functions that become more than any network when they are expanded: each level can double what is below."""
+    bodies = {(body.domain, body.name): body.node for body in proto.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def called(nodes: Iterable[onnx.NodeProto]) -> list[tuple[str, str]]:
+        return [(node.domain, node.op_type) for node in nodes if (node.domain, node.op_type) in bodies]
+
+    try:
+        for key in TopologicalSorter({key: called(nodes) for key, nodes in bodies.items()}).static_order():
+            inner = called(bodies[key])
+            sizes[key] = len(bodies[key]) - len(inner) + sum(sizes[name] for name in inner)
+    except CycleError:
+        raise ModelError(f"a local function of {model.label} calls itself; export the model again") from None
+    calls = called(proto.graph.node)
+    expanded = len(proto.graph.node) - len(calls) + sum(sizes[name] for name in calls)
+    if expanded > MAXIMUM_NODES:
+        raise UnsupportedError(
+            f"the local functions of {model.label} expand to {expanded} nodes, more than the {MAXIMUM_NODES} that npusim "
+            "accepts; networks for a microcontroller are far smaller, so check the model"
+        )
 
 
 def _inline_functions(proto: onnx.ModelProto, model: ModelFile) -> onnx.ModelProto:
     import onnx.inliner
 
+    _check_growth(proto, model)
     try:
         return onnx.inliner.inline_local_functions(proto)
     except Exception as error:  # noqa: BLE001 - a C++ library that raises several kinds
@@ -209,6 +277,24 @@ def _node(proto: onnx.NodeProto, model: ModelFile) -> Node:
         )
     attributes = {entry.name: _attribute(entry, bare, model) for entry in proto.attribute}
     return Node(bare.op_type, bare.name, bare.inputs, bare.outputs, attributes, domain)
+
+
+def _check_inputs(node: Node, opset: int, model: ModelFile) -> None:
+    """Refuse a node with fewer or more inputs and outputs than its operator has; other rooms rely on their places."""
+    # protobuf gives a name that is not UTF-8 as bytes
+    if node.domain or not isinstance(node.op_type, str) or not onnx.defs.has(node.op_type, opset, ""):
+        return
+    schema = onnx.defs.get_schema(node.op_type, opset, "")
+    for what, names, least, most in (
+        ("inputs", node.inputs, schema.min_input, schema.max_input),
+        ("outputs", node.outputs, schema.min_output, schema.max_output),
+    ):
+        if not least <= len(names) <= most or not all(names[:least]):
+            wanted = str(least) if least == most else f"{least} to {most}" if most < 2**31 - 1 else f"at least {least}"
+            seen = sum(map(bool, names))
+            raise ModelError(
+                f"{node} in {model.label} has {seen} {what}, wanted {wanted} in opset {opset}; export the model again"
+            )
 
 
 def _attribute(proto: onnx.AttributeProto, node: Node, model: ModelFile) -> Attribute:

@@ -201,6 +201,11 @@ class Requantization(ABC):
         """The widest integer on the way to the code: the product, where the arithmetic has one in integers."""
         return self.biased(accumulator, axis)
 
+    @property
+    def has_product(self) -> bool:
+        """Whether there is a product in integers, so that :meth:`codes_of_scaled` is defined."""
+        return type(self).codes_of_scaled is not Requantization.codes_of_scaled
+
     def codes_of_scaled(self, scaled: IntegerArray, axis: int = 0) -> IntegerArray:
         """The codes before the saturation that products become, right or wrong (one that has wrapped around, say)."""
         raise NotImplementedError(f"{type(self).__name__} has no integer product")

@@ -128,6 +128,12 @@ def read_samples(
         If there are to be codes and the model has no input stage.
     """
     specs = input_specs(session)
+    for spec in specs:
+        if not spec.shape:
+            raise UnsupportedError(
+                f"input '{spec.name}' of {session.model.label} is a single number without an axis for samples, so there are no "
+                "sets of it; make it a constant of the model"
+            )
     if codes_for is None:
         return _read(source, specs)
     program = session.program

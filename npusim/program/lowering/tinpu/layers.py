@@ -13,7 +13,7 @@ from npusim.graph.ranges import ValueRange
 from npusim.graph.traits import Trait, operators_with
 from npusim.kernels.geometry import resolve_pads
 from npusim.program.layers import Convolution, FullyConnected, TransposedConvolution, Weighted, Window
-from npusim.program.lowering.tinpu.chain import Chain, ChainReader, node_label, read_chain
+from npusim.program.lowering.tinpu.chain import MAXIMUM_BIAS, Chain, ChainReader, node_label, read_chain
 from npusim.program.lowering.tinpu.unfolding import Unfolded, unfold
 from npusim.program.lowering.tinpu.view import NotALayer, View, is_integral, per_channel
 from npusim.program.requantization import IntegerArray
@@ -78,6 +78,8 @@ def recognise_weighted_layer(
     try:
         found = _read_convolution(view, node) if node.op_type.startswith("Conv") else _read_fully_connected(view, node)
         shape = view.shape(node.outputs[0])
+        if 0 in shape:
+            raise NotALayer("its result holds no values")
         bias = np.zeros(shape[found.channel_axis])
         if found.bias is not None:
             given = per_channel(found.bias, shape, found.channel_axis)
@@ -199,7 +201,9 @@ def _read_fully_connected(view: View, node: Node) -> _Weighted:
         bias = view.constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else None
         if bias is None and len(node.inputs) > 2 and node.inputs[2]:
             raise NotALayer("its bias is not a constant")
-        bias = None if bias is None else np.multiply(bias, node.real("beta", 1.0), dtype=bias.dtype)
+        if bias is not None:
+            with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as a bias
+                bias = np.multiply(bias, node.real("beta", 1.0), dtype=bias.dtype)
     rank = len(view.shape(node.inputs[0]))
     if rank < 2:
         raise NotALayer("its input has no batch axis")
@@ -219,6 +223,8 @@ def _integers(found: _Weighted, bias: npt.NDArray[np.float64]) -> Unfolded:
     """Weights and bias in integers: as written, or what is left of them without the scale that a simplifier has folded in."""
     values = found.by_output()
     largest = float(np.abs(values.astype(np.float64)).max(initial=0))
+    if not (np.abs(bias) <= MAXIMUM_BIAS).all():
+        raise NotALayer(f"its bias passes +-{MAXIMUM_BIAS}, far beyond 24 bits")
     if values.size and is_integral(values) and largest <= MAXIMUM_WEIGHT and is_integral(bias):
         ones, none = np.ones(bias.size, np.int64), np.zeros(bias.size, np.int64)
         return Unfolded(values.astype(np.int64), bias.astype(np.int64), ones, none, none)
