@@ -75,7 +75,7 @@ def check_command(
     hex, .npy, .npz or .csv. Of a generated model header, the parameters of the input stage are compared.
 
     Where values differ, causes are tried, those about arithmetic by simulating a device with that fault. A cause is stated
-    only if it predicts the most of what differs, breaks nothing that is right, and does so better than chance.
+    only if it predicts all that differs, breaks nothing that is right, does so better than chance, and no other does as well.
 
     The exit code is 0 when all values are equal, 1 when one differs, 2 when FILE cannot be read or has another length.
 
@@ -129,6 +129,9 @@ COLUMNS = (
     Column("largest\ndifference", right=True),
 )
 
+FEW_VALUES = 2
+"""Values of a set from which hardly anything can be told."""
+
 SHOWN = 6
 """Causes listed for one array."""
 
@@ -181,17 +184,33 @@ def _difference(check: Check, width: int) -> Iterator[str]:
         yield from _causes(causes.stated, width)
     else:
         tried = count(causes.tried, "cause")
-        yield paragraph(f"Unexplained: none of {tried} accounts for the differences better than chance.", width)
+        alone = "none" if not causes.possible else "no single one"
+        yield paragraph(f"Unexplained: {alone} of {tried} accounts for all differences better than chance.", width)
         if causes.possible:
-            yield "Too few values differ to tell; these would fit:"
+            yield paragraph(_heading(causes.possible), width)
             yield from _causes(causes.possible, width)
+        if check.values // len(check.sets) <= FEW_VALUES:
+            few = count(check.values // len(check.sets), "value")
+            text = f"A set has {few} here, which many faults change alike: dump an inner tensor too, and give it with --tensor."
+            yield paragraph(text, width)
     yield ""
+
+
+def _heading(causes: Sequence[WeighedCause]) -> str:
+    """What is to be said of causes that are not stated."""
+    if not causes[0].complete:
+        return "Fits a part:"
+    if len(causes) > 1:
+        return "Each of these would account for all differences, so that the dump does not tell which it is:"
+    return "Too few values differ to tell it from chance; this would fit:"
 
 
 def _causes(causes: Sequence[WeighedCause], width: int) -> Iterator[str]:
     for item in causes[:SHOWN]:
         cause = item.hypothesis
-        text = f"* {cause.message} ({item.explained:,} of {item.differing:,} differences). To do: {cause.remedy}."
+        share = f"{item.explained:,} of {item.differing:,} differences"
+        share = share if item.complete else f"fits {share}, so it is not the whole cause"
+        text = f"* {cause.message} ({share}). To do: {cause.remedy}."
         yield "  " + paragraph(text, width - 4).replace("\n", "\n    ")
     if len(causes) > SHOWN:
         yield f"  and {len(causes) - SHOWN} more"

@@ -64,8 +64,10 @@ def test_every_fault_that_shows_is_named(name: str) -> None:
             continue
         ranking = bench.explain(bench.flat(values))
         differing = int((bench.flat(values) != bench.flat(bench.right)).sum())
-        # one or two values prove nothing
-        found = ranking.stated if differing > 2 else (*ranking.stated, *ranking.possible)
+        # one or two values prove nothing, and what fits as well as another fault is listed with it
+        found = ranking.stated or [item for item in ranking.possible if item.complete]
+        kinds = {(item.hypothesis.cause, item.hypothesis.step) for item in ranking.possible}
+        assert ranking.stated or differing <= 2 or len(kinds) > 1, (fault, differing)
         assert str(fault) in [item.hypothesis.message for item in found], (fault, differing)
         assert all(item.explained == item.differing == differing and not item.broken for item in ranking.stated)
         named += 1
@@ -107,7 +109,8 @@ def test_the_right_input_stage_may_be_another_one() -> None:
     right, observed = bench.flat(runner.expected), bench.flat(bench.right)
     buffer = Buffer(observed, right, runner.expected, "nchw", range(6), right)
     ranking = explain(buffer, Simulated(program, bench.feeds, InputStage.MSPM0, bench.tensor))
-    assert FaultKind.ONNX in causes(ranking)
+    assert ranking.stated == ()
+    assert {item.hypothesis.cause for item in ranking.possible} == {FaultKind.ONNX, FaultKind.C28}, "they give the same here"
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -224,7 +227,7 @@ def test_floats_printed_with_few_decimals() -> None:
     assert "with 6 decimals" in ranking.stated[0].hypothesis.message
 
 
-def test_a_cause_beside_other_corruption_is_still_named() -> None:
+def test_a_cause_beside_other_corruption_is_listed_and_not_stated() -> None:
     bench = inner_bench()
     program = bench.session.program
     faults = {str(fault): values for fault, values in FaultRunner(program, bench.feeds, bench.tensor).runs()}
@@ -233,8 +236,10 @@ def test_a_cause_beside_other_corruption_is_still_named() -> None:
     wrong = np.flatnonzero(observed.ravel() != bench.flat(bench.right).ravel())
     observed.flat[wrong[:5]] = 99
     ranking = bench.explain(observed)
-    assert [item.hypothesis.message for item in ranking.stated] == [name]
-    assert ranking.stated[0].explained >= len(wrong) - 5
+    assert ranking.stated == ()
+    assert [item.hypothesis.message for item in ranking.possible] == [name]
+    assert len(wrong) - 5 <= ranking.possible[0].explained < ranking.possible[0].differing
+    assert not ranking.possible[0].complete
 
 
 def test_many_sets_are_screened_and_then_simulated_all() -> None:
@@ -251,8 +256,8 @@ def test_many_sets_are_screened_and_then_simulated_all() -> None:
     assert [item.hypothesis.message for item in ranking.stated] == [str(fault)]
     observed[60, 2] += 1
     again = explain(Buffer(observed, flat, right, "nchw", range(75), flat), simulated)
-    assert [item.hypothesis.message for item in again.stated] == [str(fault)]
-    assert again.stated[0].explained < again.stated[0].differing or flat[60, 2] == observed[60, 2]
+    assert flat[60, 2] == observed[60, 2] or again.stated == ()
+    assert [item.hypothesis.message for item in (*again.stated, *again.possible)] == [str(fault)]
 
 
 def test_weak_evidence_is_listed_and_not_stated() -> None:
@@ -266,6 +271,23 @@ def test_weak_evidence_is_listed_and_not_stated() -> None:
     assert found.stated == ()
     assert [item.hypothesis.cause for item in found.possible] == ["cause 1"]
     assert found.tried == 4
+
+
+def test_causes_that_exclude_each_other_are_never_stated() -> None:
+    right = np.arange(40)[None]
+    seen = right + (np.arange(40) < 20) * (1 + np.arange(40) % 7)
+    alone = Hypothesis("toward_zero", "in a", "", seen, step="a")
+    everywhere = Hypothesis("toward_zero", "in all", "", seen)
+    assert len(rank([alone], seen, right).stated) == 1
+    assert len(rank([alone, everywhere], seen, right).stated) == 2
+    for rival in (
+        Hypothesis("missing_bias", "other", "", seen, step="a"),
+        Hypothesis("toward_zero", "in b", "", seen, step="b"),
+    ):
+        found = rank([alone, rival], seen, right)
+        assert found.stated == ()
+        assert len(found.possible) == 2
+        assert all(item.complete for item in found.possible)
 
 
 def test_what_breaks_right_values_is_no_cause() -> None:

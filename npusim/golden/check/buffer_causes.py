@@ -192,7 +192,8 @@ def _cut(buffer: Buffer) -> Iterator[Hypothesis]:
     first = int(wrong.argmax())
     rest = buffer.observed[:, first:]
     remedy = "check the number of values that are copied, and the size of the buffer"
-    if not wrong.any() or first == 0 or rest.size < 2:
+    if not wrong.any() or first == 0 or rest.shape[1] < 2:
+        # one place that is wrong in every set is no buffer that ends early
         return
     begun = f"only the first {first} values were written, the rest"
     if bool((rest == rest.flat[0]).all()):

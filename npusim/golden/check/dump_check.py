@@ -122,12 +122,12 @@ class Check:
 
     @property
     def stated(self) -> tuple[WeighedCause, ...]:
-        """What explains the most, and better than chance; several where they explain equally much."""
+        """What explains all differences, and better than chance, while nothing else does."""
         return () if self.causes is None else self.causes.stated
 
     @property
     def possible(self) -> tuple[WeighedCause, ...]:
-        """What would fit where too few values differ to tell it from chance."""
+        """What fits all differences but not alone, or too few of them to tell it from chance; or a part of them."""
         return () if self.causes is None else self.causes.possible
 
     @property

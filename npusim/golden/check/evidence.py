@@ -52,7 +52,7 @@ ENOUGH: Final = 5.0
 """Bits of evidence, less the logarithm of the number of causes tried, from which on a cause is stated: 1 chance in 32."""
 
 LEAST_SHARE: Final = 0.5
-"""A cause that leaves more differences than it explains is none."""
+"""A cause that leaves more differences than it explains is not even listed."""
 
 SMOOTHING: Final = 4.0
 """Differences that count as much as what is expected before any is seen."""
@@ -114,6 +114,8 @@ class WeighedCause:
         Values that differ.
     bits
         How much better than chance it does, in bits.
+    complete
+        Whether it accounts for every difference of which it says anything, and for no other value.
     """
 
     json_names: ClassVar[tuple[str, ...]] = (
@@ -126,6 +128,7 @@ class WeighedCause:
     broken: int
     differing: Annotated[int, Minimum(1)]
     bits: float
+    complete: bool = True
 
     @property
     def rounded_bits(self) -> Annotated[float, Finite()]:
@@ -140,9 +143,11 @@ class Ranking:
     Attributes
     ----------
     stated
-        The causes that explain the most, without contradiction, and better than chance; several if they predict equally well.
+        The cause that explains all differences, without contradiction and better than chance, while no other does; several only
+        where they are one kind of fault, in one layer and in all.
     possible
-        Causes without contradiction that explain at least half, but no better than chance does among so many.
+        Causes without contradiction that are not stated: several that explain everything, one that does no better than chance,
+        or those that fit a part of the differences.
     tried
         How many different predictions were tried.
     """
@@ -188,7 +193,8 @@ def judge(hypothesis: Hypothesis, observed: Array, expected: Array) -> WeighedCa
         bits = _value_bits(max(explained - hypothesis.fitted, 0), count, chance)
         if hypothesis.chance is None:
             bits += _place_bits(int(known.sum()), int(weighed.sum()), int(((predicted != expected) & known).sum()))
-    return WeighedCause(hypothesis, explained, broken, differing, bits - hypothesis.price)
+    complete = bool(met[weighed].all()) and not broken and explained > 0
+    return WeighedCause(hypothesis, explained, broken, differing, bits - hypothesis.price, complete)
 
 
 def rank(hypotheses: Iterable[Hypothesis], observed: Array, expected: Array) -> Ranking:
@@ -211,10 +217,21 @@ def rank(hypotheses: Iterable[Hypothesis], observed: Array, expected: Array) -> 
     tried = max(len(predictions), 1)
     price = math.log2(tried)
     kept.sort(key=lambda item: (-item.explained, -item.bits))
+    complete = [item for item in kept if item.complete]
+    if complete and complete[0].bits - price >= ENOUGH and _are_one(complete):
+        return Ranking(tuple(complete), (), tried)
+    if complete:
+        return Ranking((), tuple(complete), tried)
     enough = [item for item in kept if item.bits - price >= ENOUGH]
-    stated = tuple(item for item in enough if item.explained == enough[0].explained)
-    possible: Sequence[WeighedCause] = () if stated else [item for item in kept if item.explained == kept[0].explained]
-    return Ranking(stated, tuple(possible), tried)
+    return Ranking((), tuple(item for item in enough if item.explained == enough[0].explained), tried)
+
+
+def _are_one(causes: Sequence[WeighedCause]) -> bool:
+    """Whether causes do not exclude each other: one, or one kind of fault in a layer and in all layers."""
+    kinds = {item.hypothesis.cause for item in causes}
+    places = {item.hypothesis.step for item in causes if item.hypothesis.step is not None}
+    messages = {item.hypothesis.message for item in causes}
+    return len(kinds) == 1 and len(places) <= 1 and len(messages) <= len(places) + 1
 
 
 def _chance(observed: npt.NDArray[Any], expected: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> float:

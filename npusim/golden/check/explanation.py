@@ -73,8 +73,9 @@ class Simulated:
 def explain(buffer: Buffer, simulated: Simulated | None) -> Ranking:
     """Find the causes that account for the differences in a dump.
 
-    Each cause predicts every value. One is stated only if it breaks no value that is right, explains the most of those that
-    are not, and does so much better than chance among so many causes; all that do equally well are stated.
+    Each cause predicts every value. One is stated only if it breaks no value that is right, explains all of those that are
+    not, and does so much better than chance among so many causes, while no other explains them all. Where values stand
+    elsewhere, or were read otherwise, that is tried before any fault of the arithmetic.
 
     Parameters
     ----------
@@ -84,6 +85,9 @@ def explain(buffer: Buffer, simulated: Simulated | None) -> Ranking:
         The model; without it only the causes that lie in buffers are tried.
     """
     causes = list(buffer_causes(buffer))
+    moved = rank(causes, buffer.observed, buffer.expected)
+    if moved.stated:
+        return moved
     if simulated is not None:
         causes.extend(_faults(buffer, simulated))
     return rank(causes, buffer.observed, buffer.expected)
