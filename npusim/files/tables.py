@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["read_csv", "read_parquet"]
 
 
+LONGEST_CELL = 40
+"""Characters of a wrong cell that a message shows."""
+
+
 def read_csv(path: str | os.PathLike[str]) -> npt.NDArray[np.float64]:
-    """Read a comma-separated file of numbers, one sample a line.
+    """Read a file of numbers separated by commas, semicolons or tabs, whichever its first line has; one sample a line.
 
     The first line is a header when none of its cells is a number. Every other line must have the same number of cells, each of
     them a finite decimal number. Blank lines may only stand at the end.
@@ -47,7 +52,7 @@ def read_csv(path: str | os.PathLike[str]) -> npt.NDArray[np.float64]:
     check_readable(path)
     rows: list[npt.NDArray[np.float64]] = []
     width = blank_line = 0
-    for line, cells in _csv_lines(path):
+    for line, cells, separator in _csv_lines(path):
         if len(cells) <= 1 and not "".join(cells).strip():
             blank_line = blank_line or line
             continue
@@ -60,7 +65,7 @@ def read_csv(path: str | os.PathLike[str]) -> npt.NDArray[np.float64]:
         if len(cells) != width:
             seen = f"line {line} has {len(cells)} columns, wanted {width} as in the first line"
             raise InputError(f"{path}: {seen}; write every sample in full")
-        rows.append(_parse_row(cells, path, line))
+        rows.append(_parse_row(cells, path, line, separator))
     if not rows:
         raise InputError(f"{path}: holds no samples; write one sample a line")
     return np.stack(rows)
@@ -101,15 +106,25 @@ def read_parquet(path: str | os.PathLike[str]) -> list[tuple[str, Array]]:
     return [(str(label), _numbers(frame.iloc[:, at], path)) for at, label in enumerate(frame.columns)]
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number of the line and its cells, for each line."""
+def _csv_lines(path: Path) -> Iterator[tuple[int, list[str], str]]:
+    """Number of the line, its cells and what separates them, for each line."""
     with (
         reading(path, "CSV", "save it as comma-separated numbers in UTF-8"),
         path.open(newline="", encoding="utf-8-sig") as lines,
     ):
-        reader = csv.reader(lines, strict=True)
+        separator = _separator(lines.readline())
+        lines.seek(0)
+        reader = csv.reader(lines, delimiter=separator, strict=True)
         for cells in reader:
-            yield reader.line_num, cells
+            yield reader.line_num, cells, separator
+
+
+_SEPARATORS: Final[Mapping[str, str]] = MappingProxyType({";": "semicolons", ",": "commas", "\t": "tabs"})
+"""What can stand between numbers. Semicolons first: spreadsheets write them where the comma is the decimal sign."""
+
+
+def _separator(line: str) -> str:
+    return next((item for item in _SEPARATORS if item in line), ",")
 
 
 def _numbers(column: pd.Series[Any], path: Path) -> Array:
@@ -136,15 +151,17 @@ def _is_header(cells: list[str], path: Path) -> bool:
     return all(_number(cell) is None for cell in cells)
 
 
-def _parse_row(cells: list[str], path: Path, line: int) -> npt.NDArray[np.float64]:
+def _parse_row(cells: list[str], path: Path, line: int, separator: str) -> npt.NDArray[np.float64]:
     """The numbers of one line."""
     # Text becomes None here, None becomes NaN in the array, and so all that is wrong is found by one test.
     row = np.array([_number(cell) for cell in cells], dtype=np.float64)
     if not np.isfinite(row).all():
         column = int(np.isfinite(row).argmin())
-        seen = f"is {cells[column].strip()!r}" if cells[column].strip() else "is empty"
+        cell = cells[column].strip()
+        seen = f"is {cell[:LONGEST_CELL]!r}{'...' if len(cell) > LONGEST_CELL else ''}" if cell else "is empty"
         raise InputError(
-            f"{path}: line {line}, column {column + 1} {seen}, wanted a finite number, with commas between numbers"
+            f"{path}: line {line}, column {column + 1} {seen}, wanted a finite number, "
+            f"with {_SEPARATORS[separator]} between numbers"
         )
     return row
 

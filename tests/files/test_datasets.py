@@ -16,6 +16,7 @@ import support
 from npusim.errors import InputError
 from npusim.files.datasets import InputSpec, check_samples, read_inputs
 from npusim.files.element_types import convert_exactly
+from npusim.files.tables import read_csv
 
 FLOAT = InputSpec("input", np.dtype(np.float32), (1, 2, 3))
 CODES = InputSpec("codes", np.dtype(np.int8), (1, 4))
@@ -224,7 +225,7 @@ def test_csv_rounds_to_double_and_then_once_to_float(tmp_path: Path) -> None:
         ("1,2,,4\n", ["line 1, column 3 is empty"]),
         ("1,2,3,0x10\n", ["line 1, column 4 is '0x10'"]),
         ("1,2,3,1_0\n", ["line 1, column 4 is '1_0'"]),
-        ("1;2;3;4\n1;2;3;4\n", ["line 2, column 1 is '1;2;3;4'", "commas between"]),
+        ("1;2;3;4\n1,5;2;3;4\n", ["line 2, column 1 is '1,5'", "semicolons between"]),
         ("1,2,3,4\n1,2,3\n", ["line 2 has 3 columns, wanted 4"]),
         ("1,2,3,4\n1,2,3,4,\n", ["line 2 has 5 columns, wanted 4"]),
         ("1,2,3,4\n\n1,2,3,4\n", ["line 2 is blank"]),
@@ -346,3 +347,18 @@ def test_a_last_axis_of_size_1_may_be_missing_or_too_many_where_that_is_announce
         assert said == []
         with pytest.raises(InputError, match="wanted"):
             read_inputs(path, [InputSpec("x", np.dtype(np.float32), (1, 6))], said.append)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_of_spreadsheets_in_any_language_are_read(separator: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"1.5{separator}-2\n3{separator}4e1\n")
+    np.testing.assert_array_equal(read_csv(path), [[1.5, -2], [3, 40]])
+
+
+def test_a_wrong_cell_is_shown_in_short(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"1,2\n{'7|' * 5000},3\n")
+    with pytest.raises(InputError, match=r"line 2, column 1 is '7\|7\|.*'\.\.\., wanted a finite number") as caught:
+        read_csv(path)
+    assert len(str(caught.value)) < 300
