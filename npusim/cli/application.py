@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Final
@@ -72,7 +75,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    with _stopping_cleanly() as stopped:
+        code = _run(sys.argv[1:] if arguments is None else list(arguments))
+    return 128 + stopped[0] if stopped and code == INTERRUPTED else code
+
+
+@contextmanager
+def _stopping_cleanly() -> Iterator[list[int]]:
+    """End on SIGTERM and SIGHUP as on Ctrl-C: files that are being written are removed. Gives the signals that came."""
+    came: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # a signal that is ignored stays so: nohup asks for that
+    before = {number: signal.signal(number, stop) for number in wanted if signal.getsignal(number) is signal.SIG_DFL}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(given: list[str]) -> int:
     invocation = Invocation(as_json="--json" in given)
     try:
         _accept_any_text()

@@ -207,6 +207,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     try:
         with beside.open("xb") as stream:
             yield stream
+            stream.flush()
+            os.fsync(stream.fileno())  # the name must not be there before the content is, also when the power fails
         beside.replace(target)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error

@@ -80,6 +80,8 @@ def open_model(source: str | os.PathLike[str] | bytes) -> ModelFile:
         size = os.stat(path).st_size
         if os.path.isdir(path):
             raise ModelError(f"{path} is a directory, wanted an .onnx file")
+        if not os.path.isfile(path):
+            raise ModelError(f"{path} is not a regular file (a pipe, a device or a socket); save the model to a file first")
         if size > MAXIMUM_FILE_BYTES:
             raise ModelError(
                 f"{path} has {size} bytes, more than the {MAXIMUM_FILE_BYTES} that npusim reads; "

@@ -60,6 +60,9 @@ def check_files(root: Path, manifest: Mapping[str, Any]) -> Iterator[Finding]:
         if name not in present:
             yield _finding("files", f"the file '{name}' is missing")
             continue
+        if not (root / name).is_file():
+            yield _finding("files", f"the file '{name}' is not a regular file but a pipe, a device or a broken link")
+            continue
         try:
             content = (root / name).read_bytes()
         except OSError as error:
@@ -152,7 +155,7 @@ def _same(label: str, name: str, stored: Array, values: Array) -> bool:
 def _content(root: Path, name: str) -> bytes | None:
     """A file's bytes; None where it cannot be read, which `check_files` reports."""
     try:
-        return (root / name).read_bytes()
+        return (root / name).read_bytes() if (root / name).is_file() else None
     except OSError:
         return None
 
