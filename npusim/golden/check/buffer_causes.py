@@ -23,6 +23,9 @@ KEPT_SHIFTS: Final = 3
 SCREENED: Final = 256
 """Values that a cause is tried on before all are."""
 
+FILLERS: Final = (0x00, 0xFF, 0xA5, 0x5A, 0x55, 0xAA, 0xCC, 0xCD, 0xDE, 0xEE)
+"""Bytes that memory holds before it is written: cleared, erased, or filled by a loader or a debugger."""
+
 _AXES: Final = {2: "CW", 3: "CHW", 4: "CDHW"}
 """Names of a sample's axes, by their number."""
 
@@ -175,7 +178,7 @@ def _sets(buffer: Buffer) -> Iterator[Hypothesis]:
 def _stale(buffer: Buffer) -> Iterator[Hypothesis]:
     """One value everywhere."""
     value = buffer.observed.flat[0]
-    if buffer.observed.size > 1 and bool((buffer.observed == value).all()):
+    if buffer.observed.size > 1 and bool((buffer.observed == value).all()) and _is_filler(value):
         yield Hypothesis(
             "constant_buffer",
             f"all values are {value}: the buffer was never written, or was cleared",
@@ -196,7 +199,7 @@ def _cut(buffer: Buffer) -> Iterator[Hypothesis]:
         # one place that is wrong in every set is no buffer that ends early
         return
     begun = f"only the first {first} values were written, the rest"
-    if bool((rest == rest.flat[0]).all()):
+    if bool((rest == rest.flat[0]).all()) and _is_filler(rest.flat[0]):
         predicted = buffer.expected.copy()
         predicted[:, first:] = rest.flat[0]
         chance = _share_of(buffer, rest.flat[0])
@@ -209,6 +212,12 @@ def _cut(buffer: Buffer) -> Iterator[Hypothesis]:
             predicted = buffer.expected.copy()
             predicted[:, first:] = buffer.all_sets[other, first:]
             yield Hypothesis("truncated_buffer", f"{begun} is left from set {other}", remedy, predicted, fitted=1)
+
+
+def _is_filler(value: np.generic) -> bool:
+    """Whether nothing but a pattern of unwritten memory need stand behind a value; a saturated channel is constant too."""
+    number = float(value)
+    return number.is_integer() and int(number) in (*FILLERS, *(byte - 256 for byte in FILLERS if byte > 127))
 
 
 def _share_of(buffer: Buffer, value: np.generic) -> float:
