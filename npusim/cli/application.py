@@ -82,24 +82,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _stopping_cleanly() -> Iterator[list[int]]:
-    """End on SIGTERM and SIGHUP as on Ctrl-C: files that are being written are removed. Gives the signals that came."""
+    """End on SIGTERM and SIGHUP as on Ctrl-C: files that are being written are removed. Gives the signal that came."""
     came: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
-        came.append(number)
-        raise KeyboardInterrupt
+        if not came:  # a second one must not stop the removal of files
+            came.append(number)
+            # objects whose construction is broken off complain when they are collected
+            sys.unraisablehook = lambda _: None
+            raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():
         yield came
         return
-    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    wanted = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     # a signal that is ignored stays so: nohup asks for that
-    before = {number: signal.signal(number, stop) for number in wanted if signal.getsignal(number) is signal.SIG_DFL}
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    before = {number: signal.signal(number, stop) for number in wanted if signal.getsignal(number) in usual}
+    hook = sys.unraisablehook
     try:
         yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = hook
 
 
 def _run(given: list[str]) -> int:
