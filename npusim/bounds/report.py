@@ -31,7 +31,7 @@ _REMEDIES: Final[Mapping[Property, str]] = {
 }
 
 
-def findings_of(certificate: Certificate, *, strict: bool = False) -> tuple[Finding, ...]:
+def findings_of(certificate: Certificate, *, strict: bool = False, for_npu: bool = True) -> tuple[Finding, ...]:
     """List what is violated, what is not proven, and which parameters do not fit their widths.
 
     Parameters
@@ -40,18 +40,22 @@ def findings_of(certificate: Certificate, *, strict: bool = False) -> tuple[Find
         What is known of a program.
     strict
         Make an error of a property that is not proven, else a warning.
+    for_npu
+        Whether the layers are in the arithmetic of TI's NPU, so that its widths bind them.
     """
-    return tuple(finding for step in certificate.steps for finding in _step_findings(step, strict))
+    return tuple(finding for step in certificate.steps for finding in _step_findings(step, strict, for_npu))
 
 
-def _step_findings(step: StepCertificate, strict: bool) -> Iterator[Finding]:
+def _step_findings(step: StepCertificate, strict: bool, for_npu: bool) -> Iterator[Finding]:
     for statement, judgement in step.judgements.items():
+        if statement is Property.DIGIT_18BIT and not for_npu:
+            continue
         same = judgement is step.judgements[Property.ONNXRUNTIME_EXACT] and statement is Property.ONNXRUNTIME_OPTIMIZED
         if not judgement.holds and not same:
             severity = _severity(statement, judgement, strict)
             remedy = _HOST if step.kind == "HOST" else _REMEDIES[statement]
             yield Finding(str(statement), severity, step.name, judgement.reason, remedy, judgement.evidence)
-    if step.bounds is not None:
+    if step.bounds is not None and for_npu:
         yield from _width_findings(step.bounds.layer)
 
 

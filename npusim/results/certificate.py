@@ -209,7 +209,7 @@ def certify(
     session = session_of(model)
     certified = CertifiedModel(session.model.sha256, session.format, session.arithmetic)
     proof = prove(session.program)
-    findings = findings_of(proof, strict=strict)
+    findings = findings_of(proof, strict=strict, for_npu=session.arithmetic == "npu")
     compared = None if stated is None else compare_certificate(stated, proof, certified)
     if compared is not None:
         findings = (*_comparison_findings(compared), *(findings if strict else ()))

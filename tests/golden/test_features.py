@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -80,3 +81,23 @@ def test_a_wrong_value_of_a_layer_is_found(tmp_path):
     (folder / "out_layer5.txt").write_text("\n".join(lines))
     result = npusim.check_golden(folder / "model.onnx", folder, inputs=folder / "input.txt")
     assert [(check.array.split("'")[1], check.differing) for check in result.layers if not check] == [("out_layer5", 1)]
+
+
+@pytest.mark.formats
+def test_a_golden_folder_holds_texts_that_are_checked_and_sums_of_bytes(tmp_path):
+    model = support.FORMATS / "other" / "plinio_match_mlp_3_32_16_8_1_w8a8" / "model.onnx"
+    npusim.write_golden(model, tmp_path / "g", sets=3, formats=("features",))
+    folder = tmp_path / "g"
+    assert npusim.verify_golden(folder)
+    result = npusim.check_golden(model, folder / "features" / "set_1")
+    assert result
+    assert [check.kind for check in result.layers] == ["FC"] * 4
+    manifest = json.loads((folder / "manifest.json").read_text())
+    with np.load(folder / "vectors.npz") as arrays:
+        for item in manifest["tensors"]:
+            sums = [sum(values.astype(values.dtype.newbyteorder("<")).tobytes()) for values in arrays[item["key"]]]
+            assert item["set_byte_sum"] == sums
+    damaged = folder / "features" / "set_1" / "out_layer1.txt"
+    damaged.write_text(damaged.read_text().replace("\n0\n", "\n1\n", 1))
+    assert not npusim.verify_golden(folder)
+    assert not npusim.check_golden(model, folder / "features" / "set_1")

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from npusim.errors import InputError
+from npusim.files.dumps import feature_text
 from npusim.files.tensors import read_tensor_file, tensor_bytes
 from npusim.findings import Finding
 from npusim.golden.folder.c_files import (
@@ -37,6 +38,7 @@ __all__ = [
     "check_contents",
     "check_files",
     "declared_tensors",
+    "feature_files",
     "onnx_files",
 ]
 
@@ -80,6 +82,10 @@ def check_contents(root: Path, manifest: Mapping[str, Any], program: Program, ve
         for name, content in binary_files(vectors):
             if _content(root, name) not in (None, content):
                 yield _finding("binary", f"the file '{name}' does not hold the values of its tensor")
+    if "features" in manifest["formats"]:
+        for name, content in feature_files(program, vectors):
+            if _content(root, name) not in (None, content):
+                yield _finding("features", f"the file '{name}' does not hold the values of its tensor")
     if "onnx" in manifest["formats"]:
         yield from _check_onnx(root, program, vectors)
 
@@ -195,6 +201,24 @@ def binary_files(vectors: Vectors) -> Iterator[tuple[str, bytes]]:
             values = tensor.values if layout == tensor.layout else tensor.channels_last()
             for number in range(vectors.sets):
                 yield pattern.format(set=number), little_endian(values[number])
+
+
+def feature_files(program: Program, vectors: Vectors) -> Iterator[tuple[str, bytes]]:
+    """Path and content of the texts that PLiNIO's and DORY's tools read: a folder for each set.
+
+    The input is among them where the model has one input of whole numbers.
+    """
+    given = [tensor for tensor in vectors.tensors if tensor.role is Role.INPUT]
+    whole = len(given) == 1 and bool((given[0].values == np.rint(given[0].values)).all())
+    results = {step.output: step.name for step in program.layers}
+    layers = [tensor for tensor in vectors.tensors if tensor.name in results]
+    for number in range(vectors.sets):
+        folder = f"features/set_{number}"
+        if whole:
+            yield f"{folder}/input.txt", feature_text(given[0].name, given[0].values[number]).encode("utf-8")
+        for place, tensor in enumerate(layers):
+            text = feature_text(results[tensor.name], tensor.values[number])
+            yield f"{folder}/out_layer{place}.txt", text.encode("utf-8")
 
 
 def onnx_files(program: Program, vectors: Vectors) -> Iterator[tuple[str, bytes]]:

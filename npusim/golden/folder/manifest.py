@@ -39,7 +39,7 @@ FORMAT: Final = 1
 
 MANIFEST: Final = "manifest.json"
 
-FORMATS: Final = ("c", "npz", "onnx", "bin")
+FORMATS: Final = ("c", "npz", "onnx", "bin", "features")
 """Forms in which vectors can be written."""
 
 MAXIMUM_BYTES: Final = 64 * 2**20
@@ -139,6 +139,8 @@ class ManifestTensor:
         Of each set.
     set_crc32_channels_last
         Of each set with the channels as the last axis.
+    set_byte_sum
+        Of each set the sum of all bytes read as unsigned, which MATCH's generated code compares.
     key
         Name of the array in vectors.npz.
     binary
@@ -157,6 +159,7 @@ class ManifestTensor:
     crc32: Crc32
     set_crc32: tuple[Crc32, ...]
     set_crc32_channels_last: tuple[Crc32, ...]
+    set_byte_sum: tuple[Count, ...]
     key: str
     binary: Mapping[str, str] | None
     check_layer: int | None

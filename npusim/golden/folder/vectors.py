@@ -18,7 +18,7 @@ from npusim.program import Batching, Program, QuantizeStage
 from npusim.program.trace import matching_names, step_kind
 from npusim.verification.dump_reading import device_output
 
-__all__ = ["GoldenTensor", "Role", "Vectors", "compute_vectors", "crc_of", "little_endian"]
+__all__ = ["GoldenTensor", "Role", "Vectors", "byte_sum_of", "compute_vectors", "crc_of", "little_endian"]
 
 
 class Role(StrEnum):
@@ -152,6 +152,17 @@ def compute_vectors(
 def little_endian(values: Array) -> bytes:
     """The values in C order, each with its lowest byte first."""
     return np.ascontiguousarray(values).astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def byte_sum_of(values: Array) -> int:
+    """The sum of all bytes of an array, lowest byte first, each read as unsigned.
+
+    Examples
+    --------
+    >>> byte_sum_of(np.array([-1, 2], np.int8))
+    257
+    """
+    return int(np.frombuffer(little_endian(values), np.uint8).sum(dtype=np.uint64))
 
 
 def crc_of(values: Array) -> str:

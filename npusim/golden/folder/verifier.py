@@ -19,7 +19,7 @@ from npusim.findings import Finding
 from npusim.golden.choice.search import measure_coverage
 from npusim.golden.folder.file_checks import check_contents, check_files
 from npusim.golden.folder.manifest import read_manifest
-from npusim.golden.folder.vectors import GoldenTensor, Role, Vectors, compute_vectors, crc_of
+from npusim.golden.folder.vectors import GoldenTensor, Role, Vectors, byte_sum_of, compute_vectors, crc_of
 from npusim.golden.folder.writer import VECTORS
 from npusim.golden.input_stage import InputStage, compare_stages
 from npusim.graph import Array
@@ -166,6 +166,8 @@ def _check_values(vectors: Vectors, manifest: Mapping[str, Any], arrays: Mapping
         wrong = [f"{key} {item.get(key)!r} instead of {value!r}" for key, value in about.items() if item.get(key) != value]
         if [crc_of(values) for values in tensor.channels_last()] != item.get("set_crc32_channels_last"):
             wrong.append("other CRC-32 sums of channels-last values than are computed")
+        if item.get("set_byte_sum", sums := [byte_sum_of(values) for values in tensor.values]) != sums:
+            wrong.append("other sums of bytes than are computed")
         if wrong:
             yield _tensor_finding(item, f"tensor '{name}' is described by {', '.join(wrong)}")
         stored = arrays.get(item["key"])

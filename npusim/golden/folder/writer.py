@@ -27,7 +27,14 @@ from npusim.golden.folder.c_files import (
     input_config,
     test_vector,
 )
-from npusim.golden.folder.file_checks import binary_files, binary_patterns, check_contents, check_files, onnx_files
+from npusim.golden.folder.file_checks import (
+    binary_files,
+    binary_patterns,
+    check_contents,
+    check_files,
+    feature_files,
+    onnx_files,
+)
 from npusim.golden.folder.manifest import (
     FORMATS,
     MANIFEST,
@@ -41,7 +48,7 @@ from npusim.golden.folder.manifest import (
     manifest_bytes,
     read_manifest,
 )
-from npusim.golden.folder.vectors import Vectors, compute_vectors, crc_of
+from npusim.golden.folder.vectors import Vectors, byte_sum_of, compute_vectors, crc_of
 from npusim.golden.input_stage import InputStage, StageDifference, compare_stages, input_stages, stage_parameters
 from npusim.schemas.objects import json_object
 
@@ -198,6 +205,8 @@ def _files(session: InferenceSession, vectors: Vectors, samples: Samples, option
         yield CHECK_SOURCE, check_source(vectors, options.module).encode("ascii")
     if "bin" in options.formats:
         yield from binary_files(vectors)
+    if "features" in options.formats:
+        yield from feature_files(session.program, vectors)
     if "onnx" in options.formats:
         yield from onnx_files(session.program, vectors)
 
@@ -255,6 +264,7 @@ def _tensors(vectors: Vectors, options: Options) -> tuple[ManifestTensor, ...]:
             crc32=crc_of(tensor.values),
             set_crc32=tuple(crc_of(values) for values in tensor.values),
             set_crc32_channels_last=tuple(crc_of(values) for values in tensor.channels_last()),
+            set_byte_sum=tuple(byte_sum_of(values) for values in tensor.values),
             key=tensor.name,
             binary=binary_patterns(place, tensor) if "bin" in options.formats else None,
             check_layer=numbers.get(tensor.name),
