@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from npusim.engine.runner import Progress
+from npusim.errors import UnsupportedError
 from npusim.floats.concern import Concern
 from npusim.floats.forward import forward_layer
 from npusim.floats.network import WEIGHTED, Activation, FloatArray, FloatKind, FloatLayer, FloatNetwork
@@ -128,6 +129,13 @@ class Quantizer:
             made = [self.producers[name] for name in members]
             limited = any(one.activation is Activation.RELU6 for one in made)
             listed = [(sample_channels(self.floats[one.output]), self._clip(one)) for one in made]
+            counts = {one.output: part.values.shape[0] for one, (part, _) in zip(made, listed, strict=True)}
+            if len(set(counts.values())) > 1:
+                told = " and ".join(f"'{name}' with {count}" for name, count in list(counts.items())[:2])
+                raise UnsupportedError(
+                    f"tensors of several channel counts have to share their scales, {told}: they are added or joined along "
+                    "another axis than that of the channels; give them the same number of channels, or join them along axis 1"
+                )
             largest = 6.0 / listed[0][1].upper if limited else np.inf
             self.chosen[number] = choose_shared_scale(listed, uniform=number in self.groups.uniform, largest=largest)
         return self.chosen.get(number)

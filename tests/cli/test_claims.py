@@ -260,3 +260,12 @@ def test_golden_folders_of_moved_batches(tmp_path_factory: pytest.TempPathFactor
     assert written.code == 0, (used, written)
     checked = call("golden", "verify", folder / "golden")
     assert checked.code == 0, (used, checked)
+
+
+@pytest.mark.cases
+def test_scales_that_no_tensors_can_share_are_refused(tmp_path: Path) -> None:
+    model = CASES_FOLDER / "claims" / "quantize_crash.onnx"
+    outcome = call("quantize", model, "--calibration", model.with_suffix(".npz"), "-o", tmp_path / "q.onnx", "--quiet")
+    assert outcome.code == 3
+    assert "share their scales" in outcome.err
+    assert not says_false(outcome)
