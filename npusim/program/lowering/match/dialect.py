@@ -161,7 +161,8 @@ def _plain(value: Array, *, is_signed: bool) -> Array:
         return value
     signed = value.view(np.int8) if is_signed and value.dtype == np.uint8 else value
     found = signed.astype(np.float64)
-    return found if np.array_equal(found.astype(signed.dtype), signed) else value
+    with np.errstate(invalid="ignore"):  # what the type does not hold is found by the comparison
+        return found if np.array_equal(found.astype(signed.dtype), signed) else value
 
 
 def input_range(graph: Graph, name: str, codes: str | None = None) -> ValueRange:
