@@ -9,8 +9,16 @@ from typing import ClassVar
 
 from npusim.bounds.channels import ChannelBounds, channel_bounds
 from npusim.bounds.host_verdicts import judge_host_operation, judge_quantize_stage
-from npusim.bounds.layer_verdicts import judge_digits, judge_onnxruntime, judge_optimized, judge_soft_library
+from npusim.bounds.layer_verdicts import (
+    judge_accumulator,
+    judge_digits,
+    judge_onnxruntime,
+    judge_optimized,
+    judge_product,
+    judge_soft_library,
+)
 from npusim.bounds.verdicts import (
+    STATEMENTS_OF,
     Evidence,
     Judgement,
     Property,
@@ -24,6 +32,7 @@ from npusim.bounds.verdicts import (
     unknown,
 )
 from npusim.errors import InternalMismatchError
+from npusim.graph.rounding_limits import is_free
 from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage, Step
 from npusim.program.intervals import IntegerEnds, Interval, analyse, hull_of
 from npusim.program.trace import StepKind, step_kind
@@ -44,7 +53,7 @@ class StepCertificate:
     kind
         Kind of layer; QUANTIZE makes codes of floats, HOST is computed by the host CPU as the graph says.
     judgements
-        One for each property.
+        One for each statement about the format.
     bounds
         Reachable intervals inside of it; None where there is no accumulator (MAXPOOL, QUANTIZE, HOST).
     """
@@ -85,8 +94,9 @@ class StepCertificate:
 
     @property
     def scaled(self) -> IntegerEnds | None:
-        """(accumulator + bias) * scale; null where the kind has none."""
-        return None if self.bounds is None else hull_of(self.bounds.scaled)
+        """(accumulator + bias) * scale, or k * phi + lambda; null where the kind or the format has none."""
+        judged = not {Property.SOFT_INT32, Property.PRODUCT_INT32}.isdisjoint(self.judgements)
+        return None if self.bounds is None or not judged else hull_of(self.bounds.scaled)
 
     @property
     def floored(self) -> IntegerEnds | None:
@@ -96,7 +106,12 @@ class StepCertificate:
     @property
     def digit_accumulator(self) -> IntegerEnds | None:
         """Accumulators of the 2-bit weight digits, over all channels and digits; null where weights leave their bits, too."""
-        return None if self.bounds is None else hull_of(*(self.bounds.digits or ()))
+        return hull_of(*(self.bounds.digits or ())) if self.bounds is not None and self.is_of_npu else None
+
+    @property
+    def is_of_npu(self) -> bool:
+        """Whether the statements are those about the NPU, whose weights have digits and whose parameters have widths."""
+        return Property.DIGIT_18BIT in self.judgements
 
     @property
     def verdicts(self) -> Verdicts:
@@ -109,14 +124,14 @@ class StepCertificate:
         return Reasons.of(self.judgements)
 
     @property
-    def onnxruntime_optimized(self) -> Statement:
+    def onnxruntime_optimized(self) -> Statement | None:
         """The statement onnxruntime_exact for an onnxruntime that folds bias and scale into weights, as it does by default."""
-        return Statement.of(self.judgements[Property.ONNXRUNTIME_OPTIMIZED])
+        return Statement.about_optimizers(self.judgements)
 
     @property
     def evidence(self) -> Evidence:
         """Where limits are passed or codes differ; empty for what is proven."""
-        return Evidence(**{str(statement): dict(judgement.evidence) for statement, judgement in self.judgements.items()})
+        return Evidence.of(self.judgements)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +143,7 @@ class Certificate:
     steps
         In execution order.
     model
-        For each property the conjunction over all steps.
+        For each statement about the format the conjunction over all steps.
     """
 
     json_names: ClassVar[tuple[str, ...]] = ("verdicts", "reasons", "onnxruntime_optimized")
@@ -147,9 +162,9 @@ class Certificate:
         return Reasons.of(self.model)
 
     @property
-    def onnxruntime_optimized(self) -> Statement:
+    def onnxruntime_optimized(self) -> Statement | None:
         """The statement onnxruntime_exact for an onnxruntime that folds bias and scale into weights, as it does by default."""
-        return Statement.of(self.model[Property.ONNXRUNTIME_OPTIMIZED])
+        return Statement.about_optimizers(self.model)
 
 
 def certify(program: Program, *, refutations: Iterable[Refutation] = ()) -> Certificate:
@@ -187,13 +202,15 @@ def certify(program: Program, *, refutations: Iterable[Refutation] = ()) -> Cert
             for statement, judgement in _judge(program, step, bounds, found.tensors).items()
         }
         steps.append(StepCertificate(step.name, step_kind(step), step.tensors[-1], MappingProxyType(judged), bounds))
-    model = {statement: _whole(steps, statement) for statement in Property}
+    model = {statement: _whole(steps, statement) for statement in STATEMENTS_OF[program.format]}
     return Certificate(tuple(steps), MappingProxyType(model))
 
 
 def _judge(
     program: Program, step: Step, bounds: ChannelBounds | None, tensors: Mapping[str, Interval]
 ) -> dict[Property, Judgement]:
+    if Property.DIGIT_18BIT not in STATEMENTS_OF[program.format]:
+        return {statement: _judge_int32(program, step, bounds, statement) for statement in STATEMENTS_OF[program.format]}
     if bounds is not None:
         as_written = judge_onnxruntime(program, bounds)
         return {
@@ -210,6 +227,18 @@ def _judge(
         Property.DIGIT_18BIT: device,
         Property.ONNXRUNTIME_OPTIMIZED: floats,
     }
+
+
+def _judge_int32(program: Program, step: Step, bounds: ChannelBounds | None, statement: Property) -> Judgement:
+    """Whether int32 holds what a runtime adds up and multiplies."""
+    if bounds is not None:
+        product = statement is Property.PRODUCT_INT32
+        return judge_product(bounds) if product else judge_accumulator(program, bounds)
+    if isinstance(step, IntegerLayer) and step.computes_inside:
+        return unknown(f"what {step_kind(step)} computes inside is not examined")
+    if isinstance(step, HostOperation) and is_free(step.node) and program.tensors[step.tensors[0]].dtype.kind != "f":
+        return unknown(f"what {step.operator} adds up in integers is not examined")
+    return proven("it adds up no codes")
 
 
 def _judge_floats(program: Program, step: Step, tensors: Mapping[str, Interval]) -> Judgement:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from npusim import __version__
 from npusim.bounds.certificate import Certificate, StepCertificate
-from npusim.bounds.verdicts import Property, Verdict
+from npusim.bounds.verdicts import STATEMENTS_OF, Property, Verdict
 from npusim.errors import InputError
 from npusim.files.arrays import check_readable, replacing
 from npusim.schemas.derivation import Sha256
@@ -36,6 +36,7 @@ MAXIMUM_BYTES: Final = 64 * 2**20
 """A certificate has a few hundred bytes for each layer; a larger file is some other thing."""
 
 _STATEMENTS: Final = (Property.ONNXRUNTIME_EXACT, Property.SOFT_INT32, Property.DIGIT_18BIT)
+_BESIDE: Final = str(Property.ONNXRUNTIME_OPTIMIZED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,21 +207,27 @@ def _requirements(value: Any) -> Iterator[tuple[str, bool]]:  # noqa: ANN401 - w
     yield "'npusim' is not a version", isinstance(value.get("npusim"), str)
     model = value.get("model")
     yield "'model' names no SHA-256", isinstance(model, dict) and _is_hash(model.get("sha256"))
-    yield from _judged("the model", value)
+    stated = model.get("format", "tinpu")
+    yield f"'model' has the format {stated!r}, of which nothing is stated", isinstance(stated, str) and stated in STATEMENTS_OF
+    yield from _judged("the model", value, STATEMENTS_OF[stated])
     layers = value.get("layers")
     yield "'layers' is not a list", isinstance(layers, list)
     for index, layer in enumerate(layers):
         yield f"layer {index} is not an object with a name", isinstance(layer, dict) and isinstance(layer.get("name"), str)
-        yield from _judged(f"layer {index}", layer)
+        yield from _judged(f"layer {index}", layer, STATEMENTS_OF[stated])
 
 
-def _judged(what: str, value: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+def _judged(what: str, value: Mapping[str, Any], statements: Sequence[Property]) -> Iterator[tuple[str, bool]]:
     verdicts, optimized = value.get("verdicts"), value.get("onnxruntime_optimized")
-    names = {str(statement) for statement in _STATEMENTS}
+    names = {str(statement) for statement in _STATEMENTS} | {str(statement) for statement in statements} - {_BESIDE}
     yield f"{what} has not the verdicts {', '.join(sorted(names))}", isinstance(verdicts, dict) and set(verdicts) == names
     known = {str(verdict) for verdict in Verdict}
-    given = [*verdicts.values(), optimized.get("verdict") if isinstance(optimized, dict) else None] if verdicts else []
-    yield f"a verdict on {what} is not proven, violated or unknown", all(isinstance(one, str) and one in known for one in given)
+    given = {**(verdicts or {}), _BESIDE: optimized.get("verdict") if isinstance(optimized, dict) else None}
+    judged = [given.get(str(statement)) for statement in statements]
+    yield (
+        f"a verdict on {what} is not proven, violated or unknown",
+        all(isinstance(one, str) and one in known for one in judged),
+    )
     yield f"{what} has no reasons", isinstance(value.get("reasons"), dict)
 
 

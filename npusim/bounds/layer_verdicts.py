@@ -13,7 +13,17 @@ from npusim.bounds.verdicts import Judgement, proven, unknown, violated
 from npusim.program import Accumulating, ArithmeticTap, IntegerArray, IntegerLayer, Program, ResidualTap, Weighted
 from npusim.program.intervals import Interval
 
-__all__ = ["DIGIT_LIMITS", "INT32_LIMITS", "judge_digits", "judge_onnxruntime", "judge_optimized", "judge_soft_library"]
+__all__ = [
+    "DIGIT_LIMITS",
+    "INT32_LIMITS",
+    "judge_accumulator",
+    "judge_digits",
+    "judge_onnxruntime",
+    "judge_optimized",
+    "judge_product",
+    "judge_soft_library",
+    "sums_of",
+]
 
 INT32_LIMITS: Final = (-(2**31), 2**31 - 1)
 """What the soft library's int32 holds."""
@@ -99,6 +109,50 @@ def judge_soft_library(bounds: ChannelBounds) -> Judgement:
     codes = [_code(bounds.layer, channel, product) for product in (value, (value + 2**31) % 2**32 - 2**31)]
     text = f"{text}, for an input that exists: it wraps around, and the code is {codes[1]} instead of {codes[0]}"
     return violated(text, {**evidence, "code": codes[0], "wrapped_code": codes[1]})
+
+
+def sums_of(bounds: ChannelBounds) -> Interval:
+    """Every partial sum of the accumulator, with the bias added at whatever point."""
+    bias = bounds.biased.lower - bounds.accumulator.lower
+    return Interval(bounds.partial.lower + np.minimum(bias, 0), bounds.partial.upper + np.maximum(bias, 0))
+
+
+def judge_accumulator(program: Program, bounds: ChannelBounds) -> Judgement:
+    """Whether a runtime's int32 holds the accumulator of a layer of codes, every partial sum of it and its sum with the bias.
+
+    What leaves int32 on the way only may come back, since sums wrap around: it is a violation where the sum itself does for
+    an input that exists. Runtimes add 16-bit codes up in 32 or 64 bits, which is not examined: there nothing is violated.
+    """
+    lower, upper = INT32_LIMITS
+    sums = sums_of(bounds)
+    channel, value = furthest(sums)
+    if lower <= value <= upper:
+        return proven(f"every partial sum of its accumulator, with the bias, stays within {_span(sums)}")
+    text, evidence = f"sums of channel {channel} can reach {value:,}, past int32", {"channel": channel, "accumulator": value}
+    if any(program.tensors[name].dtype.itemsize == 2 for name in bounds.layer.inputs):
+        return unknown(f"{text}; whether the runtime adds up 16-bit codes in more bits is not examined", evidence)
+    channel, value = furthest(bounds.biased)
+    if lower <= value <= upper:
+        return unknown(f"{text}; what wraps around on the way comes back, as the whole sum fits", evidence)
+    if not bounds.attained:
+        return unknown(f"{text}; {_NOT_ATTAINED}", evidence)
+    text = f"the sum of channel {channel} reaches {value:,}, past int32, for an input that exists"
+    return violated(text, {"channel": channel, "accumulator": value})
+
+
+def judge_product(bounds: ChannelBounds) -> Judgement:
+    """Whether ``k * phi + lambda``, of an accumulator ``phi``, stays within int32: it wraps around as sums do."""
+    lower, upper = INT32_LIMITS
+    channel, value = furthest(bounds.scaled)
+    if lower <= value <= upper:
+        return proven(f"k * phi + lambda stays within {_span(bounds.scaled)}")
+    text, evidence = (
+        f"k * phi + lambda of channel {channel} can reach {value:,}, past int32",
+        {"channel": channel, "scaled": value},
+    )
+    if not bounds.attained:
+        return unknown(f"{text}; {_NOT_ATTAINED}", evidence)
+    return violated(f"{text}, for an input that exists", evidence)
 
 
 def judge_digits(bounds: ChannelBounds) -> Judgement:

@@ -21,6 +21,8 @@ RULES: Final = (*(str(statement) for statement in Property), "bias_width", "scal
 
 _HOST: Final = "compare with 'npusim verify', which holds such an operation against a proven limit and all others for equality"
 
+_UNEXAMINED: Final = "compare its codes with the runtime's with 'npusim verify'"
+
 _REMEDIES: Final[Mapping[Property, str]] = {
     Property.ONNXRUNTIME_EXACT: "where onnxruntime gives another code at this layer, rely on npusim's: the device computes in "
     "integers as well",
@@ -28,10 +30,13 @@ _REMEDIES: Final[Mapping[Property, str]] = {
     Property.DIGIT_18BIT: "what the NPU does past 18 bits is not documented: try the layer on the device with large inputs, or "
     "split it so that fewer inputs go into each output",
     Property.ONNXRUNTIME_OPTIMIZED: "switch onnxruntime's graph optimizations off where it serves as the reference",
+    Property.ACCUMULATOR_INT32: "make the layer smaller, with fewer inputs to each output, or try it on the device with large "
+    "inputs",
+    Property.PRODUCT_INT32: "export the layer with a smaller k or lambda, or make it smaller: fewer inputs to each output",
 }
 
 
-def findings_of(certificate: Certificate, *, strict: bool = False, for_npu: bool = True) -> tuple[Finding, ...]:
+def findings_of(certificate: Certificate, *, strict: bool = False) -> tuple[Finding, ...]:
     """List what is violated, what is not proven, and which parameters do not fit their widths.
 
     Parameters
@@ -40,22 +45,20 @@ def findings_of(certificate: Certificate, *, strict: bool = False, for_npu: bool
         What is known of a program.
     strict
         Make an error of a property that is not proven, else a warning.
-    for_npu
-        Whether the layers are in the arithmetic of TI's NPU, so that its widths bind them.
     """
-    return tuple(finding for step in certificate.steps for finding in _step_findings(step, strict, for_npu))
+    return tuple(finding for step in certificate.steps for finding in _step_findings(step, strict))
 
 
-def _step_findings(step: StepCertificate, strict: bool, for_npu: bool) -> Iterator[Finding]:
+def _step_findings(step: StepCertificate, strict: bool) -> Iterator[Finding]:
     for statement, judgement in step.judgements.items():
-        if statement is Property.DIGIT_18BIT and not for_npu:
-            continue
-        same = judgement is step.judgements[Property.ONNXRUNTIME_EXACT] and statement is Property.ONNXRUNTIME_OPTIMIZED
+        same = judgement is step.judgements.get(Property.ONNXRUNTIME_EXACT) and statement is Property.ONNXRUNTIME_OPTIMIZED
         if not judgement.holds and not same:
             severity = _severity(statement, judgement, strict)
             remedy = _HOST if step.kind == "HOST" else _REMEDIES[statement]
+            if step.bounds is None and not step.is_of_npu:
+                remedy = _UNEXAMINED
             yield Finding(str(statement), severity, step.name, judgement.reason, remedy, judgement.evidence)
-    if step.bounds is not None and for_npu:
+    if step.bounds is not None and step.is_of_npu:
         yield from _width_findings(step.bounds.layer)
 
 

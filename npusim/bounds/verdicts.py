@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
+from npusim.schemas.objects import WHERE_KNOWN
+
 __all__ = [
+    "STATEMENTS_OF",
     "Evidence",
     "Judgement",
     "Property",
@@ -41,15 +45,35 @@ class Property(StrEnum):
     ONNXRUNTIME_OPTIMIZED: also when an optimizer folds bias and scale into the weights, as onnxruntime does by default.
     SOFT_INT32: nothing overflows in the soft library, which computes in int32. DIGIT_18BIT: no accumulator of a 2-bit weight
     digit leaves the 18 bits in which the NPU is read out.
+
+    Of formats that are not the NPU's: ACCUMULATOR_INT32: nothing overflows the int32 accumulators of the runtime.
+    PRODUCT_INT32: nor does ``k * phi + lambda`` overflow int32.
     """
 
     ONNXRUNTIME_EXACT = "onnxruntime_exact"
     SOFT_INT32 = "soft_int32"
     DIGIT_18BIT = "digit_18bit"
     ONNXRUNTIME_OPTIMIZED = "onnxruntime_optimized"
+    ACCUMULATOR_INT32 = "accumulator_int32"
+    PRODUCT_INT32 = "product_int32"
 
 
-_STATEMENTS: Final = (Property.ONNXRUNTIME_EXACT, Property.SOFT_INT32, Property.DIGIT_18BIT)
+_OF_NPU: Final = (Property.ONNXRUNTIME_EXACT, Property.SOFT_INT32, Property.DIGIT_18BIT, Property.ONNXRUNTIME_OPTIMIZED)
+
+STATEMENTS_OF: Final[Mapping[str, tuple[Property, ...]]] = MappingProxyType(
+    {
+        "tinpu": _OF_NPU,
+        "float": _OF_NPU,
+        "qdq": (Property.ACCUMULATOR_INT32,),
+        "qoperator": (Property.ACCUMULATOR_INT32,),
+        "tflite": (Property.ACCUMULATOR_INT32,),
+        "match": (Property.ACCUMULATOR_INT32, Property.PRODUCT_INT32),
+    }
+)
+"""The statements that are judged of the layers of a format."""
+
+_BESIDE: Final = Property.ONNXRUNTIME_OPTIMIZED
+"""The statement that stands beside the others in JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +112,25 @@ class Verdicts:
         (accumulator + bias) * scale does not overflow the soft library's int32.
     digit_18bit
         No accumulator of a 2-bit weight digit, and no partial sum of it, leaves the 18 bits in which the NPU is read out.
+    accumulator_int32
+        Nothing overflows the int32 accumulators of the runtime.
+    product_int32
+        k * phi + lambda does not overflow int32.
+
+    What is no statement about the model's format is null; the last two are left out.
     """
 
-    onnxruntime_exact: Verdict
-    soft_int32: Verdict
-    digit_18bit: Verdict
+    onnxruntime_exact: Verdict | None
+    soft_int32: Verdict | None
+    digit_18bit: Verdict | None
+    accumulator_int32: Verdict | None = field(default=None, metadata=WHERE_KNOWN)
+    product_int32: Verdict | None = field(default=None, metadata=WHERE_KNOWN)
 
     @classmethod
     def of(cls, judgements: Mapping[Property, Judgement]) -> Verdicts:
         """The verdicts of judgements; the statement about optimizers, which is about onnxruntime alone, stands beside."""
-        return cls(*(judgements[statement].verdict for statement in _STATEMENTS))
+        known = {str(statement): judgements[statement].verdict for statement in judgements if statement is not _BESIDE}
+        return cls(**{**dict.fromkeys(map(str, _OF_NPU[:3])), **known})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +139,21 @@ class Reasons:
 
     Attributes
     ----------
-    onnxruntime_exact, soft_int32, digit_18bit
+    onnxruntime_exact, soft_int32, digit_18bit, accumulator_int32, product_int32
         The clause for the verdict of this name.
     """
 
-    onnxruntime_exact: str
-    soft_int32: str
-    digit_18bit: str
+    onnxruntime_exact: str | None
+    soft_int32: str | None
+    digit_18bit: str | None
+    accumulator_int32: str | None = field(default=None, metadata=WHERE_KNOWN)
+    product_int32: str | None = field(default=None, metadata=WHERE_KNOWN)
 
     @classmethod
     def of(cls, judgements: Mapping[Property, Judgement]) -> Reasons:
         """The reasons of judgements."""
-        return cls(*(judgements[statement].reason for statement in _STATEMENTS))
+        known = {str(statement): judgements[statement].reason for statement in judgements if statement is not _BESIDE}
+        return cls(**{**dict.fromkeys(map(str, _OF_NPU[:3])), **known})
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +176,11 @@ class Statement:
         """What a judgement says."""
         return cls(judgement.verdict, judgement.reason)
 
+    @classmethod
+    def about_optimizers(cls, judgements: Mapping[Property, Judgement]) -> Statement | None:
+        """What judgements say of an onnxruntime that folds scales; None where that is no statement about the format."""
+        return cls.of(judgements[_BESIDE]) if _BESIDE in judgements else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
@@ -147,14 +188,22 @@ class Evidence:
 
     Attributes
     ----------
-    onnxruntime_exact, soft_int32, digit_18bit, onnxruntime_optimized
+    onnxruntime_exact, soft_int32, digit_18bit, onnxruntime_optimized, accumulator_int32, product_int32
         Numbers, by name.
     """
 
-    onnxruntime_exact: Mapping[str, int]
-    soft_int32: Mapping[str, int]
-    digit_18bit: Mapping[str, int]
-    onnxruntime_optimized: Mapping[str, int]
+    onnxruntime_exact: Mapping[str, int] | None
+    soft_int32: Mapping[str, int] | None
+    digit_18bit: Mapping[str, int] | None
+    onnxruntime_optimized: Mapping[str, int] | None
+    accumulator_int32: Mapping[str, int] | None = field(default=None, metadata=WHERE_KNOWN)
+    product_int32: Mapping[str, int] | None = field(default=None, metadata=WHERE_KNOWN)
+
+    @classmethod
+    def of(cls, judgements: Mapping[Property, Judgement]) -> Evidence:
+        """The evidence of judgements."""
+        known = {str(statement): dict(judgement.evidence) for statement, judgement in judgements.items()}
+        return cls(**{**dict.fromkeys(map(str, _OF_NPU)), **known})
 
 
 @dataclass(frozen=True, slots=True)

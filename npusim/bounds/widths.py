@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from npusim.bounds.channels import ChannelBounds
+from npusim.bounds.layer_verdicts import sums_of
 from npusim.program import Accumulating, IntegerArray, IntegerLayer, Weighted
 from npusim.program.intervals import Interval
+from npusim.schemas.objects import WHERE_KNOWN
 
 __all__ = ["MAXIMUM_SHIFT", "Room", "Widths", "float_bits", "room_of", "signed_bits", "widths_of"]
 
@@ -47,21 +49,24 @@ class Room:
     float32_partial, float32_biased, float32_scaled
         Partial sums of the accumulator, ``accumulator + bias`` and ``(accumulator + bias) * scale`` against 2**24.
     int32
-        ``(accumulator + bias) * scale`` against the soft library's int32.
+        The widest integer of a layer against int32: ``(accumulator + bias) * scale`` in the soft library.
     digit_18bit
         Partial sums of weight digits against the NPU's 18 bits.
     bias, scale, shift
         Parameters against the bits in which they are stored.
+    accumulator_int32
+        Of formats that are not the NPU's: partial sums of the accumulator, with the bias, against the runtime's int32.
     """
 
-    float32_partial: int
-    float32_biased: int
-    float32_scaled: int
+    float32_partial: int | None
+    float32_biased: int | None
+    float32_scaled: int | None
     int32: int
     digit_18bit: int | None
     bias: int | None
     scale: int | None
-    shift: int
+    shift: int | None
+    accumulator_int32: int | None = field(default=None, metadata=WHERE_KNOWN)
 
 
 def widths_of(layer: IntegerLayer) -> Widths | None:
@@ -79,9 +84,14 @@ def widths_of(layer: IntegerLayer) -> Widths | None:
     return Widths(16, 8) if narrow else Widths(24, 1)
 
 
-def room_of(bounds: ChannelBounds) -> Room:
-    """The room that a layer leaves, over all of its channels."""
+def room_of(bounds: ChannelBounds, *, of_npu: bool = True) -> Room:
+    """The room that a layer leaves, over all of its channels; of a layer that is not the NPU's in int32 only."""
     layer = bounds.layer
+    if not of_npu:
+        sums = sums_of(bounds)
+        room = INT32_BITS - signed_bits(sums.lower, sums.upper)
+        widest = min(room, INT32_BITS - signed_bits(bounds.scaled.lower, bounds.scaled.upper))
+        return Room(None, None, None, widest, None, None, None, None, room)
     part = layer.requantization.parameters
     widths, digits = widths_of(layer), bounds.digit_partials
     return Room(

@@ -43,10 +43,12 @@ def bounds_command(
 ) -> int:
     """Find the range of every integer in MODEL, an .onnx file, over all inputs, and prove what follows from it.
 
-    Three statements are judged for each layer: onnxruntime, running the graph as it is written, gives the integers' codes;
-    (accumulator + bias) * scale does not overflow int32 in the soft library; no accumulator of a 2-bit weight digit leaves
-    the 18 bits in which the NPU is read out. Each is proven, violated (an input exists that breaks it) or unknown. Whether
-    bias, scale and shift fit the bits in which the NPU stores them is checked too.
+    Three statements are judged for each layer of a model for the NPU: onnxruntime, running the graph as it is written, gives
+    the integers' codes; (accumulator + bias) * scale does not overflow int32 in the soft library; no accumulator of a 2-bit
+    weight digit leaves the 18 bits in which the NPU is read out. Each is proven, violated (an input exists that breaks it) or
+    unknown. Whether bias, scale and shift fit the bits in which the NPU stores them is checked too. Of QDQ, QOperator, MATCH
+    and TensorFlow Lite models it is judged whether anything can overflow the int32 accumulators of the runtime, and in MATCH
+    models whether k * phi + lambda can.
 
     The exit code is 0 when nothing is violated and all widths hold, and 1 when not. With --strict, what is unknown counts as
     violated. With --check it is 0 when every statement of the certificate is found again for this model, 1 when one is not or
@@ -105,11 +107,20 @@ ROOM_COLUMNS: Final = (
     Column("NPU\ndigits"),
 )
 
+SUM_COLUMN: Final = Column("sum\nint32", right=True)
+PRODUCT_COLUMN: Final = Column("k*phi+lambda\nint32", right=True)
+STATEMENT_COLUMNS: Final[Mapping[Property, Column]] = {
+    Property.ACCUMULATOR_INT32: Column("sum\nfits"),
+    Property.PRODUCT_INT32: Column("k*phi+lambda\nfits"),
+}
+"""Columns of formats that are not the NPU's."""
+
+SCALED_COLUMN: Final = Column("times scale", right=True)
 CHANNEL_COLUMNS: Final = (
     Column("channel", right=True),
     Column("accumulator", right=True),
     Column("with bias", right=True),
-    Column("times scale", right=True),
+    SCALED_COLUMN,
     Column("before clip", right=True),
 )
 
@@ -120,6 +131,8 @@ STATEMENTS: Final[Mapping[Property, str]] = {
     Property.ONNXRUNTIME_OPTIMIZED: "so it does when it folds scales into weights, as its optimizations do",
     Property.SOFT_INT32: "nothing overflows int32 in the soft library",
     Property.DIGIT_18BIT: "no accumulator of a weight digit leaves the NPU's 18 bits",
+    Property.ACCUMULATOR_INT32: "nothing overflows the int32 accumulators of the runtime",
+    Property.PRODUCT_INT32: "k * phi + lambda does not overflow int32",
 }
 
 SHOWN_FINDINGS: Final = 10
@@ -130,11 +143,14 @@ def print_bounds(
 ) -> None:
     """Print intervals, room and verdicts of every layer, then what was found and what is proven of the model."""
     numbered = [(str(index), step) for index, step in enumerate(certificate.steps, 1)]
-    _print_lines(render_table(INTERVAL_COLUMNS, [_interval_row(index, step) for index, step in numbered], width))
+    of_npu = Property.DIGIT_18BIT in certificate.model
+    titles = INTERVAL_COLUMNS if of_npu else (*INTERVAL_COLUMNS[:4], INTERVAL_COLUMNS[5])
+    _print_lines(render_table(titles, [_interval_row(index, step) for index, step in numbered], width))
     broken = {finding.layer for finding in findings if finding.severity == "error"}
     click.echo()
     click.echo(paragraph(ROOM, width))
-    _print_lines(render_table(ROOM_COLUMNS, [_room_row(index, step, step.name in broken) for index, step in numbered], width))
+    rows = [_room_row(index, step, step.name in broken) for index, step in numbered]
+    _print_lines(render_table(ROOM_COLUMNS if of_npu else _int32_columns(certificate), rows, width))
     if channels:
         _print_channels(numbered, width)
     exact = [index for index, step in numbered if step.bounds is not None and step.bounds.attained]
@@ -168,14 +184,26 @@ def _print_lines(lines: Sequence[str]) -> None:
 
 def _interval_row(index: str, step: StepCertificate) -> Row:
     bounds = step.bounds
-    if bounds is None:
-        return Row((index, step.kind, step.name, "-", "-", "-"))
-    digits = "?" if bounds.digits is None else _span(*bounds.digits)
-    return Row((index, step.kind, step.name, _span(bounds.accumulator), digits, _span(bounds.floored)))
+    cells = ("-", "-", "-")
+    if bounds is not None:
+        digits = "?" if bounds.digits is None else _span(*bounds.digits)
+        cells = (_span(bounds.accumulator), digits, _span(bounds.floored))
+    return Row((index, step.kind, step.name, *(cells if step.is_of_npu else (cells[0], cells[2]))))
+
+
+def _int32_columns(certificate: Certificate) -> tuple[Column, ...]:
+    """Room and verdicts of a format that is not the NPU's."""
+    product = (PRODUCT_COLUMN,) if Property.PRODUCT_INT32 in certificate.model else ()
+    return (ROOM_COLUMNS[0], SUM_COLUMN, *product, *(STATEMENT_COLUMNS[statement] for statement in certificate.model))
 
 
 def _room_row(index: str, step: StepCertificate, broken: bool) -> Row:
-    room = None if step.bounds is None else room_of(step.bounds)
+    room = None if step.bounds is None else room_of(step.bounds, of_npu=step.is_of_npu)
+    if not step.is_of_npu:
+        left = [None, None] if room is None else [room.accumulator_int32, room.int32]
+        shown = left if Property.PRODUCT_INT32 in step.judgements else left[:1]
+        cells = ("-" if number is None else str(number) for number in shown)
+        return Row((index, *cells, *map(_word, step.judgements.values())), broken)
     numbers: list[int | None] = [None] * 6
     if room is not None:
         numbers = [room.float32_partial, room.float32_scaled, room.int32, room.digit_18bit, room.bias, room.scale]
@@ -187,15 +215,17 @@ def _room_row(index: str, step: StepCertificate, broken: bool) -> Row:
 def _print_channels(numbered: Sequence[tuple[str, StepCertificate]], width: int) -> None:
     for index, step in numbered:
         if step.bounds is not None:
-            digits = step.bounds.digits or ()
-            columns = (*CHANNEL_COLUMNS, *(Column(f"digit {digit}", right=True) for digit in range(len(digits))))
+            digits = (step.bounds.digits or ()) if step.is_of_npu else ()
+            first = [column for column in CHANNEL_COLUMNS if step.scaled is not None or column is not SCALED_COLUMN]
+            columns = (*first, *(Column(f"digit {digit}", right=True) for digit in range(len(digits))))
             click.echo()
             click.echo(paragraph(f"{index} {step.kind} '{step.name}'", width))
-            _print_lines(render_table(columns, _channel_rows(step.bounds, digits), width))
+            _print_lines(render_table(columns, _channel_rows(step, step.bounds, digits), width))
 
 
-def _channel_rows(bounds: ChannelBounds, digits: Sequence[Interval]) -> list[Row]:
-    parts = (bounds.accumulator, bounds.biased, bounds.scaled, bounds.floored, *digits)
+def _channel_rows(step: StepCertificate, bounds: ChannelBounds, digits: Sequence[Interval]) -> list[Row]:
+    scaled = () if step.scaled is None else (bounds.scaled,)
+    parts = (bounds.accumulator, bounds.biased, *scaled, bounds.floored, *digits)
     return [
         Row((str(channel), *(f"{part.lower[channel]}..{part.upper[channel]}" for part in parts)))
         for channel in range(bounds.accumulator.lower.size)
@@ -220,7 +250,8 @@ def _print_findings(findings: Sequence[Finding], width: int) -> None:
 
 
 def _print_verdicts(certificate: Certificate, width: int) -> None:
-    rows = [Row((_word(certificate.model[statement]), text)) for statement, text in STATEMENTS.items()]
+    model = certificate.model
+    rows = [Row((_word(model[statement]), text)) for statement, text in STATEMENTS.items() if statement in model]
     click.echo()
     _print_lines(render_table((Column("verdict"), Column("for every input")), rows, width))
 

@@ -89,6 +89,11 @@ class Table(Direct):
     values: IntegerArray
 
     @property
+    def computes_inside(self) -> bool:
+        """False: codes are chosen, not computed."""
+        return False
+
+    @property
     def kind(self) -> LayerKind:
         """TABLE."""
         return LayerKind.TABLE
@@ -365,6 +370,11 @@ class Concatenation(Direct):
 
     tables: tuple[tuple[int, IntegerArray] | None, ...]
     axis: int
+
+    @property
+    def computes_inside(self) -> bool:
+        """False: codes are chosen, not computed."""
+        return False
 
     @property
     def kind(self) -> LayerKind:

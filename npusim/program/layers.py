@@ -140,6 +140,11 @@ class IntegerLayer(ABC):
         return 0
 
     @property
+    def computes_inside(self) -> bool:
+        """Whether a runtime has sums or products inside that may be wider than codes."""
+        return True
+
+    @property
     def multiply_accumulates(self) -> int:
         """Multiply-accumulates for one sample; additions for AVGPOOL, none for MAXPOOL and ADD."""
         return 0
@@ -150,6 +155,11 @@ class MaxPool(IntegerLayer):
     """Maximum over windows."""
 
     window: Window
+
+    @property
+    def computes_inside(self) -> bool:
+        """False: codes are chosen, not computed."""
+        return False
 
     @property
     def kind(self) -> LayerKind:

@@ -42,12 +42,12 @@ class ChannelIntervals:
     accumulator, biased, scaled, floored
         One for each channel.
     digit_accumulators
-        For each 2-bit digit of the weights; null where weights leave their declared bits.
+        For each 2-bit digit of the weights; null where weights leave their declared bits, or the format is not the NPU's.
     """
 
     accumulator: tuple[IntegerEnds, ...]
     biased: tuple[IntegerEnds, ...]
-    scaled: tuple[IntegerEnds, ...]
+    scaled: tuple[IntegerEnds, ...] | None
     floored: tuple[IntegerEnds, ...]
     digit_accumulators: tuple[tuple[IntegerEnds, ...], ...] | None
 
@@ -209,7 +209,7 @@ def certify(
     session = session_of(model)
     certified = CertifiedModel(session.model.sha256, session.format, session.arithmetic)
     proof = prove(session.program)
-    findings = findings_of(proof, strict=strict, for_npu=session.arithmetic == "npu")
+    findings = findings_of(proof, strict=strict)
     compared = None if stated is None else compare_certificate(stated, proof, certified)
     if compared is not None:
         findings = (*_comparison_findings(compared), *(findings if strict else ()))
@@ -236,16 +236,18 @@ def _reproduced(compared: Comparison | None) -> bool | None:
 def _layer(step: StepCertificate, *, channels: bool) -> BoundsLayer:
     if step.bounds is None:
         return BoundsLayer(step, None, None)
-    return BoundsLayer(step, room_of(step.bounds), _channels(step.bounds) if channels else None)
+    room = room_of(step.bounds, of_npu=step.is_of_npu)
+    return BoundsLayer(step, room, _channels(step, step.bounds) if channels else None)
 
 
-def _channels(bounds: ChannelBounds) -> ChannelIntervals:
+def _channels(step: StepCertificate, bounds: ChannelBounds) -> ChannelIntervals:
+    digits = bounds.digits if step.is_of_npu else None
     return ChannelIntervals(
         accumulator=_pairs(bounds.accumulator),
         biased=_pairs(bounds.biased),
-        scaled=_pairs(bounds.scaled),
+        scaled=None if step.scaled is None else _pairs(bounds.scaled),
         floored=_pairs(bounds.floored),
-        digit_accumulators=None if bounds.digits is None else tuple(_pairs(digit) for digit in bounds.digits),
+        digit_accumulators=None if digits is None else tuple(_pairs(digit) for digit in digits),
     )
 
 

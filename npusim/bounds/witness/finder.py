@@ -92,7 +92,7 @@ def find_model_witnesses(
         (step.name, statement)
         for step in certificate.steps
         for statement in statements
-        if step.bounds is not None and not step.judgements[statement].holds
+        if step.bounds is not None and statement in step.judgements and not step.judgements[statement].holds
     ]
     budget = Budget(seconds, evaluations, progress)
     return tuple(
