@@ -72,6 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("NPUSIM_REQUIRE_TORCH=1, but torch is not installed")
     if not support.HAS_TFLITE and required("TFLITE"):
         raise pytest.UsageError("NPUSIM_REQUIRE_TFLITE=1, but tflite-micro or ai-edge-litert is not installed")
+    if support.CASES is None and required("CASES"):
+        raise pytest.UsageError(f"{support.CASES_FOLDER} holds no reports, but its models are asked for")
     if support.FORMATS is None and required("FORMATS"):
         raise pytest.UsageError(
             f"{support.FORMATS_FOLDER} holds no split.csv, but the real models of other formats are asked for"
