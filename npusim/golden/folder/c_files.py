@@ -157,7 +157,20 @@ _INCLUDES: Final = """#if defined(__C29__) || defined(__TMS320C2000__)
 """
 
 
-def test_vector(vectors: Vectors, numbers: Sequence[int], sha256: str) -> str:
+def origin_lines(file_format: str = "tinpu", arithmetic: str = "npu") -> list[str]:
+    """What a comment says of a model that is not for the NPU: the vectors hold in one arithmetic only.
+
+    Examples
+    --------
+    >>> origin_lines("tflite", "tflm"), origin_lines("tinpu", "npu")
+    ([" * Format: tflite; arithmetic: tflm. The vectors hold for this arithmetic only."], [])
+    """
+    if file_format in ("tinpu", "float"):
+        return []
+    return [f" * Format: {file_format}; arithmetic: {arithmetic}. The vectors hold for this arithmetic only."]
+
+
+def test_vector(vectors: Vectors, numbers: Sequence[int], sha256: str, *origin: str) -> str:
     """The text of ``test_vector.c``.
 
     Parameters
@@ -168,6 +181,9 @@ def test_vector(vectors: Vectors, numbers: Sequence[int], sha256: str) -> str:
         For each set the number of its sample in the data it comes from.
     sha256
         Of the model file.
+    origin
+        What the model is written in, and how its integer layers are computed; nothing for the NPU. 8-bit outputs are ``int8_t``
+        for the NPU, as its device projects expect, else of their own type.
 
     Raises
     ------
@@ -179,6 +195,7 @@ def test_vector(vectors: Vectors, numbers: Sequence[int], sha256: str) -> str:
     lines = [
         "/* Golden vectors, exact to the bit: compare golden_output for equality.",
         f" * Model: SHA-256 {sha256}",
+        *origin_lines(*origin),
         f" * {vectors.sets} sets; take the comment marks from one and put them around the other. */",
         _INCLUDES,
     ]
@@ -186,9 +203,9 @@ def test_vector(vectors: Vectors, numbers: Sequence[int], sha256: str) -> str:
         label = f"Set: {index} (Index: {sample})"
         text = [
             f"//{label}: Extracted Features",
-            *_array("float", "model_test_input", given.values[index]),
+            *_array(C_TYPES[given.values.dtype.name], "model_test_input", given.values[index]),
             f"//{label}: Expected Model Output",
-            *_array(*_golden(output.values[index])),
+            *_array(*_golden(output.values[index], for_npu=not origin_lines(*origin))),
         ]
         lines += text if index == 0 else ["", "/*", *text, "*/"]
     return "\n".join(lines) + "\n"
@@ -239,10 +256,10 @@ def as_signed_bytes(values: Array) -> Array:
     return values.view(np.int8) if values.dtype == np.uint8 else values
 
 
-def _golden(values: Array) -> tuple[str, str, Array]:
-    if values.dtype.itemsize == 1:
+def _golden(values: Array, *, for_npu: bool) -> tuple[str, str, Array]:
+    if for_npu and values.dtype.itemsize == 1:
         return "int8_t", "golden_output", as_signed_bytes(np.ascontiguousarray(values))
-    return "float", "golden_output", values
+    return C_TYPES[values.dtype.name], "golden_output", values
 
 
 def _array(type_name: str, symbol: str, values: Array) -> list[str]:
@@ -250,14 +267,14 @@ def _array(type_name: str, symbol: str, values: Array) -> list[str]:
 
 
 def _is_code(tensor: GoldenTensor) -> bool:
-    return tensor.values.dtype.itemsize == 1
+    return tensor.values.dtype.kind != "f"
 
 
-def _check(given: GoldenTensor, output: GoldenTensor) -> None:
-    for tensor, kinds in ((given, ("float32",)), (output, ("int8", "uint8", "float32"))):
-        if tensor.values.dtype.name not in kinds:
+def _check(*tensors: GoldenTensor) -> None:
+    for tensor in tensors:
+        if tensor.values.dtype.name not in C_TYPES:
             raise UnsupportedError(
-                f"tensor '{tensor.name}' is {tensor.values.dtype}, and test_vector.c knows {' and '.join(kinds)} there only; "
+                f"tensor '{tensor.name}' is {tensor.values.dtype}, and test_vector.c knows {', '.join(C_TYPES)} only; "
                 "leave c out of --format"
             )
 
@@ -278,7 +295,7 @@ _KINDS: Final = {
 }
 
 
-def check_header(vectors: Vectors, module: str, sha256: str) -> str:
+def check_header(vectors: Vectors, module: str, sha256: str, *origin: str) -> str:
     """The text of ``npusim_check.h``.
 
     Parameters
@@ -289,6 +306,8 @@ def check_header(vectors: Vectors, module: str, sha256: str) -> str:
         Module name of the compiled model, ``default`` unless the compiler was told otherwise.
     sha256
         Of the model file.
+    origin
+        As for :func:`test_vector`.
 
     Raises
     ------
@@ -299,6 +318,7 @@ def check_header(vectors: Vectors, module: str, sha256: str) -> str:
     layers = checked_layers(vectors)
     return Template(_template("npusim_check.h.txt")).substitute(
         sha256=sha256,
+        origin="".join(f"\n{line}" for line in origin_lines(*origin)),
         module=c_name(module),
         first=FIRST_VALUES,
         sets=vectors.sets,

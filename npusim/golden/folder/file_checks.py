@@ -93,11 +93,12 @@ def check_contents(root: Path, manifest: Mapping[str, Any], program: Program, ve
 def _check_c(root: Path, manifest: Mapping[str, Any], vectors: Vectors) -> Iterator[Finding]:
     sha256, module = manifest["model"]["sha256"], manifest["module"]
     numbers = [item["sample"] for item in manifest["sets"]]
+    origin = manifest["model"].get("format", "tinpu"), manifest["model"].get("arithmetic", "npu")
     texts = {
-        TEST_VECTOR: test_vector(vectors, numbers, sha256),
+        TEST_VECTOR: test_vector(vectors, numbers, sha256, *origin),
         CHECK_SOURCE: check_source(vectors, module),
         INPUT_CONFIG: input_config(vectors),
-        CHECK_HEADER: check_header(vectors, module, sha256),
+        CHECK_HEADER: check_header(vectors, module, sha256, *origin),
     }
     for name, wanted in texts.items():
         content = _content(root, name)

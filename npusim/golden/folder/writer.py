@@ -198,10 +198,11 @@ def _files(session: InferenceSession, vectors: Vectors, samples: Samples, option
     if len(session.model.content) <= LARGEST_COPY:
         yield MODEL_COPY, session.model.content
     if "c" in options.formats:
-        numbers = [origin.number for origin in samples.origins]
-        yield TEST_VECTOR, test_vector(vectors, numbers, sha256).encode("ascii")
+        numbers = [one.number for one in samples.origins]
+        origin = session.format, session.arithmetic
+        yield TEST_VECTOR, test_vector(vectors, numbers, sha256, *origin).encode("ascii")
         yield INPUT_CONFIG, input_config(vectors).encode("ascii")
-        yield CHECK_HEADER, check_header(vectors, options.module, sha256).encode("ascii")
+        yield CHECK_HEADER, check_header(vectors, options.module, sha256, *origin).encode("ascii")
         yield CHECK_SOURCE, check_source(vectors, options.module).encode("ascii")
     if "bin" in options.formats:
         yield from binary_files(vectors)
