@@ -9,9 +9,11 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import numpy as np
 
 from npusim.bounds import Property, Refutation
+from npusim.bounds.verdicts import STATEMENTS_OF
 from npusim.bounds.witness import NoWitness, Witness, find_model_witnesses
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
+from npusim.errors import UnsupportedError
 from npusim.files.datasets import write_arrays
 from npusim.findings import Finding
 from npusim.graph import Array
@@ -162,7 +164,17 @@ def search_directed(
         Archive to write; None for none. It is written only if something is found.
     progress
         Called with the seconds gone and those of all.
+
+    Raises
+    ------
+    UnsupportedError
+        If nothing is stated about floats for the model's format.
     """
+    if Property.ONNXRUNTIME_EXACT not in STATEMENTS_OF[session.format]:
+        raise UnsupportedError(
+            f"{session.model.label}: inputs are searched at which float32 rounds what the NPU's integers do not, and of models "
+            f"of the format '{session.format}' nothing is stated about float32; leave out the directed search"
+        )
     limit = DEFAULT_SECONDS if seconds is None else seconds
     starts = {name: array[:STARTING_SAMPLES] for name, array in feeds.items()}
     results = find_model_witnesses(

@@ -96,6 +96,14 @@ def test_a_difference_is_told_as_one_from_that_runtime(monkeypatch, tmp_path):
     assert len(found) == 3
 
 
+def test_there_is_no_directed_search(tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(model())
+    done = call("verify", path, "--samples", 1, "--directed")
+    assert done.code == 3
+    assert "of the format 'tflite' nothing is stated about float32; leave out the directed search" in done.err
+
+
 def test_no_runtime(monkeypatch):
     x = {"x": np.zeros((1, 6, 6, 3), np.int8)}
     with pytest.raises(UnsupportedError, match="no runtime that computes as 'tflm_single'"):
