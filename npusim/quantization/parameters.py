@@ -99,7 +99,7 @@ def codes_clip(activation_bits: int, *, signed: bool) -> Clip:
 def fit_multiplier(
     multiplier: npt.ArrayLike, weight_bits: int, *, largest_scale: npt.ArrayLike | None = None
 ) -> tuple[IntegerArray, IntegerArray]:
-    """The scale and shift whose ``scale * 2**-shift`` is nearest to a multiplier, in ratio.
+    """Of all shifts and scales ``rint(multiplier * 2**shift)`` those whose ``scale * 2**-shift`` is nearest in ratio.
 
     Parameters
     ----------
@@ -113,8 +113,8 @@ def fit_multiplier(
     Returns
     -------
     (scale, shift)
-        int64 [C] each, ``1 <= scale <= limit``, ``0 <= shift <= 31``. Where the shift leaves room, ``scale`` is in the upper
-        half of its range, so the ratio is off by at most ``1 / limit`` (by at most sqrt(2) with scale 1).
+        int64 [C] each, ``1 <= scale <= limit``, ``0 <= shift <= 31``. Where the shift leaves room, ``scale`` or twice
+        it is in the upper half of its range, so the ratio is off by at most ``1 / limit`` (by at most sqrt(2) with scale 1).
 
     Raises
     ------

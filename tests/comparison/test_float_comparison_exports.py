@@ -15,7 +15,7 @@ from npusim.comparison.float_comparison import compare_with_float
 from npusim.comparison.layer_result import Confidence
 from npusim.comparison.result import FloatComparison
 from npusim.engine.session import InferenceSession
-from npusim.program import HostOperation, IntegerLayer, LayerKind, Program
+from npusim.program import HostOperation, LayerKind, Program, Weighted
 
 LEAST_COSINE = {"8": 0.89, "4": 0.85, "2": 0.4}
 """Of the integer weights of any layer and the float ones, over all its channels; training has moved the weights."""
@@ -50,14 +50,14 @@ def check_weights(pairs, program: Program) -> None:
     """Every layer with weights has a counterpart whose weights fit."""
     steps = {step.name: step for step in program.steps}
     found = [pair for pair in pairs if pair.weight_correlation is not None]
-    with_weights = [step for step in program.layers if step.weights is not None]
+    with_weights = [step for step in program.layers if isinstance(step, Weighted)]
     left_in_float = [step for step in program.host_operations if step.operator in ("Conv", "ConvTranspose", "Gemm", "MatMul")]
     assert [pair.step for pair in found] == [
         step.name for step in program.steps if step in with_weights or step in left_in_float
     ]
     for pair in found:
         step = steps[pair.step]
-        bits = step.weight_bits if isinstance(step, IntegerLayer) else 8
+        bits = step.weight_bits if isinstance(step, Weighted) else 8
         assert np.median(pair.weight_correlation) >= LEAST_COSINE[str(bits)], pair.step
 
 
