@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from npusim.errors import OperatorError
 from npusim.graph.operators.linear import OPERATORS
-from npusim.kernels.accumulation import chunks, contract, digit_bits, rearrange, split
+from npusim.kernels.accumulation import DIGIT_LIMIT, chunks, contract, digit_bits, rearrange, split
 from support.single_operator import compute_by_onnxruntime, same_bits
 from support.window_cases import call_operator, integer_arrays, small_integers
 
@@ -171,7 +171,7 @@ def test_digits_add_up_to_the_number(x, bits):
         left_over = abs(total - Fraction(float(x[i, j])))
         assert left_over <= scale / 2 ** (bits * len(parts.digits) + 1)
         # what is cut off when the digits end early has vanished beside the largest entry: below the smallest float64 times that
-        assert len(parts.digits) == 8 or left_over < scale * Fraction(2) ** -1022
+        assert len(parts.digits) == DIGIT_LIMIT or left_over < scale * Fraction(2) ** -1022
         assert all(float(digit[i, j]).is_integer() and abs(digit[i, j]) <= 2**bits for digit in parts.digits)
 
 
