@@ -73,6 +73,7 @@ def run_chunked(
     targets: Iterable[str],
     *,
     threads: int = 1,
+    held: bool = False,
     check: Callable[[Mapping[str, Array], int], None] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Array]:
@@ -90,6 +91,8 @@ def run_chunked(
         Names of tensors, aliases resolved.
     threads
         Most chunks in flight at a time, the caller's own among them; fewer where the runner says that more would not be faster.
+    held
+        The feeds are as the program holds them (see :meth:`npusim.InferenceSession.held`), not as the model has them.
     check
         Called with each chunk's inputs and the number of its first sample before it runs.
     progress
@@ -107,7 +110,7 @@ def run_chunked(
         if check is not None:
             check(whole, 0)
         with blas_threads().pinned():
-            return runner.run(_held(program, whole), names)
+            return runner.run(whole if held else _held(program, whole), names)
     count = len(next(iter(inputs.values())))
     threads = max(1, min(threads, count // runner.fewest_samples))
     size = _chunk_size(count, runner.samples, threads)
@@ -116,7 +119,7 @@ def run_chunked(
         chunk = {name: np.asarray(array[start : start + size]) for name, array in inputs.items()}
         if check is not None:
             check(chunk, start)
-        return runner.run(_held(program, chunk), names)
+        return runner.run(chunk if held else _held(program, chunk), names)
 
     starts = range(0, count, size)
     with blas_threads().pinned():

@@ -255,6 +255,26 @@ class InferenceSession:
         arrays = self._execute(chosen, feeds, names, 0, progress)
         return Trace(chosen.program, {name: chosen.program.tensors[name].as_shown(held) for name, held in arrays.items()})
 
+    def held(self, feeds: Mapping[str, Array], tensors: Sequence[str]) -> dict[str, Array]:
+        """Run and keep tensors as the program holds them: codes less their zero points, in the program's own order of axes.
+
+        That is what layers compute on; :meth:`trace` shows the same tensors as the file has them. Both agree where a tensor has
+        neither a zero point nor another order.
+
+        Parameters
+        ----------
+        feeds
+            As for :meth:`run`.
+        tensors
+            Names of what to keep.
+
+        Raises
+        ------
+        UnknownTensorError
+            If there is no tensor of a name.
+        """
+        return self._execute(self._plan_for(feeds), feeds, list(tensors), 0, None)
+
     def _argument(self, name: str) -> NodeArg:
         kind = self._graph.types.get(name)
         if kind is None and self._static is not None:

@@ -60,7 +60,7 @@ class InputCodes:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each input for one sample, the batch axis left out, in the order of the vector."""
+        """Shape of each input for one sample, the batch axis left out, as the file has it, in the order of the vector."""
         return {item.name: item.shape[1:] for item in self._inputs}
 
     def feeds(self, levels: IntegerArray) -> dict[str, Array]:
@@ -89,5 +89,9 @@ def _read(program: Program, name: str, stage: QuantizeStage | None, ends: Array)
         return _Input(name, tensor.shape, tensor.dtype, stage.clip.upper - stage.clip.lower + 1, start, step)
     first, last = ends.astype(np.float64)
     if tensor.dtype.kind == "f":
-        return _Input(name, tensor.shape, tensor.dtype, FLOAT_LEVELS, first[None], (last - first)[None] / (FLOAT_LEVELS - 1))
-    return _Input(name, tensor.shape, tensor.dtype, int((last - first).max()) + 1, first[None], np.ones((1, *first.shape)))
+        return _Input(
+            name, tensor.declared_shape, tensor.dtype, FLOAT_LEVELS, first[None], (last - first)[None] / (FLOAT_LEVELS - 1)
+        )
+    return _Input(
+        name, tensor.declared_shape, tensor.dtype, int((last - first).max()) + 1, first[None], np.ones((1, *first.shape))
+    )

@@ -145,10 +145,13 @@ class Searcher:
     ) -> IntegerArray:
         """Children that follow directions from goals left over in some layer."""
         levels = parents[generator.integers(0, min(len(parents), PARENTS), CHILDREN)]
-        tensors = self._evaluator.session.trace(self.feeds(levels), self._tensors)
+        tensors = self._evaluator.session.held(self.feeds(levels), self._tensors)
         directions = back_project(self._evaluator.program, tensors, self._wanted(ways, scores, generator))
+        orders = {name: self._evaluator.program.tensors[name].order for name in self._codes.shapes}
         flat = [
-            directions[name].reshape(CHILDREN, -1) if name in directions else np.zeros((CHILDREN, math.prod(shape)))
+            np.transpose(directions[name], orders[name]).reshape(CHILDREN, -1)
+            if name in directions
+            else np.zeros((CHILDREN, math.prod(shape)))
             for name, shape in self._codes.shapes.items()
         ]
         return _followed(levels, np.concatenate(flat, axis=1), self._codes.limits, generator)
@@ -301,7 +304,7 @@ class Evaluator:
         proven: dict[str, tuple[int, int]] = {}
         meters = [meter for meter in self.table.meters if isinstance(meter, RequantizationMeter)]
         for meter in meters:
-            lowest, highest = meter.accumulators(self.session.trace(feeds, meter.tensors))
+            lowest, highest = meter.accumulators(self.session.held(feeds, meter.tensors))
             seen[meter.layer] = (int(lowest.min()), int(highest.max()))
             interval = meter.channels.accumulator
             proven[meter.layer] = (int(interval.lower.min()), int(interval.upper.max()))
@@ -310,7 +313,7 @@ class Evaluator:
     def _reached(self, feeds: Mapping[str, Array]) -> PackedRows:
         if not self.table.size:
             return np.zeros((sample_count(feeds), 0), np.uint8)
-        trace = self.session.trace(feeds, self.table.tensors)
+        trace = self.session.held(feeds, self.table.tensors)
         return pack(self.table.measure(trace, sample_count(feeds)))
 
 

@@ -153,7 +153,7 @@ class Effects:
         samples = len(next(iter(feeds.values())))
         if not self._meters:
             return np.zeros((samples, 0), np.bool_)
-        trace = self._session.trace(feeds, self._tensors)
+        trace = self._session.held(feeds, self._tensors)
         parts = zip(self._meters, self._rests, strict=True)
         return np.concatenate([self._shown(meter, rest, trace) for meter, rest in parts], axis=1)
 
@@ -172,7 +172,7 @@ class Effects:
         if shown.any():
             sample = np.nonzero(shown)[0]
             arrays = {source: trace[source][sample] for source in rest.program.inputs if source != name}
-            results = run_chunked(rest.program, rest.runner, {**arrays, name: wrong[shown]}, rest.outputs)
+            results = run_chunked(rest.program, rest.runner, {**arrays, name: wrong[shown]}, rest.outputs, held=True)
             pairs = [(results[output], trace[output][sample]) for output in rest.outputs]
             shown[shown] = np.logical_or.reduce([(seen != right).reshape(sample.size, -1).any(axis=1) for seen, right in pairs])
         return shown
