@@ -114,3 +114,21 @@ def test_real_models(name: str, tmp_path: Path) -> None:
     fields = ["".join(c if c.isalnum() else "_" for c in ends[role]["name"]) for role in ("input", "output")]
     assert run(tmp_path / "golden", y, *fields) == 0
     assert run(tmp_path / "golden", y ^ 1, *fields) == 1
+
+
+def test_samples_are_made_for_models_with_channels_last(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    tensors = (
+        tensor("x", "INT8", (1, 5, 3, 2), 0.05, -3),
+        tensor("w", "INT8", (4, 3, 2, 2), 0.01, 0, rng.integers(-127, 128, (4, 3, 2, 2))),
+        tensor("b", "INT32", (4,), 0.0005, 0, rng.integers(-500, 500, 4)),
+    )
+    options = {"padding": "VALID", "stride_h": 1, "stride_w": 1}
+    model = one_operator("CONV_2D", tensors, tensor("y", "INT8", (1, 3, 2, 4), 0.05, 7), options, version=3)
+    (tmp_path / "model.tflite").write_bytes(model)
+    done = call("golden", "write", tmp_path / "model.tflite", "-o", tmp_path / "golden", "--samples", 4)
+    assert done.code == 0, done.err
+    assert call("golden", "verify", tmp_path / "golden").code == 0
+    item = next(item for item in read_manifest(tmp_path / "golden")["tensors"] if item["name"] == "x")
+    x = np.load(tmp_path / "golden" / "vectors.npz")[item["key"]]
+    assert x.shape == (4, 5, 3, 2)
