@@ -13,6 +13,7 @@ from npusim import InferenceSession
 from npusim.graph.rounding_limits import is_free
 from npusim.program import (
     Accumulating,
+    ArithmeticTap,
     HostOperation,
     IntegerLayer,
     LayerKind,
@@ -82,9 +83,9 @@ def test_every_tensor_equals_onnxruntime(export: Export) -> None:
 
 def small_enough(program: Program, name: str, values: np.ndarray) -> np.ndarray:
     for layer in program.layers:
-        for tap in layer.taps:
-            if tap.tensor == name and tap.clip is None:
-                return np.abs(values.astype(np.float64)) * 2.0 ** int(tap.shift.max()) <= PAST_FLOAT32
+        for tap in layer.taps if isinstance(layer, Accumulating) else ():
+            if tap.tensor == name and isinstance(tap, ArithmeticTap) and tap.clip is None:
+                return np.abs(values.astype(np.float64)) * 2.0 ** int(tap.part.shift.max()) <= PAST_FLOAT32
     return np.ones(values.shape, bool)
 
 

@@ -249,4 +249,7 @@ def declared_tensors(program: Program, vectors: Vectors, role: Role) -> list[tup
 
 def _of_set(program: Program, name: str, values: Array, number: int) -> Array:
     """What one set has of a tensor of :func:`declared_tensors`."""
-    return values if program.resolve(name) in program.constants else values[number : number + 1]
+    source = program.resolve(name)
+    if source in program.constants:
+        return values
+    return values[number : number + 1] if program.tensors[source].shape else values[number]

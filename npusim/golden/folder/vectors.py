@@ -134,7 +134,8 @@ def compute_vectors(
         if variant is not InputStage.ONNX
     }
     chosen = _names(program, stages, patterns)
-    arrays = run_with(program, inputs, codes, chosen)
+    # a result without axes is that of the only set
+    arrays = {name: np.atleast_1d(values) for name, values in run_with(program, inputs, codes, chosen).items()}
     if variant is InputStage.ONNX:
         _confirm(session, inputs, arrays)
     steps = {name: step for step in program.steps for name in step.tensors}
