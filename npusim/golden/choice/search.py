@@ -147,14 +147,18 @@ class Searcher:
         levels = parents[generator.integers(0, min(len(parents), PARENTS), CHILDREN)]
         tensors = self._evaluator.session.held(self.feeds(levels), self._tensors)
         directions = back_project(self._evaluator.program, tensors, self._wanted(ways, scores, generator))
-        orders = {name: self._evaluator.program.tensors[name].order for name in self._codes.shapes}
         flat = [
-            np.transpose(directions[name], orders[name]).reshape(CHILDREN, -1)
+            self._as_given(name, directions[name]).reshape(CHILDREN, -1)
             if name in directions
             else np.zeros((CHILDREN, math.prod(shape)))
             for name, shape in self._codes.shapes.items()
         ]
         return _followed(levels, np.concatenate(flat, axis=1), self._codes.limits, generator)
+
+    def _as_given(self, name: str, directions: Directions) -> Directions:
+        """Directions of an input in the order of axes in which the file has it."""
+        order = self._evaluator.program.tensors[name].order
+        return directions if order is None else directions.transpose(order)
 
     def _wanted(
         self, ways: list[IntegerArray], scores: tuple[str, Directions] | None, generator: np.random.Generator
