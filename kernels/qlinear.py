@@ -21,12 +21,14 @@ from npusim.kernels.geometry import output_sizes, pad_spatial, padded_sizes, tap
 __all__ = [
     "Affine",
     "add_codes",
+    "add_dequantized",
     "average_codes",
     "fused_multiply_add",
     "global_average_multiplier",
     "lookup_table",
     "multiply_and_round",
     "multiply_codes",
+    "multiply_dequantized",
     "requantization_multiplier",
     "softmax_codes",
     "softmax_table",
@@ -197,6 +199,36 @@ def multiply_codes(a: Int64Array, b: Int64Array, /, *, first: Affine, second: Af
     product = ((a - first.zero_point) * (b - second.zero_point)).astype(np.float32)
     real = product * factor + np.float32(result.zero_point)
     return _saturated(real, result.lower, result.upper)
+
+
+def add_dequantized(a: Int64Array, b: Int64Array, /, *, first: Affine, second: Affine, result: Affine) -> Int64Array:
+    """DequantizeLinear, Add, QuantizeLinear: ``quantize(f32(dequantize(a) + dequantize(b)))``.
+
+    Parameters and result are as for :func:`add_codes`.
+
+    Examples
+    --------
+    >>> half = Affine(0.5, 1, 0, 255)
+    >>> a, b = np.array([1, 2, 4]), np.array([1, 1, 3])
+    >>> add_dequantized(a, b, first=half, second=half, result=Affine(1.0, 0, 0, 255)).tolist()
+    [0, 0, 2]
+    """
+    return result.codes(first.real(a) + second.real(b))
+
+
+def multiply_dequantized(a: Int64Array, b: Int64Array, /, *, first: Affine, second: Affine, result: Affine) -> Int64Array:
+    """DequantizeLinear, Mul, QuantizeLinear: ``quantize(f32(dequantize(a) * dequantize(b)))``.
+
+    Parameters and result are as for :func:`add_codes`.
+
+    Examples
+    --------
+    >>> one = Affine(0.5, 0, -128, 127)
+    >>> a, b = np.array([3, 5, -3]), np.array([2, 1, 2])
+    >>> multiply_dequantized(a, b, first=one, second=one, result=Affine(1.0, 1, -128, 127)).tolist()
+    [3, 2, -1]
+    """
+    return result.codes(first.real(a) * second.real(b))
 
 
 def average_codes(

@@ -15,27 +15,25 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.kernels.float_averages import average_planes, average_windows
-from npusim.kernels.qlinear import Affine, add_codes, average_codes, multiply_codes, softmax_codes
+from npusim.kernels.qlinear import Affine, average_codes, softmax_codes
 from npusim.program.accumulation import maximum_of_windows, unknown_kind
 from npusim.program.layers import IntegerLayer, LayerKind, MaxPool, Window
 from npusim.program.requantization import Clip, IntegerArray
 
 __all__ = [
+    "AffineCombination",
     "Average",
     "Averaging",
     "Combination",
+    "CombinedCodes",
     "Concatenation",
     "Direct",
     "Elementwise",
     "FusedAverage",
-    "FusedProduct",
-    "FusedSum",
     "PlaneAverage",
     "Softmax",
     "Table",
     "WrittenAverage",
-    "WrittenProduct",
-    "WrittenSum",
     "direct_codes",
 ]
 
@@ -134,85 +132,41 @@ class Combination(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class FusedSum:
-    """QLinearAdd (:func:`~npusim.kernels.qlinear.add_codes`), then the activation's saturation."""
+class CombinedCodes(Protocol):
+    """A kernel for the codes of two operands as they stand, such as :func:`~npusim.kernels.qlinear.add_codes`."""
 
+    def __call__(self, a: IntegerArray, b: IntegerArray, /, *, first: Affine, second: Affine, result: Affine) -> IntegerArray:
+        """The codes of the result, saturated."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AffineCombination:
+    """A kernel's sum or product of two tensors with scales and zero points, then the activation's saturation.
+
+    Attributes
+    ----------
+    kind
+        ADD or MUL.
+    formula
+        The kernel.
+    first, second, result
+        What the codes stand for.
+    clip
+        Saturation of the codes less their zero point.
+    """
+
+    kind: LayerKind
+    formula: CombinedCodes
     first: Affine
     second: Affine
     result: Affine
     clip: Clip
 
-    @property
-    def kind(self) -> LayerKind:
-        """ADD."""
-        return LayerKind.ADD
-
     def codes(self, a: IntegerArray, b: IntegerArray) -> IntegerArray:
-        """The codes of the sum."""
+        """The codes, all of them less their zero points."""
         operands = _on_codes(a, self.first), _on_codes(b, self.second)
-        found = add_codes(*operands, first=self.first, second=self.second, result=self.result)
-        return self.clip.apply(found - self.result.zero_point)
-
-
-@dataclass(frozen=True, slots=True)
-class FusedProduct:
-    """QLinearMul (:func:`~npusim.kernels.qlinear.multiply_codes`), then the activation's saturation."""
-
-    first: Affine
-    second: Affine
-    result: Affine
-    clip: Clip
-
-    @property
-    def kind(self) -> LayerKind:
-        """MUL."""
-        return LayerKind.MUL
-
-    def codes(self, a: IntegerArray, b: IntegerArray) -> IntegerArray:
-        """The codes of the product."""
-        operands = _on_codes(a, self.first), _on_codes(b, self.second)
-        found = multiply_codes(*operands, first=self.first, second=self.second, result=self.result)
-        return self.clip.apply(found - self.result.zero_point)
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenSum:
-    """``quantize(f32(dequantize(a) + dequantize(b)))``, then the activation's saturation."""
-
-    first: Affine
-    second: Affine
-    result: Affine
-    clip: Clip
-
-    @property
-    def kind(self) -> LayerKind:
-        """ADD."""
-        return LayerKind.ADD
-
-    def codes(self, a: IntegerArray, b: IntegerArray) -> IntegerArray:
-        """The codes of the sum."""
-        found = self.result.codes(_real(a, self.first) + _real(b, self.second))
-        return self.clip.apply(found - self.result.zero_point)
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenProduct:
-    """``quantize(f32(dequantize(a) * dequantize(b)))``, then the activation's saturation."""
-
-    first: Affine
-    second: Affine
-    result: Affine
-    clip: Clip
-
-    @property
-    def kind(self) -> LayerKind:
-        """MUL."""
-        return LayerKind.MUL
-
-    def codes(self, a: IntegerArray, b: IntegerArray) -> IntegerArray:
-        """The codes of the product."""
-        found = self.result.codes(_real(a, self.first) * _real(b, self.second))
+        found = self.formula(*operands, first=self.first, second=self.second, result=self.result)
         return self.clip.apply(found - self.result.zero_point)
 
 

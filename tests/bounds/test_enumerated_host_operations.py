@@ -214,6 +214,7 @@ def hold_claims(session: InferenceSession, inputs: Array, number: int) -> None:
             assert ((values >= interval.lower) & (values <= interval.upper)).all(), (number, name, interval)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_host_operations_on_all_inputs(part: int) -> None:
     found = [check(number) for number in range(part, MODELS, PARTS)]

@@ -111,6 +111,7 @@ def test_stored_input_shows_it_again(rare: tuple[Path, RareModel], tmp_path: Pat
     assert accumulator[0, 0] in (model.accumulator, POINT)
 
 
+@pytest.mark.slow
 def test_inputs_of_the_layer_alone_are_a_warning(correlated: Path, tmp_path: Path) -> None:
     stored = tmp_path / "witness.npz"
     done = call("verify", correlated, "--directed", "--seconds", 1, "-o", stored, "--json")

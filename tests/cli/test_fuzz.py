@@ -18,6 +18,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return seeds(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(PARTS))
 def test_damaged_input_is_answered_or_refused(part: int, models: dict[str, bytes]) -> None:
     found = []

@@ -220,6 +220,7 @@ def test_places_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.npz", "inputs.npz"]
 
 
+@pytest.mark.slow
 def test_disk_that_fills_up_leaves_the_older_output(tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     out = tmp_path / "out.npz"

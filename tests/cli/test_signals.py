@@ -14,6 +14,7 @@ import pytest
 from support.command_line import SCRIPT, call, model_with_float_layer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_stopped_commands_leave_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
     """The archive is stopped while it is being written: it goes to a folder that is watched for the file beside it."""

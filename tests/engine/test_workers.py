@@ -154,6 +154,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
 def test_a_forked_process_starts_threads_of_its_own(pytestconfig: pytest.Config) -> None:
     model = pytestconfig.rootpath / "golden" / "vibration_w8.onnx"

@@ -153,6 +153,7 @@ def test_training_recovers_what_quantization_loses() -> None:
         assert unexplained(outputs) < 0.5 * calibrated
 
 
+@pytest.mark.slow
 def test_without_torch_one_sentence_says_what_to_do() -> None:
     script = (
         "import importlib.util as util; find = util.find_spec; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -46,6 +47,7 @@ def weights_and_biases(network: FloatNetwork) -> list[Array]:
     ]
 
 
+@pytest.mark.slow
 @CHECKS
 @given(functions(jitter=False), st.data())
 def test_dyadic_networks_are_equal_to_the_bit(function: Function, data: st.DataObject) -> None:
@@ -66,6 +68,7 @@ def test_dyadic_networks_are_equal_to_the_bit(function: Function, data: st.DataO
     assert np.array_equal(*results)
 
 
+@pytest.mark.slow
 @CHECKS
 @given(functions(jitter=True), st.data())
 def test_any_networks_have_the_same_layers_and_errors(function: Function, data: st.DataObject) -> None:
@@ -84,6 +87,7 @@ def test_any_networks_have_the_same_layers_and_errors(function: Function, data: 
         assert abs(mine.metrics.sqnr_db - theirs.metrics.sqnr_db) <= 20 * np.log10(1 + apart), mine.name
 
 
+@pytest.mark.slow
 @CHECKS
 @given(functions(jitter=True), st.data())
 def test_a_quantized_model_is_held_against_its_own_source(function: Function, data: st.DataObject) -> None:

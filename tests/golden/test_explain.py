@@ -55,6 +55,7 @@ def causes(ranking: Ranking) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_fault_that_shows_is_named(name: str) -> None:
     bench = Bench(name)

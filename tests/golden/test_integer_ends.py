@@ -66,6 +66,7 @@ def run(folder: Path, values: np.ndarray, main: str, field: str) -> int:
     return subprocess.run([str(folder / "device")], check=False).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("element", ENDS)
 def test_right_codes_pass_and_each_wrong_one_fails(element: str, tmp_path: Path) -> None:
     model, folder = tmp_path / "model.tflite", tmp_path / "golden"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import operator
 from fractions import Fraction
 
 import numpy as np
@@ -15,12 +16,14 @@ from npusim.kernels import qlinear as module
 from npusim.kernels.qlinear import (
     Affine,
     add_codes,
+    add_dequantized,
     average_codes,
     fused_multiply_add,
     global_average_multiplier,
     lookup_table,
     multiply_and_round,
     multiply_codes,
+    multiply_dequantized,
     requantization_multiplier,
     softmax_codes,
 )
@@ -142,6 +145,23 @@ def test_products_equal_the_oracle(first, second, result, data):
     assert found.tolist() == [
         oracle_multiply_codes(*pair, plain(first), plain(second), plain(result)) for pair in zip(a, b, strict=True)
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kernel", "combine"), [(add_dequantized, operator.add), (multiply_dequantized, operator.mul)])
+@settings(max_examples=200)
+@given(first=affines(), second=affines(), result=affines(), data=st.data())
+def test_float_operations_between_codes_equal_the_oracle(kernel, combine, first, second, result, data):
+    a, b = data.draw(codes_of(first)), data.draw(codes_of(second))
+    found = kernel(np.array(a), np.array(b), first=first, second=second, result=result)
+    expected = []
+    for pair in zip(a, b, strict=True):
+        reals = [
+            rounded_to_float32((code - affine.zero_point) * Fraction(affine.scale))
+            for code, affine in zip(pair, (first, second), strict=True)
+        ]
+        expected.append(oracle_quantize(rounded_to_float32(combine(*reals)), *plain(result)))
+    assert found.tolist() == expected
 
 
 @pytest.mark.slow

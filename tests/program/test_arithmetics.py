@@ -6,6 +6,7 @@ import doctest
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ def tensor(name: str, shape: tuple[int, ...], scale: float, zero_point: int, cod
     return AffineTensor(name, shape, np.array([scale], np.float32), np.array([zero_point]), lower, upper, codes=codes)
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(scales, scales, scales, st.integers(0, 255), st.integers(-999, 999), st.lists(st.integers(-(2**20), 2**20), min_size=4))
 def test_codes_of_a_layer_are_those_of_exact_fractions(source, weight, result, zero_point, bias, accumulators):

@@ -180,6 +180,7 @@ class Sketch:
         return self.draft.program({"input": self.input_shape}, {self.tensor: self.shape})
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
 @given(
     st.data(),
@@ -214,6 +215,7 @@ def test_a_program_is_read_as_it_was_written(
     same(lowered(program), program)
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=SLOW)
 @given(random_networks(), st.sampled_from([8, 4, 2]), st.booleans())
 def test_what_quantize_makes_is_read_as_it_was_written(network: RandomNetwork, weight_bits: int, float_output: bool) -> None:

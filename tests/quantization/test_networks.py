@@ -22,6 +22,7 @@ from support.runtime_check import compare_with_runtime
 MOVES = {"Reshape", "Flatten", "Transpose", "Concat", "Resize", "Slice"}
 
 
+@pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(random_networks(), st.sampled_from([8, 4, 2]), st.sampled_from([8, 8, 4]), st.booleans())
 def test_random_networks(network: RandomNetwork, weight_bits: int, activation_bits: int, float_output: bool) -> None:

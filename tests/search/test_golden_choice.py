@@ -70,6 +70,7 @@ def test_the_same_seed_gives_the_same_samples(session: InferenceSession, chosen:
     assert not np.array_equal(other.inputs["input"], again.inputs["input"])
 
 
+@pytest.mark.slow
 def test_what_is_said_of_chosen_samples(session: InferenceSession, chosen: ChosenSamples) -> None:
     x = chosen.inputs["input"]
     assert (x.shape, x.dtype) == ((8, 2, 24, 1), np.float32)

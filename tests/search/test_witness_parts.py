@@ -89,6 +89,7 @@ def test_linear_forms_equal_the_accumulator(network: Network) -> None:
             assert int(np.dot(form.weights, chosen)) == accumulator[(0, *index)]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(networks())
 def test_every_value_that_occurs_is_solved_for(network: Network) -> None:
@@ -119,6 +120,7 @@ def test_every_value_that_occurs_is_solved_for(network: Network) -> None:
                 assert ((box.lower <= part) & (part <= box.upper)).all()
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1))
 def test_failing_values_are_all_that_floats_get_wrong(seed: int) -> None:
@@ -208,6 +210,7 @@ def test_digit_limits_are_exact() -> None:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(networks())
 def test_levels_stand_for_the_codes_of_the_input_stage(network: Network) -> None:

@@ -160,6 +160,7 @@ def test_training_lowers_the_loss_and_moves_scales_and_weights() -> None:
     assert unused == []
 
 
+@pytest.mark.slow
 def test_frozen_scales_and_batch_norms_stay() -> None:
     network, x = prepared("everything")
     model = QATModule(network, x, weight_bits=4)

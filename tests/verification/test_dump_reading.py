@@ -81,6 +81,7 @@ def both(
     return found[0], found[1]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_golden_check_and_compare_read_a_dump_alike(tmp_path: Path, data: st.DataObject) -> None:

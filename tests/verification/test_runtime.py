@@ -65,6 +65,7 @@ def layers(*, free: bool) -> bytes:
     return graph.model(graph.node("Softmax", graph.fully_connected(layer, weights.T, [1] * 4, [1] * 4, [6] * 4, (0, 255))))
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_one_wrong_value_gives_both_the_same_verdict_and_place(data: st.DataObject) -> None:
@@ -106,6 +107,7 @@ def test_a_sum_that_float32_rounds_is_the_same_to_both() -> None:
     assert not compared.ok
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(moved_batches(), st.integers(1, 5))
 def test_no_model_that_moves_or_mixes_the_batch_axis_is_contradicted(

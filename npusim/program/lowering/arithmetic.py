@@ -16,23 +16,29 @@ import numpy as np
 
 from npusim.errors import UnsupportedError
 from npusim.kernels.fixed_point import Rounding, quantize_multipliers
-from npusim.kernels.qlinear import global_average_multiplier, lookup_table, requantization_multiplier
+from npusim.kernels.qlinear import (
+    add_codes,
+    add_dequantized,
+    global_average_multiplier,
+    lookup_table,
+    multiply_codes,
+    multiply_dequantized,
+    requantization_multiplier,
+)
 from npusim.program.dequantized_sum import DequantizedSum
 from npusim.program.direct import (
+    AffineCombination,
     Average,
     Averaging,
     Combination,
+    CombinedCodes,
     Concatenation,
     Elementwise,
     FusedAverage,
-    FusedProduct,
-    FusedSum,
     PlaneAverage,
     Softmax,
     Table,
     WrittenAverage,
-    WrittenProduct,
-    WrittenSum,
 )
 from npusim.program.fixed_point import FixedPoint
 from npusim.program.float_multiplier import FloatMultiplier
@@ -41,6 +47,7 @@ from npusim.program.layers import (
     Convolution,
     FullyConnected,
     IntegerLayer,
+    LayerKind,
     MatrixProduct,
     MaxPool,
     TransposedConvolution,
@@ -152,9 +159,9 @@ class _Fused:
             case WeightedForm() | MatrixProductForm():
                 return _weighted(form, _float_multiplier)
             case SumForm():
-                return _elementwise(form, FusedSum(*_affines(form), form.activation.clip(form.result)))
+                return _elementwise(form, _combination(form, LayerKind.ADD, add_codes))
             case ProductForm():
-                return _elementwise(form, FusedProduct(*_affines(form), form.activation.clip(form.result)))
+                return _elementwise(form, _combination(form, LayerKind.MUL, multiply_codes))
             case AverageForm(window=None):
                 return _plane_sum(form)
             case AverageForm(window=Window() as window):
@@ -181,9 +188,9 @@ class _Written:
             case WeightedForm() | MatrixProductForm():
                 return _weighted(form, _dequantized_sum)
             case SumForm():
-                return _elementwise(form, WrittenSum(*_affines(form), form.activation.clip(form.result)))
+                return _elementwise(form, _combination(form, LayerKind.ADD, add_dequantized))
             case ProductForm():
-                return _elementwise(form, WrittenProduct(*_affines(form), form.activation.clip(form.result)))
+                return _elementwise(form, _combination(form, LayerKind.MUL, multiply_dequantized))
             case AverageForm(window=window):
                 ends = form.source.affine, form.result.affine, form.activation.clip(form.result)
                 if window is None:
@@ -305,8 +312,9 @@ def _fixed_point(form: WeightedForm | MatrixProductForm, channels: int) -> Requa
     return FixedPoint(_integer_bias(form, channels), multiplier, exponent, Rounding.SINGLE, clip=clip)
 
 
-def _affines(form: SumForm | ProductForm) -> tuple[Any, Any, Any]:
-    return form.first.affine, form.second.affine, form.result.affine
+def _combination(form: SumForm | ProductForm, kind: LayerKind, formula: CombinedCodes) -> Combination:
+    ends = form.first.affine, form.second.affine, form.result.affine
+    return AffineCombination(kind, formula, *ends, clip=form.activation.clip(form.result))
 
 
 def _elementwise(form: SumForm | ProductForm, combination: Combination) -> IntegerLayer:

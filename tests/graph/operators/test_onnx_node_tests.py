@@ -122,6 +122,7 @@ def test_operator_passes_the_tests_of_onnx(group: str, tally: Callable[[str, int
     assert cases, "onnx has no test of this operator that npusim could pass"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", left_out(), ids=lambda entry: entry.pattern)
 def test_left_out_tests_exist_and_do_not_pass(entry: LeftOut, tally: Callable[[str, int], None]):
     cases = [case for case in supported_cases() if matches(case, entry)]
