@@ -13,7 +13,8 @@ from npusim import __version__
 from npusim.bounds.certificate import Certificate, StepCertificate
 from npusim.bounds.verdicts import STATEMENTS_OF, Property, Verdict
 from npusim.errors import InputError
-from npusim.files.arrays import check_readable, replacing
+from npusim.files.arrays import check_readable
+from npusim.files.writing import replacing
 from npusim.schemas.derivation import Sha256
 from npusim.schemas.objects import json_object
 

@@ -10,8 +10,9 @@ import click
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
 from npusim.engine.session import InferenceSession
-from npusim.files.arrays import replacing
 from npusim.files.dumps import Dump
+from npusim.files.tables import csv_bytes
+from npusim.files.writing import replacing
 from npusim.findings import Finding
 from npusim.graph import Array
 from npusim.results.base import SampleSource
@@ -70,7 +71,7 @@ def compare_exact(
         done = compare_exactly(session, other, feeds, source, tensor=tensor, layout=layout, progress=report)
     if table is not None:
         with replacing(Path(table)) as file:
-            file.write(done.result.to_pandas().to_csv(index=False).encode())
+            file.write(csv_bytes(done.result.to_pandas()))
     if as_json:
         print_json(done)
     else:

@@ -12,7 +12,8 @@ from npusim.cli.progress import progress
 from npusim.comparison.result import FloatComparison, samples_table
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
-from npusim.files.arrays import replacing
+from npusim.files.tables import csv_bytes
+from npusim.files.writing import replacing
 from npusim.findings import Finding
 from npusim.graph import Array
 from npusim.graph.model_file import ModelFile
@@ -83,11 +84,11 @@ def compare_float(
     comparison, findings = done.result, done.findings
     if options.table is not None:
         with replacing(Path(options.table)) as file:
-            file.write(comparison.to_pandas().to_csv(index=False).encode())
+            file.write(csv_bytes(comparison.to_pandas()))
     if options.samples is not None and comparison.outputs:
         listed = samples_table(comparison.outputs[0].classification, comparison.outputs[0].worst)
         with replacing(Path(options.samples)) as file:
-            file.write(listed.to_csv(index=False).encode())
+            file.write(csv_bytes(listed))
     if options.report is not None:
         _write_report(options.report, session.model, reference.model, comparison, findings)
     if options.as_json:

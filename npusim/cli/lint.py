@@ -11,7 +11,7 @@ import click
 from npusim.cli.options import Invocation, arithmetic_option, json_option
 from npusim.cli.output import Column, Row, count, json_text, one_line, paragraph, print_json, render_table, terminal_width
 from npusim.errors import UsageError
-from npusim.files.arrays import replacing
+from npusim.files.writing import replacing
 from npusim.findings import SourcedFinding
 from npusim.results.lint import LintResult, LintRules, lint
 from npusim.rules import DEFAULT_COMPILER, LintedLayer, LintReport, Placement, Rulebook, Source, devices, rulebook

@@ -10,7 +10,6 @@ import io
 import lzma
 import math
 import os
-import secrets
 import struct
 import tokenize
 import zipfile
@@ -18,14 +17,14 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from npusim.errors import InputError, UsageError
+from npusim.files.writing import replacing
 from npusim.graph import Array
 
-__all__ = ["check_readable", "list_npz", "listed", "read_npy", "read_npz", "reading", "replacing", "write_arrays"]
+__all__ = ["check_readable", "list_npz", "listed", "read_npy", "read_npz", "reading", "write_arrays"]
 
 _READ_FAILURES = (
     OSError,
@@ -187,33 +186,6 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> N
         for name, array in arrays.items():
             with archive.open(_member(path, name, array), "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file beside `path` for writing and put it in the place of `path` when the block ends without an exception.
-
-    On any exception the new file is removed and whatever stood at `path` stays untouched. A symbolic link is written through.
-
-    Raises
-    ------
-    UsageError
-        If the folder is missing or not writable, or `path` is something other than a regular file (a directory, a device).
-    """
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise UsageError(f"{path}: is not a regular file and is not replaced; name a file to write to")
-    beside = target.with_name(f".npusim-{secrets.token_hex(6)}.tmp")
-    try:
-        with beside.open("xb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())  # the name must not be there before the content is, also when the power fails
-        beside.replace(target)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Tables of numbers, one sample a row: .csv and .parquet files."""
+"""Tables of numbers, one sample a row: .csv and .parquet files; and the tables that commands write."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from npusim.graph import Array
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_csv", "read_parquet"]
+__all__ = ["csv_bytes", "read_csv", "read_parquet"]
 
 
 LONGEST_CELL = 40
@@ -104,6 +104,27 @@ def read_parquet(path: str | os.PathLike[str]) -> list[tuple[str, Array]]:
     if not len(frame.columns):
         raise InputError(f"{path}: holds no columns; write one column for each value of a sample")
     return [(str(label), _numbers(frame.iloc[:, at], path)) for at, label in enumerate(frame.columns)]
+
+
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    r"""A table as a CSV file that a spreadsheet shows and does not run.
+
+    Names come from models. A text that begins like a formula (``=``, ``+``, ``-``, ``@``) gets an apostrophe in front, and
+    characters that are not printable are written as Python writes them. Numbers stay as they are.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> csv_bytes(pd.DataFrame({"layer": ["=1+1", "conv"], "error": [-1, 2]}))
+    b"layer,error\n'=1+1,-1\nconv,2\n"
+    """
+    shown = table.map(lambda cell: _harmless(cell) if isinstance(cell, str) else cell)
+    return shown.rename(columns=lambda name: _harmless(str(name))).to_csv(index=False, lineterminator="\n").encode()
+
+
+def _harmless(text: str) -> str:
+    shown = "".join(item if item.isprintable() else repr(item)[1:-1] for item in text)
+    return f"'{shown}" if shown.lstrip().startswith(("=", "+", "-", "@")) else shown
 
 
 def _csv_lines(path: Path) -> Iterator[tuple[int, list[str], str]]:

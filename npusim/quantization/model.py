@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.errors import UsageError
-from npusim.files.arrays import replacing
+from npusim.files.writing import replacing
 from npusim.floats.concern import Concern
 from npusim.floats.network import FloatArray, FloatLayer
 from npusim.program import Program
@@ -98,7 +98,7 @@ class QuantizedModel:
         target = Path(path)
         if target.exists() and not overwrite:
             raise UsageError(f"{target}: exists already; name another file, or allow it to be overwritten")
-        with replacing(target) as stream:
+        with replacing(target, overwrite=overwrite) as stream:
             stream.write(self.content)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from npusim import __version__
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
-from npusim.files.arrays import replacing
+from npusim.files.writing import replacing
 from npusim.findings import SourcedFinding
 from npusim.graph.model_file import ModelFile
 from npusim.results.base import CommandResult, Model, ModelIdentity, file_of, identity_of
@@ -231,7 +231,7 @@ def lint(
     report = lint_model(source, rulebook(device, compiler), chosen)
     fixed = None if target is None else fix_model(source, report)
     if fixed is not None and target is not None and fixed.content is not None:
-        with replacing(target) as file:
+        with replacing(target, overwrite=overwrite) as file:
             file.write(fixed.content)
     return LintResult(
         model=_identity(source, report),

@@ -12,7 +12,7 @@ import torch
 
 from npusim.engine.session import InferenceSession
 from npusim.errors import UnsupportedError, UsageError
-from npusim.files.arrays import replacing
+from npusim.files.writing import replacing
 from npusim.program import (
     AveragePool,
     Clip,
@@ -255,5 +255,5 @@ class IntegerModel:
         target = Path(path)
         if target.exists() and not force:
             raise UsageError(f"{target}: exists; remove it, name another file or use force=True")
-        with replacing(target) as beside:
+        with replacing(target, overwrite=force) as beside:
             beside.write(self._onnx)

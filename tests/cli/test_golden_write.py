@@ -9,10 +9,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from npusim.errors import UsageError
-from npusim.files import folders
 from npusim.files.arrays import read_npz
-from npusim.files.folders import replacing_folder
 from npusim.golden.folder import read_manifest, writer
 from npusim.schemas import load_schema
 from support import ROOT
@@ -221,27 +218,6 @@ def test_what_was_written_is_read_back_first(model: Path, data: Path, tmp_path: 
     assert done.code == 1
     assert "what was written is not what was computed" in done.err
     assert [item.name for item in tmp_path.iterdir()] == ["data.npy"]
-
-
-def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = tmp_path / "g"
-    target.mkdir()
-    (target / "old").write_text("1")
-    rename = Path.rename
-
-    def fail_for_new(path: Path, goal: Path) -> Path:
-        if path.suffix == ".tmp":
-            raise OSError(5, "Input/output error")
-        return rename(path, goal)
-
-    monkeypatch.setattr(folders.Path, "rename", fail_for_new)
-    with pytest.raises(UsageError, match="cannot be written: Input/output error"), replacing_folder(target) as beside:
-        (beside / "new").write_text("2")
-    monkeypatch.undo()
-    assert [item.name for item in tmp_path.iterdir()] == ["g"]
-    assert (target / "old").read_text() == "1"
 
 
 def test_a_symbolic_link_to_a_folder_is_followed(model: Path, data: Path, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npusim.errors import InputError, UsageError
-from npusim.files.arrays import list_npz, read_npy, read_npz, replacing, write_arrays
+from npusim.files.arrays import list_npz, read_npy, read_npz, write_arrays
+from npusim.files.writing import replacing
 
 TWO = {"input": np.arange(6, dtype=np.float32).reshape(1, 2, 3), "/features.0/Clip_output_0": np.array([[-3, 7]], np.int8)}
 

@@ -18,7 +18,7 @@ from npusim.comparison.report import drawings as figures
 from npusim.comparison.report.drawings import network_picture
 from npusim.comparison.result import FloatComparison, LayerComparison
 from npusim.errors import UsageError
-from npusim.files.arrays import replacing
+from npusim.files.writing import replacing
 from npusim.findings import Finding
 
 __all__ = ["ReportContent", "check_drawable", "render_report", "write_report"]

@@ -14,7 +14,7 @@ from npusim.bounds.certificate import certify
 from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, InternalMismatchError, UnsupportedError, UsageError
 from npusim.files.arrays import write_arrays
-from npusim.files.folders import replacing_folder
+from npusim.files.writing import replacing_folder
 from npusim.golden.choice.samples import Samples
 from npusim.golden.folder.c_files import (
     CHECK_HEADER,
@@ -158,7 +158,7 @@ def write_folder(
         session, samples.inputs, variant=options.variant, patterns=options.patterns, from_codes=options.from_codes
     )
     differences = compare_stages(session.program, samples.inputs)
-    with replacing_folder(path) as folder:
+    with replacing_folder(path, overwrite=force) as folder:
         files = []
         for name, content in _files(session, vectors, samples, options):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
