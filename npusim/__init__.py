@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from npusim.results.golden import check_golden, verify_golden, write_golden
     from npusim.results.lint import lint
     from npusim.results.quantization import quantize
+    from npusim.results.readiness import check
     from npusim.results.verification import verify
     from npusim.verification.arithmetic import explain_element
 
@@ -32,6 +33,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "certify",
+    "check",
     "check_golden",
     "compare",
     "explain_element",
@@ -50,6 +52,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "Program": "npusim.program",
         "Trace": "npusim.program.trace",
         "certify": "npusim.results.certificate",
+        "check": "npusim.results.readiness",
         "check_golden": "npusim.results.golden",
         "compare": "npusim.results.comparison",
         "explain_element": "npusim.verification.arithmetic",

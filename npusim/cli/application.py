@@ -40,6 +40,7 @@ file that cannot be read; 3 a model that cannot be simulated exactly."""
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "bounds": "npusim.cli.bounds:bounds_command",
+        "check": "npusim.cli.check:check_command",
         "compare": "npusim.cli.compare:compare_command",
         "golden": "npusim.cli.golden:golden_group",
         "inspect": "npusim.cli.inspect:inspect_command",

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from npusim.cli.device import device_option
 from npusim.cli.options import Invocation, arithmetic_option, json_option
 from npusim.cli.output import Column, Row, count, json_text, one_line, paragraph, print_json, render_table, terminal_width
 from npusim.errors import UsageError
@@ -27,7 +28,7 @@ FORMATS = ("text", "json", "sarif")
 
 @click.command("lint", short_help="What runs on the NPU, what does not, and why.")
 @click.argument("model", metavar="MODEL", required=False)
-@click.option("--device", type=click.Choice(devices()), help="The device; 'soft' stands for the soft library on any other.")
+@device_option()
 @click.option("--compiler", default=DEFAULT_COMPILER, metavar="VERSION", show_default=True, help="Version of the compiler.")
 @click.option("--format", "style", type=click.Choice(FORMATS), default="text", show_default=True, help="How to print.")
 @click.option("-o", "--output", metavar="FILE", help="Write the report to this file, in the format asked for (json or sarif).")

@@ -279,6 +279,10 @@ class GoldenVerifyResult(CommandResult):
         The folder as given.
     written_by
         Version of npusim that wrote it.
+    arithmetic
+        How the folder says its numbers are computed.
+    coverage
+        Goals that the sets reach, and goals not proven unreachable, as the manifest counts them; None where it does not.
     """
 
     layers: tuple[GoldenTensor, ...]
@@ -286,6 +290,8 @@ class GoldenVerifyResult(CommandResult):
     totals: VerifiedTotals
     folder: str
     written_by: str
+    arithmetic: str | None = field(metadata=UNLISTED)
+    coverage: tuple[int, int] | None = field(metadata=UNLISTED)
 
     def summary(self) -> str:
         """Whether the folder is proven, and how much was computed again."""
@@ -324,6 +330,7 @@ def verify_golden(folder: Path, model: Path | None = None) -> GoldenVerifyResult
     """
     found = verify_folder(folder, model)
     manifest = found.manifest
+    total = (manifest.get("coverage") or {}).get("total")
     return GoldenVerifyResult(
         model=identity_of(found.model),
         ok=bool(found),
@@ -342,6 +349,8 @@ def verify_golden(folder: Path, model: Path | None = None) -> GoldenVerifyResult
         ),
         folder=os.fspath(folder),
         written_by=manifest["npusim"],
+        arithmetic=manifest["model"].get("arithmetic"),
+        coverage=None if total is None else (total["reached"], total["possible"]),
     )
 
 

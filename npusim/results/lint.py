@@ -219,9 +219,9 @@ def lint(
 
     Examples
     --------
-    >>> result = npusim.lint("golden/vibration_w4.onnx", "f28p55x")  # doctest: +SKIP
+    >>> result = npusim.lint("golden/keywords_w8.onnx", "f28p55x")  # doctest: +SKIP
     >>> result.totals.npu, [finding.rule for finding in result.findings]  # doctest: +SKIP
-    (6, [])
+    (4, ['not-covered'])
     """
     target = None if fix is None else Path(fix)
     if target is not None and target.exists() and not overwrite:

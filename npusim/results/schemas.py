@@ -14,6 +14,7 @@ from npusim.bounds.certificate_file import CertificateFile
 from npusim.golden.folder.manifest import Manifest
 from npusim.results.base import Failure
 from npusim.results.certificate import CertifyResult
+from npusim.results.check_result import CheckResult
 from npusim.results.comparison import ExactCompareResult, FloatCompareResult
 from npusim.results.golden import GoldenCheckResult, GoldenVerifyResult, GoldenWriteResult
 from npusim.results.inspection import InspectResult
@@ -31,6 +32,7 @@ WIDTH: Final = 120
 _RESULTS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
     {
         "bounds": (CertifyResult,),
+        "check": (CheckResult,),
         "compare": (ExactCompareResult, FloatCompareResult),
         "golden_check": (GoldenCheckResult,),
         "golden_verify": (GoldenVerifyResult,),

@@ -307,7 +307,7 @@ def rulebook(device: str, compiler: str = DEFAULT_COMPILER) -> Rulebook:
     Parameters
     ----------
     device
-        A name from :func:`devices`.
+        A name from :func:`devices`, in any case.
     compiler
         Version of the vendor's compiler, for example ``"2.1"`` or ``"2.0.0"``.
 
@@ -321,17 +321,17 @@ def rulebook(device: str, compiler: str = DEFAULT_COMPILER) -> Rulebook:
     >>> [rule.id for rule in rulebook("soft").rules if rule.topic == "bias-width"]
     ['bias-width', 'bias-width-narrow', 'bias-width-by-activations']
     """
-    known = load_table("devices")
-    if device not in known:
+    known, name = load_table("devices"), device.lower()
+    if name not in known:
         raise UsageError(f"there are no rules for '{device}'; there are rules for {', '.join(known)}")
     version, sources = read_version(compiler), _sources()
-    found = _device(device, known[device], sources)
+    found = _device(name, known[name], sources)
     rules, covers, limits = [], [], []
-    for name in found.files:
-        content = load_table(name)
-        rules += [_rule(item, name, sources) for item in content.get("rule", ())]
-        covers += [_cover(item, name, sources) for item in content.get("cover", ())]
-        limits += [_limit(item, name, sources) for item in content.get("limit", ())]
+    for file in found.files:
+        content = load_table(file)
+        rules += [_rule(item, file, sources) for item in content.get("rule", ())]
+        covers += [_cover(item, file, sources) for item in content.get("cover", ())]
+        limits += [_limit(item, file, sources) for item in content.get("limit", ())]
     return Rulebook(
         found,
         compiler,

@@ -12,6 +12,7 @@ __all__ = ["COMMANDS", "FILES", "load_schema"]
 
 COMMANDS: Final = (
     "bounds",
+    "check",
     "compare",
     "golden_check",
     "golden_verify",

@@ -28,6 +28,9 @@ INPUTS = GOLDEN / "vibration_inputs.npz"
 
 SIGNATURES = {
     "certify": "(model, *, strict=False, channels=False, output=None, check=None)",
+    "check": "(model, device, inputs=None, *, float_model=None, golden=None, labels=None, min_sqnr=None, min_agreement=None, "
+    "min_coverage=None, samples=None, seed=None, compiler='2.1', strict=False, output=None, overwrite=False, threads=None, "
+    "progress=None, announce)",
     "check_golden": "(source, dump, *, inputs=None, model=None, set_index=None, tensor=None, layout='nchw', "
     "input_stage='onnx', format=None, dtype=None, base=None)",
     "compare": "(model, against, inputs=None, *, labels=None, samples=None, seed=None, tensor=None, layout=None, "
@@ -118,6 +121,7 @@ def make(name: str, folder: Path) -> Result:
     float_model, calibration = GOLDEN / "keywords_float.onnx", GOLDEN / "keywords_samples.npz"
     made: dict[str, Callable[[], Result]] = {
         "bounds": lambda: npusim.certify(W8),
+        "check": lambda: npusim.check(W8, "soft", samples, golden=GOLDEN / "vibration_w8"),
         "compare": lambda: npusim.compare(W8, "ort", samples),
         "compare_float": lambda: npusim.compare(GOLDEN / "keywords_w8.onnx", float_model, samples=4),
         "golden_check": lambda: npusim.check_golden(GOLDEN / "vibration_w8", GOLDEN / "vibration_w8" / "vectors.npz"),
@@ -130,7 +134,18 @@ def make(name: str, folder: Path) -> Result:
     return made[name]()
 
 
-RESULTS = ["bounds", "compare", "compare_float", "golden_check", "golden_verify", "golden_write", "lint", "quantize", "verify"]
+RESULTS = [
+    "bounds",
+    "check",
+    "compare",
+    "compare_float",
+    "golden_check",
+    "golden_verify",
+    "golden_write",
+    "lint",
+    "quantize",
+    "verify",
+]
 
 
 @pytest.mark.parametrize("name", RESULTS)
