@@ -42,6 +42,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "bounds": "npusim.cli.bounds:bounds_command",
         "check": "npusim.cli.check:check_command",
         "compare": "npusim.cli.compare:compare_command",
+        "demo": "npusim.cli.demo:demo_command",
         "golden": "npusim.cli.golden:golden_group",
         "inspect": "npusim.cli.inspect:inspect_command",
         "lint": "npusim.cli.lint:lint_command",

@@ -14,7 +14,7 @@ from npusim.comparison.float_comparison import is_quantized
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
-from npusim.files.arrays import replacing
+from npusim.files.writing import replacing
 from npusim.findings import Finding
 from npusim.results.base import Model, identity_of, session_of, steps_of
 from npusim.results.check_result import (
@@ -148,7 +148,7 @@ def check(
     result = _result(session, verified, linted, compared, proven, limits, strict=strict)
     if target is not None:
         text = _json(result) if target.suffix.lower() == ".json" else result.page()
-        with replacing(target) as file:
+        with replacing(target, overwrite=overwrite) as file:
             file.write(text.encode())
     return result
 

@@ -16,6 +16,7 @@ from npusim.results.base import Failure
 from npusim.results.certificate import CertifyResult
 from npusim.results.check_result import CheckResult
 from npusim.results.comparison import ExactCompareResult, FloatCompareResult
+from npusim.results.demo import DemoResult
 from npusim.results.golden import GoldenCheckResult, GoldenVerifyResult, GoldenWriteResult
 from npusim.results.inspection import InspectResult
 from npusim.results.lint import LintResult, LintRules
@@ -34,6 +35,7 @@ _RESULTS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
         "bounds": (CertifyResult,),
         "check": (CheckResult,),
         "compare": (ExactCompareResult, FloatCompareResult),
+        "demo": (DemoResult,),
         "golden_check": (GoldenCheckResult,),
         "golden_verify": (GoldenVerifyResult,),
         "golden_write": (GoldenWriteResult,),

@@ -14,6 +14,7 @@ COMMANDS: Final = (
     "bounds",
     "check",
     "compare",
+    "demo",
     "golden_check",
     "golden_verify",
     "golden_write",

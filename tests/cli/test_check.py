@@ -22,6 +22,7 @@ def verdicts(value: dict[str, Any]) -> dict[str, str]:
     return {part["part"]: part["verdict"] for part in value["parts"]}
 
 
+@pytest.mark.slow
 def test_all_parts_in_one_object() -> None:
     value = checked_json(
         "check",
