@@ -1,4 +1,4 @@
-"""``npusim quantize``: from a float model and calibration samples to a model for the NPU."""
+"""``npusim quantize``: from a float model and calibration samples to a model in integers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from npusim.cli.progress import progress
 from npusim.errors import UsageError
 from npusim.findings import Finding
 from npusim.quantization import QuantizedModel
-from npusim.quantization.model import ACTIVATION_BITS, WEIGHT_BITS
+from npusim.quantization.model import ACTIVATION_BITS, TARGETS, WEIGHT_BITS, check_ending
 from npusim.results.quantization import quantize
 
 __all__ = ["quantize_command"]
@@ -29,10 +29,17 @@ COLUMNS: Final = (
 )
 
 
-@click.command("quantize", short_help="Make a model for the NPU from a float model.")
+@click.command("quantize", short_help="Make a model in integers from a float model.")
 @model_argument
 @click.option("--calibration", metavar="FILE", required=True, help=f"Samples of the model's inputs: {INPUT_FILES}.")
-@click.option("-o", "target", metavar="OUT.onnx", required=True, help="Write the quantized model to this file.")
+@click.option("-o", "target", metavar="OUT", required=True, help="Write the quantized model to this file.")
+@click.option(
+    "--to",
+    type=click.Choice(TARGETS),
+    default="tinpu",
+    show_default=True,
+    help="ONNX for TI's NPU, or a TensorFlow Lite model in integers: .tflite, or .h, .c, .cc with it as a C array.",
+)
 @click.option(
     "--weight-bits", type=click.Choice([str(bits) for bits in WEIGHT_BITS]), default="8", show_default=True, help="Of weights."
 )
@@ -49,15 +56,16 @@ COLUMNS: Final = (
     type=click.Choice(["int", "float"]),
     default="int",
     show_default=True,
-    help="Give codes, or real values by a last multiplication.",
+    help="Give codes, or real values by a last multiplication; with --to tflite also take real values.",
 )
-@click.option("--force", is_flag=True, help="Overwrite OUT.onnx.")
+@click.option("--force", is_flag=True, help="Overwrite OUT.")
 @quiet_option
 @json_option
 def quantize_command(
     model: str,
     calibration: str,
     target: str,
+    to: str,
     weight_bits: str,
     activation_bits: str,
     output_type: str,
@@ -70,14 +78,16 @@ def quantize_command(
     Ranges, steps of weights, rounding and biases are chosen by what loses least on the calibration samples: some hundred that
     look like what the device will see. Each layer is quantized on what the quantized layers before it give, so that it makes
     good what they lost. The result keeps all widths of the NPU, runs in onnxruntime, and is checked in the simulator before it
-    is written. SQNR compares each layer with the float model on the calibration samples.
+    is written. With --to tflite it is a full-integer TensorFlow Lite model, whose tensors have channels last. SQNR compares
+    each layer with the float model on the calibration samples.
 
     The exit code is 0 when the model is written, warnings included.
 
     \b
-    Example: npusim quantize float.onnx --calibration windows.npz --weight-bits 4 -o w4.onnx
+    Examples: npusim quantize float.onnx --calibration windows.npz --weight-bits 4 -o w4.onnx
+              npusim quantize float.onnx --calibration windows.npz --to tflite -o model.h
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
-    _check_target(model, target, force=force)
+    _check_target(model, target, to, force=force)
     with progress("quantize", quiet=quiet, unit="layers") as report:
         result = quantize(
             model,
@@ -85,6 +95,7 @@ def quantize_command(
             int(weight_bits),
             int(activation_bits),
             float_output=output_type == "float",
+            to=to,
             output=target,
             overwrite=force,
             progress=report,
@@ -97,9 +108,10 @@ def quantize_command(
     return 0
 
 
-def _check_target(model: str, target: str, *, force: bool) -> None:
+def _check_target(model: str, target: str, to: str, *, force: bool) -> None:
     """Refuse before any work what could not be written after it."""
     path = Path(target)
+    check_ending(target, to)
     if not path.parent.is_dir():
         raise UsageError(f"{target}: there is no folder '{path.parent}'; make it first")
     if path.is_dir():
@@ -132,7 +144,7 @@ def _print(found: QuantizedModel, findings: Sequence[Finding], target: str) -> N
         click.echo(paragraph(f"{finding.severity}: {finding.message}; {finding.remedy}", width))
     scales = ", ".join(f"{name} {scale:.6g}" for name, scale in found.output_scales.items())
     click.echo(paragraph(f"One code of the output is: {scales}.", width))
-    click.echo(f"Written: {target}, {count(len(found.content), 'byte')}")
+    click.echo(f"Written: {target}, {count(len(found.file(target)), 'byte')}")
 
 
 def _range(scale: tuple[float, float]) -> str:

@@ -39,13 +39,16 @@ OLDEST_OPSET: Final = 13
 """Quantized graphs need sums over axes that are an input."""
 
 
-def read_float_network(graph: Graph) -> FloatNetwork:
+def read_float_network(graph: Graph, *, from_floats: bool = True) -> FloatNetwork:
     """Normalize a float graph.
 
     Parameters
     ----------
     graph
         A graph as read, for a batch of one (or of any number) and otherwise fixed shapes.
+    from_floats
+        Whether pools, moves and sums of nothing but what the host has computed stay with the host. Otherwise, for formats
+        whose functions give codes, they are layers like others.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def read_float_network(graph: Graph) -> FloatNetwork:
         If the graph is quantized already, has no input or contradicts itself.
     """
     plain = fold_float_graph(graph)
-    reading = _Reading(View.of(plain), plain)
+    reading = _Reading(View.of(plain), plain, from_floats)
     for node in plain.nodes:
         if node.outputs not in reading.taken:
             reading.take(node)
@@ -74,6 +77,7 @@ class _Reading:
 
     view: View
     graph: Graph
+    from_floats: bool
     layers: list[FloatLayer] = field(default_factory=list)
     taken: set[tuple[str, ...]] = field(default_factory=set)
     warnings: list[Concern] = field(default_factory=list)
@@ -155,7 +159,7 @@ class _Reading:
         if any(self.view.shape(name)[:1] != (1,) or len(self.view.shape(name)) < 2 for name in tensors):
             raise Refusal("its first axis is not the batch")
         computed = [name in self.floats and name not in self.graph.inputs for name in variable]
-        if all(computed) and role is not Role.WEIGHTED:
+        if self.from_floats and all(computed) and role is not Role.WEIGHTED:
             raise Refusal("")
 
     def _weighted(self, node: Node) -> None:

@@ -54,7 +54,7 @@ def serialize_tflite(model: TfliteModel) -> bytes:
     return bytes(builder.Output())
 
 
-def c_header(content: bytes, name: str) -> str:
+def c_header(content: bytes, name: str, *, source: bool = False) -> str:
     """A model as a C array that firmware compiles in: ``const unsigned char NAME[]``, aligned to 16 bytes, and ``NAME_len``.
 
     Parameters
@@ -63,6 +63,8 @@ def c_header(content: bytes, name: str) -> str:
         A model's bytes.
     name
         A C identifier.
+    source
+        For a file that is compiled and not included: both have external linkage in C++ as well, without name mangling.
 
     Raises
     ------
@@ -86,9 +88,13 @@ def c_header(content: bytes, name: str) -> str:
         "  " + ", ".join(f"0x{byte:02x}" for byte in content[first : first + BYTES_PER_LINE])
         for first in range(0, len(content), BYTES_PER_LINE)
     ]
+    linkage = (
+        "#if defined(__cplusplus)\n"
+        f'extern "C" {{\nextern const unsigned char {name}[];\nextern const unsigned int {name}_len;\n}}\n#endif\n\n'
+    )
     return (
-        "#pragma once\n\n"
-        "// A TensorFlow Lite model. Runtimes read it in place, so it is aligned.\n"
+        (linkage if source else "#pragma once\n\n")
+        + "// A TensorFlow Lite model. Runtimes read it in place, so it is aligned.\n"
         "#if defined(__cplusplus)\n#define NPUSIM_ALIGN alignas(16)\n"
         "#elif defined(__GNUC__)\n#define NPUSIM_ALIGN __attribute__((aligned(16)))\n"
         "#else\n#define NPUSIM_ALIGN\n#endif\n\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,18 @@ from npusim.errors import UsageError
 from npusim.files.writing import replacing
 from npusim.floats.concern import Concern
 from npusim.floats.network import FloatArray, FloatLayer
+from npusim.graph.tflite_writer import c_header
 from npusim.program import Program
 
 __all__ = [
     "ACTIVATION_BITS",
+    "TARGETS",
     "WEIGHT_BITS",
     "LayerReport",
     "Options",
     "QuantizedModel",
     "bias_saturated",
+    "check_ending",
     "coarse_input",
     "signal_to_noise",
     "silent_channels",
@@ -70,7 +74,7 @@ class QuantizedModel:
     Attributes
     ----------
     content
-        The ONNX file.
+        The model file: ONNX or, with ``to="tflite"``, TensorFlow Lite.
     program
         The same in integers: what the file is lowered to.
     layers
@@ -79,6 +83,8 @@ class QuantizedModel:
         Real value of one code of each output; 1 where the model gives real values itself.
     warnings
         What could not be quantized, does not fit or looks wrong.
+    to
+        The format, one of :data:`TARGETS`.
     """
 
     content: bytes
@@ -86,20 +92,56 @@ class QuantizedModel:
     layers: tuple[LayerReport, ...]
     output_scales: Mapping[str, float]
     warnings: tuple[Concern, ...]
+    to: str = "tinpu"
 
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the ONNX file, whole or not at all.
+    def file(self, path: str | os.PathLike[str]) -> bytes:
+        """What a file of this name holds: the model, or C source with it as an array named after the file.
 
         Raises
         ------
         UsageError
-            If the file exists and is not to be overwritten.
+            If files with such an ending hold other models.
+        """
+        check_ending(path, self.to)
+        target = Path(path)
+        if target.suffix not in C_SOURCES:
+            return self.content
+        name = re.sub(r"\W", "_", target.stem, flags=re.ASCII)
+        return c_header(
+            self.content, name if name[:1].isalpha() else f"model_{name}", source=".h" not in target.suffix
+        ).encode()
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the model file, whole or not at all; see :meth:`file`.
+
+        Raises
+        ------
+        UsageError
+            If the file exists and is not to be overwritten, or has the ending of another format.
         """
         target = Path(path)
+        content = self.file(target)
         if target.exists() and not overwrite:
             raise UsageError(f"{target}: exists already; name another file, or allow it to be overwritten")
         with replacing(target, overwrite=overwrite) as stream:
-            stream.write(self.content)
+            stream.write(content)
+
+
+def check_ending(path: str | os.PathLike[str], to: str) -> None:
+    """Make sure that a file's ending is not that of another format.
+
+    Raises
+    ------
+    UsageError
+        If it is.
+    """
+    ending = Path(path).suffix.lower()
+    if to == "tflite" and ending not in (*C_SOURCES, *TFLITE_ENDINGS):
+        raise UsageError(
+            f"{path}: TensorFlow Lite models are written to {', '.join((*TFLITE_ENDINGS, *C_SOURCES))}; name such a file"
+        )
+    if to != "tflite" and ending in (*C_SOURCES, *TFLITE_ENDINGS):
+        raise UsageError(f"{path}: is the name of a TensorFlow Lite model; name an .onnx file, or quantize to tflite")
 
 
 def signal_to_noise(wanted: FloatArray, real: FloatArray) -> float:
@@ -135,11 +177,20 @@ def bias_saturated(layer: FloatLayer, fits: npt.NDArray[np.bool_]) -> Concern | 
     return Concern("bias_saturated", "warning", layer.name, message, remedy)
 
 
+C_SOURCES: Final = (".h", ".hpp", ".c", ".cc", ".cpp")
+"""Endings of files that hold a TensorFlow Lite model as an array."""
+
+TFLITE_ENDINGS: Final = (".tflite", ".lite")
+
 WEIGHT_BITS: Final = (8, 4, 2)
 """Widths of weights that the NPU has."""
 
 ACTIVATION_BITS: Final = (8, 4)
 """Widths of codes between layers."""
+
+
+TARGETS: Final = ("tinpu", "tflite")
+"""Formats that quantization writes: TI's NPU, TensorFlow Lite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,19 +204,27 @@ class Options:
     activation_bits
         8 or 4; inputs and outputs of the model always have 8.
     float_output
-        Whether the model gives real values, by a last multiplication, instead of codes.
+        Whether the model gives real values, by a last multiplication, instead of codes; with ``to="tflite"`` inputs are real
+        values then, too.
+    to
+        One of :data:`TARGETS`.
 
     Raises
     ------
     UsageError
-        If a width is not one of these.
+        If a width is not one of these, or the format does not have it.
     """
 
     weight_bits: int = 8
     activation_bits: int = 8
     float_output: bool = False
+    to: str = "tinpu"
 
     def __post_init__(self) -> None:
+        if self.to not in TARGETS:
+            raise UsageError(f"there is no format '{self.to}' to quantize to, wanted {', '.join(TARGETS)}")
+        if self.to == "tflite" and (self.weight_bits, self.activation_bits) != (8, 8):
+            raise UsageError("TensorFlow Lite's integer kernels have weights and codes of 8 bits: leave both widths at 8")
         if self.weight_bits not in WEIGHT_BITS:
             raise UsageError(f"weight_bits is {self.weight_bits}, wanted 8, 4 or 2")
         if self.activation_bits not in ACTIVATION_BITS:

@@ -18,6 +18,7 @@ from npusim.graph.model_file import open_model
 from npusim.graph.onnx_reader import read_graph
 from npusim.program import Accumulating, IntegerLayer, Program, Weighted, geometry_of
 from npusim.program.lowering.tinpu.emitter import emit
+from npusim.quantization.affine import quantize_affine
 from npusim.quantization.calibration import calibration_samples
 from npusim.quantization.model import Options, QuantizedModel
 from npusim.quantization.prepare import prepare
@@ -36,6 +37,7 @@ def quantize(
     activation_bits: int = 8,
     *,
     float_output: bool = False,
+    to: str = "tinpu",
     progress: Progress | None = None,
 ) -> QuantizedModel:
     """Quantize a float network after training.
@@ -53,6 +55,8 @@ def quantize(
         8 or 4: codes between layers. Inputs and outputs of the model have 8 bits.
     float_output
         Give real values, by a last multiplication, instead of codes.
+    to
+        ``"tinpu"``, a graph for the NPU, or ``"tflite"``, a full-integer TensorFlow Lite model.
     progress
         Called with the number of layers done and of all.
 
@@ -75,9 +79,9 @@ def quantize(
     >>> quantized = quantize("float.onnx", np.load("windows.npy"), weight_bits=4)  # doctest: +SKIP
     >>> quantized.save("w4.onnx")  # doctest: +SKIP
     """
-    options = Options(weight_bits, activation_bits, float_output)
+    options = Options(weight_bits, activation_bits, float_output, to)
     graph = model if isinstance(model, Graph) else read_graph(open_model(model))
-    return quantize_network(read_float_network(graph), calibration, options, progress)
+    return quantize_network(read_float_network(graph, from_floats=to == "tinpu"), calibration, options, progress)
 
 
 def quantize_network(
@@ -88,6 +92,8 @@ def quantize_network(
 ) -> QuantizedModel:
     """Quantize a float network that has been read; see :func:`quantize`."""
     samples = calibration_samples(network, calibration)
+    if options.to == "tflite":
+        return quantize_affine(network, samples, forward(network, samples), options, progress)
     positive = _positive(network, samples)
     prepared = prepare(network, positive)
     quantizer = Quantizer(prepared, forward(prepared, samples), options, positive)

@@ -18,7 +18,7 @@ from npusim.quantization.scales import choose_scale, coding_error, sample_channe
 from npusim.quantization.weight_rounding import LeastSquares, round_sequentially, rounding_error
 from npusim.quantization.weight_steps import Candidate, candidates, largest_sum, real_bias
 
-__all__ = ["Solution", "Task", "requantize_codes", "solve"]
+__all__ = ["Solution", "Task", "requantize_codes", "ridge", "solve"]
 
 RIDGE: Final = (0.015, 0.15)
 """How strongly weights are pulled towards their float values while they make good what earlier layers lost: always, and where
@@ -111,7 +111,7 @@ def solve(task: Task) -> Solution:
     weights, _ = layer.parameters
     found = measure(layer, task.codes, task.wanted)
     prior = to_matrix(layer, _scaled(task, weights))
-    problem = least_squares(found, prior, _ridge(task, found))
+    problem = least_squares(found, prior, ridge(layer, task.codes.shape[0], found.inputs.shape[1]))
     shape = found.output_mean.shape
     output_scale = _output_scale(task, problem, found) if task.output_scale is None else task.output_scale
     listed = list(candidates(problem, found, output_scale.reshape(shape), bits, task.input_clip))
@@ -135,10 +135,13 @@ def requantize_codes(sums: FloatArray, found: ShiftFloor) -> FloatArray:
     return np.clip(shifted, found.clip.lower, found.clip.upper)
 
 
-def _ridge(task: Task, found: Covariance) -> float:
-    """More for fewer samples; positions of one sample are alike, so they count as their square root."""
-    seen = task.codes.shape[0] * math.sqrt(math.prod(task.layer.output_shape[2:]))
-    strength: float = RIDGE[0] + RIDGE[1] * min(5.0, found.inputs.shape[1] / seen)
+def ridge(layer: FloatLayer, samples: int, width: int) -> float:
+    """How strongly a layer's weights are pulled towards their float values, by samples and by weights of an output channel.
+
+    More for fewer samples; positions of one sample are alike, so they count as their square root.
+    """
+    seen = samples * math.sqrt(math.prod(layer.output_shape[2:]))
+    strength: float = RIDGE[0] + RIDGE[1] * min(5.0, width / seen)
     return strength
 
 

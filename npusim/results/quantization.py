@@ -1,10 +1,10 @@
-"""``npusim.quantize``: from a float model and calibration samples to a model for the NPU."""
+"""``npusim.quantize``: from a float model and calibration samples to a model in integers."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -23,7 +23,7 @@ from npusim.graph import Array
 from npusim.graph.model_file import ModelFile
 from npusim.quantization import QuantizedModel
 from npusim.quantization import quantize as quantize_model
-from npusim.quantization.model import ACTIVATION_BITS, WEIGHT_BITS, LayerReport
+from npusim.quantization.model import ACTIVATION_BITS, WEIGHT_BITS, LayerReport, check_ending
 from npusim.results.base import CommandResult, Model, ModelIdentity, file_of, identity_of
 from npusim.results.samples import Announce, Inputs, silent
 from npusim.schemas.derivation import Choice, Count, Finite, Rules
@@ -121,7 +121,7 @@ class QuantizeResult(CommandResult):
     output_scales
         Real value of one code of each output; 1 where the model gives real values.
     quantization
-        The ONNX file, the integers in it, and a report for each layer.
+        The model file, the integers in it, and a report for each layer.
     """
 
     json_names: ClassVar[tuple[str, ...]] = (
@@ -142,11 +142,11 @@ class QuantizeResult(CommandResult):
 
     @property
     def content(self) -> bytes:
-        """The ONNX file."""
+        """The model file."""
         return self.quantization.content
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the ONNX file, whole or not at all.
+        """Write the model file, whole or not at all; a TensorFlow Lite model also as C source, where the file's name ends so.
 
         Raises
         ------
@@ -170,6 +170,7 @@ def quantize(
     activation_bits: int = 8,
     *,
     float_output: bool = False,
+    to: str = "tinpu",
     output: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -189,7 +190,9 @@ def quantize(
     activation_bits
         8 or 4: codes between layers. Inputs and outputs of the model have 8 bits.
     float_output
-        Give real values, by a last multiplication, instead of codes.
+        Give real values, by a last multiplication, instead of codes. A TensorFlow Lite model takes real values then, too.
+    to
+        ``"tinpu"``: ONNX for TI's NPU. ``"tflite"``: a TensorFlow Lite model in 8-bit integers, channels last.
     output
         Write the quantized model to this file; ``result.save(path)`` does it later.
     overwrite
@@ -202,7 +205,7 @@ def quantize(
     Returns
     -------
     QuantizeResult
-        Its ``content`` is the ONNX file.
+        Its ``content`` is the model file.
 
     Raises
     ------
@@ -211,16 +214,19 @@ def quantize(
     InputError
         If the calibration samples do not fit: wrong shape, too few, NaN, all zeros.
     UsageError
-        If a width is not one that the NPU has, or the file exists.
+        If the format does not have a width, the file exists, or its ending is that of another format.
 
     Examples
     --------
     >>> result = npusim.quantize("float.onnx", np.load("windows.npy"), weight_bits=4)  # doctest: +SKIP
     >>> result.save("w4.onnx")  # doctest: +SKIP
+    >>> npusim.quantize("float.onnx", np.load("windows.npy"), to="tflite", output="model.h")  # doctest: +SKIP
     """
     target = None if output is None else Path(output)
     if target is not None and target.exists() and not overwrite:
         raise UsageError(f"{target}: exists already; name another file, or allow it to be overwritten")
+    if target is not None:
+        check_ending(target, to)
     source = file_of(model)
     samples: Mapping[str, Array] | Array
     if isinstance(calibration, (str, os.PathLike)):
@@ -230,11 +236,13 @@ def quantize(
         samples = {name: np.asarray(values) for name, values in calibration.items()}
     else:
         samples = np.asarray(calibration)
-    found = quantize_model(source.content, samples, weight_bits, activation_bits, float_output=float_output, progress=progress)
+    found = quantize_model(
+        source.content, samples, weight_bits, activation_bits, float_output=float_output, to=to, progress=progress
+    )
     if target is not None:
         found.save(target, overwrite=overwrite)
     own = (Finding(item.rule, item.severity, item.layer, item.message, item.remedy) for item in found.warnings)
-    findings = (*own, *findings_of(certify(InferenceSession(found.content).program)))
+    findings = (*own, *findings_of(certify(found.program)))
     return QuantizeResult(
         model=identity_of(source),
         layers=tuple(QuantizedLayer.of(layer) for layer in found.layers),
@@ -245,10 +253,16 @@ def quantize(
             bytes=len(found.content),
             warnings=sum(finding.severity == "warning" for finding in findings),
         ),
-        quantized=identity_of(ModelFile(None if target is None else os.fspath(target), found.content)),
+        quantized=_identity(found, target),
         weight_bits=weight_bits,
         activation_bits=activation_bits,
         output="float" if float_output else "int",
         output_scales=dict(found.output_scales),
         quantization=found,
     )
+
+
+def _identity(found: QuantizedModel, target: Path | None) -> ModelIdentity:
+    """The file that was written; without one, the model."""
+    file = ModelFile(None, found.content) if target is None else ModelFile(os.fspath(target), found.file(target))
+    return replace(identity_of(file), format=found.program.format, arithmetic=found.program.arithmetic)

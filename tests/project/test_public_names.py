@@ -37,8 +37,8 @@ SIGNATURES = {
     "channels=False, threads=None, progress=None, announce)",
     "explain_element": "(session, feeds, layer, sample, index)",
     "lint": "(model, device, *, compiler='2.1', strict=False, fix=None, overwrite=False, arithmetic=None)",
-    "quantize": "(model, calibration, weight_bits=8, activation_bits=8, *, float_output=False, output=None, overwrite=False, "
-    "progress=None, announce)",
+    "quantize": "(model, calibration, weight_bits=8, activation_bits=8, *, float_output=False, to='tinpu', output=None, "
+    "overwrite=False, progress=None, announce)",
     "verify": "(model, inputs=None, *, samples=None, seed=None, directed=False, seconds=None, output=None, progress=None)",
     "verify_golden": "(folder, model=None)",
     "write_golden": "(model, output, inputs=None, *, sets=8, seed=0, formats=('c', 'npz'), layers=('*',), input_stage='onnx', "

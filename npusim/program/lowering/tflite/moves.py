@@ -14,7 +14,7 @@ from npusim.program.lowering.tflite.sums import same_codes
 from npusim.program.lowering.tflite.walk import Place, Walk, channels_first
 from npusim.program.moves import Pad, Slice
 
-__all__ = ["MOVES"]
+__all__ = ["MOVES", "nearest_places"]
 
 _MOVES_ONLY: Final = "it only moves or repeats data"
 
@@ -263,15 +263,15 @@ def resize_nearest(walk: Walk, node: Node) -> None:
     same_codes(walk, node, (source, output))
     held = walk.held(source, first=True)
     place = walk.declare(output, (shape[0], *sizes, shape[3]), first=True)
-    rows, columns = (_nearest(node, shape[axis + 1], sizes[axis]) for axis in (0, 1))
+    corners, centers = bool(node.integer("align_corners", 0)), bool(node.integer("half_pixel_centers", 0))
+    rows, columns = (nearest_places(shape[axis + 1], sizes[axis], corners, centers) for axis in (0, 1))
     walk.copy(f"{output}:rows", source, (shape[0], sizes[0], *shape[2:]), first=True)
     walk.host("Gather", (held, walk.constant(rows, output)), f"{output}:rows", _MOVES_ONLY, {"axis": 1})
     walk.host("Gather", (f"{output}:rows", walk.constant(columns, output)), place.name, _MOVES_ONLY, {"axis": 2})
 
 
-def _nearest(node: Node, size: int, wanted: int) -> np.ndarray:
-    """For each position the one it is copied from, in float32 as the runtimes compute it."""
-    corners, centers = bool(node.integer("align_corners", 0)), bool(node.integer("half_pixel_centers", 0))
+def nearest_places(size: int, wanted: int, corners: bool, centers: bool) -> np.ndarray:
+    """For each position of a nearest resize the one it is copied from, in float32 as the runtimes compute it."""
     scale = np.float32(size - 1) / np.float32(wanted - 1) if corners and wanted > 1 else np.float32(size) / np.float32(wanted)
     position = (np.arange(wanted).astype(np.float32) + np.float32(0.5 if centers else 0)) * scale
     whole = np.floor(position + np.float32(0.5)) if corners else np.floor(position)
