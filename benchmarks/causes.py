@@ -28,9 +28,9 @@ from npusim.golden.check.buffer_causes import Buffer
 from npusim.golden.check.evidence import Ranking
 from npusim.golden.check.explanation import Simulated, explain
 from npusim.golden.faults import Fault, FaultKind, FaultRunner, faults_of_layer, faulty_codes
-from npusim.golden.input_stage import InputStage
 from npusim.program import Accumulating, IntegerLayer, Program, QuantizeStage, ShiftFloor, Step, Weighted
 from npusim.program.accumulation import accumulate
+from npusim.program.input_stage import InputStage
 
 Array = npt.NDArray[Any]
 Codes = Callable[[list[Array]], Array]
@@ -81,7 +81,7 @@ class Bench:
         self.tensor = self.program.resolve(self.program.outputs[0])
         self.right = self.session.trace(self.feeds, [self.tensor])[self.tensor]
         Simulator.known = {}
-        self.simulated = Simulator(self.program, self.feeds, InputStage.ONNX, self.tensor)
+        self.simulated = Simulator(self.program, self.feeds, InputStage.GRAPH, self.tensor)
 
     def explain(self, seen: Array) -> Ranking | None:
         flat, right = self.flat(seen), self.flat(self.right)

@@ -83,7 +83,7 @@ def assert_matches_golden(
     layout
         ``"nchw"`` or ``"nhwc"``: order of the values of a set.
     input_stage
-        With a model: ``"onnx"``, ``"c28"`` or ``"mspm0"``.
+        With a model: ``"graph"`` (or ``"onnx"``), ``"c28"``, ``"mspm0"`` or ``"truncated"``.
 
     Raises
     ------
@@ -101,10 +101,10 @@ def assert_matches_golden(
     from npusim.engine.session import InferenceSession
     from npusim.errors import UsageError
     from npusim.golden.check import check_dump, expected_of_dump, expected_of_folder, expected_of_model, is_folder
-    from npusim.golden.input_stage import InputStage
+    from npusim.program.input_stage import InputStage
 
     dump = _dump(seen)
-    if input_stage not in list(InputStage):
+    if input_stage not in (*InputStage, InputStage.GRAPH.recorded):
         raise UsageError(f"there is no input stage '{input_stage}'; there are {', '.join(InputStage)}")
     variant = InputStage(input_stage)
     if inputs is not None:

@@ -15,6 +15,7 @@ from npusim.bounds.verdicts import STATEMENTS_OF, Property, Verdict
 from npusim.errors import InputError
 from npusim.files.arrays import check_readable
 from npusim.files.writing import replacing
+from npusim.program.input_stage import InputStage
 from npusim.schemas.derivation import Sha256
 from npusim.schemas.objects import json_object
 
@@ -92,11 +93,14 @@ class CertifiedModel:
         Of its content.
     format, arithmetic
         What it is written in, and how its integer layers are computed.
+    input_stage
+        Whose implementation makes codes of measured values; the statements hold for it.
     """
 
     sha256: Sha256
     format: str = "tinpu"
     arithmetic: str = "npu"
+    input_stage: InputStage = InputStage.GRAPH
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +199,8 @@ def compare_certificate(certified: Mapping[str, Any], certificate: Certificate, 
     if certified["model"]["sha256"] != model.sha256:
         return Comparison(True, version, ())
     now = certificate_object(certificate, model)
-    # certificates from before there were other formats
-    stated = {"format": "tinpu", "arithmetic": "npu", **certified["model"]}
+    # certificates from before there were other formats, and other input stages
+    stated = {"format": "tinpu", "arithmetic": "npu", "input_stage": str(InputStage.GRAPH), **certified["model"]}
     known = {**certified, "model": stated, "npusim": __version__}
     return Comparison(False, version, tuple(_deviations(known, now)))
 

@@ -11,6 +11,7 @@ from npusim.graph.ranges import range_of_type
 from npusim.graph.rounding_limits import is_free
 from npusim.graph.traits import Trait, is_a, traits_of
 from npusim.program import HostOperation, Program, QuantizeStage, Tensor
+from npusim.program.input_stage import DeviceStage
 from npusim.program.intervals import Interval, stage_interval
 
 __all__ = ["judge_host_operation", "judge_quantize_stage"]
@@ -18,6 +19,8 @@ __all__ = ["judge_host_operation", "judge_quantize_stage"]
 
 def judge_quantize_stage(program: Program, stage: QuantizeStage, tensors: Mapping[str, Interval]) -> Judgement:
     """Whether a quantize stage gives the same codes everywhere: it does unless it may be given, or make, NaN.
+
+    Nothing is claimed of a device's own stage, which onnxruntime does not compute.
 
     Parameters
     ----------
@@ -28,6 +31,11 @@ def judge_quantize_stage(program: Program, stage: QuantizeStage, tensors: Mappin
     tensors
         Intervals of the program's tensors.
     """
+    if isinstance(stage, DeviceStage):
+        return unknown(
+            f"onnxruntime computes the graph's input stage, not '{stage.variant}', which makes other codes of some values; of "
+            "what is behind it, what is proven holds for all codes that it can make"
+        )
     if stage_interval(program, stage, tensors[stage.input]) is None:
         return unknown("NaN may come into it, which becomes no code; that it does not is assumed")
     return proven("each of its operations is rounded as IEEE 754 says, in the order of the graph")

@@ -13,11 +13,13 @@ from npusim.bounds.certificate_file import Comparison
 from npusim.bounds.channels import ChannelBounds
 from npusim.bounds.verdicts import Judgement, Property, Verdict
 from npusim.bounds.widths import room_of
-from npusim.cli.options import arithmetic_option, json_option, model_argument
+from npusim.cli.input_stages import holds_for
+from npusim.cli.options import arithmetic_option, input_stage_option, json_option, model_argument
 from npusim.cli.output import Column, Row, count, paragraph, print_json, render_table, terminal_width
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.findings import Finding
+from npusim.program.input_stage import input_stages
 from npusim.program.intervals import Interval, hull_of
 from npusim.results.certificate import certify
 
@@ -31,6 +33,7 @@ __all__ = ["bounds_command", "print_bounds", "print_comparison"]
 @click.option("--channels", is_flag=True, help="Show the intervals of each channel as well.")
 @click.option("--strict", is_flag=True, help="Exit code 1 also where a statement is not proven for every input.")
 @arithmetic_option
+@input_stage_option
 @json_option
 def bounds_command(
     model: str,
@@ -39,6 +42,7 @@ def bounds_command(
     channels: bool,
     strict: bool,
     arithmetic: str | None,
+    input_stage: str,
     as_json: bool,
 ) -> int:
     """Find the range of every integer in MODEL, an .onnx file, over all inputs, and prove what follows from it.
@@ -58,15 +62,21 @@ def bounds_command(
     Example: npusim bounds model.onnx -o certificate.json
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     _check_files(model, output, certified)
+    session = InferenceSession(model, arithmetic=arithmetic, input_stage=input_stage)
     result = certify(
-        InferenceSession(model, arithmetic=arithmetic), strict=strict, channels=channels, output=output, check=certified
+        session,
+        strict=strict,
+        channels=channels,
+        output=output,
+        check=certified,
     )
+    stage = holds_for(session.input_stage) if input_stages(session.program) else None
     if as_json:
         print_json(result)
     elif result.compared is not None and certified is not None:
-        print_comparison(result.proof, result.compared, result.findings, certified, terminal_width())
+        print_comparison(result.proof, result.compared, result.findings, certified, terminal_width(), stage)
     else:
-        print_bounds(result.proof, result.findings, terminal_width(), channels=channels, written=output)
+        print_bounds(result.proof, result.findings, terminal_width(), channels=channels, written=output, stage=stage)
     return 0 if result else 1
 
 
@@ -139,7 +149,13 @@ SHOWN_FINDINGS: Final = 10
 
 
 def print_bounds(
-    certificate: Certificate, findings: Sequence[Finding], width: int, *, channels: bool, written: str | None
+    certificate: Certificate,
+    findings: Sequence[Finding],
+    width: int,
+    *,
+    channels: bool,
+    written: str | None,
+    stage: str | None = None,
 ) -> None:
     """Print intervals, room and verdicts of every layer, then what was found and what is proven of the model."""
     numbered = [(str(index), step) for index, step in enumerate(certificate.steps, 1)]
@@ -157,13 +173,18 @@ def print_bounds(
     click.echo()
     click.echo(paragraph(_what_intervals_are(exact), width))
     _print_findings(findings, width)
-    _print_verdicts(certificate, width)
+    _print_verdicts(certificate, width, stage)
     if written is not None:
         click.echo(paragraph(f"{written}: certificate written", width))
 
 
 def print_comparison(
-    certificate: Certificate, compared: Comparison, findings: Sequence[Finding], path: str, width: int
+    certificate: Certificate,
+    compared: Comparison,
+    findings: Sequence[Finding],
+    path: str,
+    width: int,
+    stage: str | None = None,
 ) -> None:
     """Print how a certificate compares with what is found now."""
     if compared:
@@ -174,7 +195,7 @@ def print_comparison(
         places = count(len(compared.deviations), "place")
         click.echo(paragraph(f"{path}: NOT FOUND AGAIN: differs in {places} from what is proven now", width))
     _print_findings(findings, width)
-    _print_verdicts(certificate, width)
+    _print_verdicts(certificate, width, stage)
 
 
 def _print_lines(lines: Sequence[str]) -> None:
@@ -249,7 +270,10 @@ def _print_findings(findings: Sequence[Finding], width: int) -> None:
         click.echo(f"... and {len(findings) - SHOWN_FINDINGS} more; --json lists all.")
 
 
-def _print_verdicts(certificate: Certificate, width: int) -> None:
+def _print_verdicts(certificate: Certificate, width: int, stage: str | None) -> None:
+    if stage is not None:
+        click.echo()
+        click.echo(paragraph(stage, width))
     model = certificate.model
     rows = [Row((_word(model[statement]), text)) for statement, text in STATEMENTS.items() if statement in model]
     click.echo()

@@ -8,14 +8,22 @@ import click
 
 from npusim.cli.compare_exact import compare_exact
 from npusim.cli.compare_float import FloatOptions, compare_float
-from npusim.cli.options import INPUT_FILES, arithmetic_option, json_option, model_argument, quiet_option, threads_option
+from npusim.cli.options import (
+    INPUT_FILES,
+    arithmetic_option,
+    input_stage_option,
+    json_option,
+    model_argument,
+    quiet_option,
+    threads_option,
+)
 from npusim.cli.output import note
 from npusim.comparison.float_comparison import is_quantized
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.files.dumps import read_dump
 from npusim.results.compared_samples import read_compared
-from npusim.results.comparison import RUNTIME
+from npusim.results.comparison import RUNTIME, other_model
 from npusim.results.samples import DEFAULT_SAMPLES
 from npusim.verification import LAYOUTS
 
@@ -51,6 +59,7 @@ __all__ = ["compare_command"]
 @threads_option
 @quiet_option
 @arithmetic_option
+@input_stage_option
 @json_option
 def compare_command(
     model: str,
@@ -69,6 +78,7 @@ def compare_command(
     threads: int | None,
     quiet: bool,
     arithmetic: str | None,
+    input_stage: str,
     as_json: bool,
 ) -> int:
     """Compare MODEL, a quantized .onnx file, with something else, layer by layer.
@@ -88,11 +98,11 @@ def compare_command(
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     options = FloatOptions(table, samples_table, report, channels, threads, quiet, as_json)
     options.check((model, against, data, labels), force=force)
-    session = InferenceSession(model, threads=threads, arithmetic=arithmetic)
+    session = InferenceSession(model, threads=threads, arithmetic=arithmetic, input_stage=input_stage)
     other, is_dump = None, False
     if against != RUNTIME:
         is_dump = Path(against).suffix.lower() != ".onnx"
-        other = None if is_dump else InferenceSession(against, threads=threads)
+        other = None if is_dump else other_model(against, input_stage, threads)
     if not is_dump and (tensor is not None or layout is not None):
         raise UsageError("--tensor and --layout are for dumps; leave them out here")
     dump = read_dump(against) if is_dump else None

@@ -12,7 +12,7 @@ from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.files.dumps import FORMATS, Dump, read_dump
 from npusim.golden.check import Check, WeighedCause, is_folder
-from npusim.golden.input_stage import InputStage
+from npusim.program.input_stage import InputStage
 from npusim.results.golden import check_golden
 from npusim.verification import LAYOUTS
 
@@ -45,8 +45,8 @@ def _remember(context: click.Context, _parameter: click.Parameter, value: str) -
 @click.option(
     "--input-stage",
     "stage",
-    type=click.Choice([str(stage) for stage in InputStage]),
-    help="With MODEL: whose implementation of the input stage is right.  [default: onnx]",
+    type=click.Choice([*map(str, InputStage), "onnx"]),
+    help="With MODEL: whose implementation of the input stage is right; onnx is the graph's.  [default: graph]",
 )
 @click.option("--format", "format_name", type=click.Choice(FORMATS), help="Read FILE as this, whatever its content looks like.")
 @click.option("--dtype", metavar="TYPE", help="Element type in FILE, as int8 or float32; values that do not fit are refused.")
@@ -92,7 +92,7 @@ def check_command(
         set_index=set_index,
         tensor=tensor,
         layout=layout,
-        input_stage=str(InputStage.ONNX) if stage is None else stage,
+        input_stage=str(InputStage.GRAPH) if stage is None else stage,
     )
     if as_json:
         print_json(result)

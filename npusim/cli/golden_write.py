@@ -9,14 +9,16 @@ from typing import Any, Final
 
 import click
 
+from npusim.cli.input_stages import difference_text
 from npusim.cli.options import INPUT_FILES, arithmetic_option, json_option, model_argument, quiet_option
 from npusim.cli.output import Column, Row, count, paragraph, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
+from npusim.engine.input_stages import StageDifference
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.golden.choice import DEFAULT_SETS
 from npusim.golden.folder import FORMATS, check_destination
-from npusim.golden.input_stage import InputStage, StageDifference
+from npusim.program.input_stage import InputStage
 from npusim.results.golden import write_golden
 from npusim.schemas.objects import json_object
 
@@ -75,10 +77,10 @@ COVERAGE: Final = (
 @click.option(
     "--input-stage",
     "variant",
-    type=click.Choice([str(variant) for variant in InputStage]),
-    default=str(InputStage.ONNX),
+    type=click.Choice([*map(str, InputStage), "onnx"]),
+    default=str(InputStage.GRAPH),
     show_default=True,
-    help="Whose implementation of the input stage the vectors come from.",
+    help="Whose implementation of the input stage the vectors come from; onnx is the graph's.",
 )
 @click.option(
     "--skip-normalize",
@@ -204,17 +206,7 @@ def _coverage_row(layer: Mapping[str, Any]) -> Row:
 def _sentences(manifest: Mapping[str, Any], differences: Sequence[StageDifference] | None, output: str) -> Iterator[str]:
     sets, reached = len(manifest["sets"]), manifest["coverage"]["total"]
     yield f"coverage: the sets reach {reached['reached']:,} of {reached['possible']:,} goals not proven unreachable"
-    yield from (_difference(item, "the sets", "set") for item in manifest["input_stage"]["differences"])
-    yield from (_difference(json_object(item), "INPUTS", "sample") for item in differences or () if item.samples > sets)
+    yield from (difference_text(item, "the sets", "set") for item in manifest["input_stage"]["differences"])
+    yield from (difference_text(json_object(item), "INPUTS", "sample") for item in differences or () if item.samples > sets)
     total = sum(item["bytes"] for item in manifest["files"])
     yield f"{output}: {count(sets, 'set')}, {count(len(manifest['files']) + 1, 'file')}, {total:,} bytes beside the manifest"
-
-
-def _difference(item: Mapping[str, Any], where: str, noun: str) -> str:
-    if item["undefined"] is not None:
-        return f"input stage {item['variant']}: {item['undefined']}"
-    return (
-        f"input stage {item['variant']}: another code than the graph's for {item['different_values']:,} of "
-        f"{count(item['values'], 'value')} in {where}, which changes the outputs of {item['changed_outputs']:,} of "
-        f"{count(item['samples'], noun)}"
-    )

@@ -6,10 +6,12 @@ from collections.abc import Container, Sequence
 
 import click
 
-from npusim.cli.options import arithmetic_option, json_option, model_argument
+from npusim.cli.input_stages import FORMULAS
+from npusim.cli.options import arithmetic_option, input_stage_option, json_option, model_argument
 from npusim.cli.output import Column, Row, count, number, one_line, paragraph, print_json, render_table, terminal_width
 from npusim.engine.session import InferenceSession
 from npusim.graph.model_reader import read_model
+from npusim.program.input_stage import InputStage
 from npusim.program.inspection import Codes, Inspection, LayerSummary, inspect_program
 from npusim.results.inspection import inspect_result
 from npusim.rules.match_findings import match_findings
@@ -43,8 +45,9 @@ ARITHMETIC_COLUMNS = (
 @click.command("inspect", short_help="Show the layers of a model.")
 @model_argument
 @arithmetic_option
+@input_stage_option
 @json_option
-def inspect_command(model: str, arithmetic: str | None, as_json: bool) -> int:
+def inspect_command(model: str, arithmetic: str | None, input_stage: str, as_json: bool) -> int:
     """Show the layers of MODEL, an .onnx file: kinds, shapes, codes, integer arithmetic, parameters and MACs.
 
     The column codes tells what a layer reads and makes: u8 or s8 for unsigned or signed integers and the bits that hold every
@@ -54,7 +57,7 @@ def inspect_command(model: str, arithmetic: str | None, as_json: bool) -> int:
     \b
     Example: npusim inspect model.onnx
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
-    session = InferenceSession(model, arithmetic=arithmetic)
+    session = InferenceSession(model, arithmetic=arithmetic, input_stage=input_stage)
     found = inspect_program(session.program)
     findings = (
         *recognition_findings(session.program),
@@ -65,6 +68,9 @@ def inspect_command(model: str, arithmetic: str | None, as_json: bool) -> int:
     else:
         nearest = {stage.name for stage in session.program.quantize_stages if stage.nearest}
         _print(found, nearest, terminal_width())
+        if session.input_stage != InputStage.GRAPH:
+            formula = FORMULAS[InputStage(session.input_stage)]
+            click.echo(paragraph(f"Input stage '{session.input_stage}', instead of the graph's: {formula}.", terminal_width()))
         for finding in findings:
             click.echo(paragraph(f"{finding.message}; {finding.remedy}.", terminal_width()))
     return 0

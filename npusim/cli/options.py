@@ -10,12 +10,14 @@ import click
 
 from npusim.engine.planning import FORMATS
 from npusim.engine.selection import ENGINES
+from npusim.program.input_stage import InputStage
 
 __all__ = [
     "INPUT_FILES",
     "Invocation",
     "arithmetic_option",
     "engine_option",
+    "input_stage_option",
     "json_option",
     "model_argument",
     "quiet_option",
@@ -70,6 +72,17 @@ def arithmetic_option(command: _Command) -> _Command:
     shown = "; ".join(f"{name}: {', '.join(choices)}" for name, choices in FORMATS.items())
     text = f"How integer layers are computed, by the format of MODEL. {shown}.  [default: the first of the format]"
     return click.option("--arithmetic", metavar="NAME", help=text)(command)
+
+
+def input_stage_option(command: _Command) -> _Command:
+    """--input-stage."""
+    text = (
+        "Whose implementation makes codes of measured values: that of the graph as written; c28 (C2000 and AM26x); mspm0 "
+        "(MSPM0, and the formula in the compiler's header); truncated (the graph's float converted as C does it). Results hold "
+        "for this one."
+    )
+    choices, default = [str(variant) for variant in InputStage], str(InputStage.GRAPH)
+    return click.option("--input-stage", type=click.Choice(choices), default=default, show_default=True, help=text)(command)
 
 
 def engine_option(command: _Command) -> _Command:

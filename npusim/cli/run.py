@@ -7,7 +7,15 @@ from pathlib import Path
 
 import click
 
-from npusim.cli.options import arithmetic_option, engine_option, json_option, model_argument, quiet_option, threads_option
+from npusim.cli.options import (
+    arithmetic_option,
+    engine_option,
+    input_stage_option,
+    json_option,
+    model_argument,
+    quiet_option,
+    threads_option,
+)
 from npusim.cli.output import Column, Row, count, number, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
 from npusim.engine.session import InferenceSession
@@ -49,6 +57,7 @@ COLUMNS = (
 @threads_option
 @quiet_option
 @arithmetic_option
+@input_stage_option
 @json_option
 def run_command(
     model: str,
@@ -60,6 +69,7 @@ def run_command(
     threads: int | None,
     quiet: bool,
     arithmetic: str | None,
+    input_stage: str,
     as_json: bool,
 ) -> int:
     """Compute the outputs of MODEL, an .onnx file, for the samples in INPUTS.
@@ -71,7 +81,7 @@ def run_command(
     Example: npusim run model.onnx samples.npz -o outputs.npz --trace '*/Clip_output_0'
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     _check_destination(output, (model, inputs))
-    session = InferenceSession(model, engine=engine, threads=threads, arithmetic=arithmetic)
+    session = InferenceSession(model, engine=engine, threads=threads, arithmetic=arithmetic, input_stage=input_stage)
     feeds = read_inputs(inputs, input_specs(session))
     with progress("run", quiet=quiet) as report:
         result = simulate(session, feeds, patterns=patterns, codes=codes, progress=report)

@@ -8,14 +8,15 @@ import click
 
 from npusim.bounds import Verdict
 from npusim.cli.directed import check_options, directed_options, directed_paragraphs
-from npusim.cli.options import arithmetic_option, json_option, model_argument, quiet_option, threads_option
+from npusim.cli.input_stages import changes_of, holds_for
+from npusim.cli.options import arithmetic_option, input_stage_option, json_option, model_argument, quiet_option, threads_option
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.results.directed import Directed, search_directed
 from npusim.results.samples import DEFAULT_SAMPLES, choose_inputs
-from npusim.results.verification import EveryInput, remedy_of, verify_samples
+from npusim.results.verification import EveryInput, VerifiedStage, VerifyResult, remedy_of, verify_samples
 from npusim.verification import ONNXRUNTIME, StepComparison, Verification
 
 __all__ = ["verify_command"]
@@ -52,6 +53,7 @@ BEYOND_FLOAT32 = (
 @threads_option
 @quiet_option
 @arithmetic_option
+@input_stage_option
 @json_option
 def verify_command(
     model: str,
@@ -64,6 +66,7 @@ def verify_command(
     threads: int | None,
     quiet: bool,
     arithmetic: str | None,
+    input_stage: str,
     as_json: bool,
 ) -> int:
     """Compare every tensor of every layer of MODEL, an .onnx file, with onnxruntime.
@@ -86,7 +89,7 @@ def verify_command(
     check_options(directed, seconds, output, (model, inputs))
     if inputs is not None and (samples is not None or (seed is not None and not directed)):
         raise UsageError("--samples and --seed are for generated samples; leave them out where INPUTS are given")
-    session = InferenceSession(model, threads=threads, arithmetic=arithmetic)
+    session = InferenceSession(model, threads=threads, arithmetic=arithmetic, input_stage=input_stage)
     feeds, source = choose_inputs(session, inputs, samples, None if inputs is not None else seed)
     searched = None
     if directed:
@@ -97,15 +100,21 @@ def verify_command(
     if as_json:
         print_json(result)
     else:
-        _print(result.comparison, result.every_input, searched, session.arithmetic, terminal_width())
+        _print(result, searched, session.arithmetic, terminal_width())
     return 0 if result else 1
+
+
+def _print_stage(stage: VerifiedStage, width: int) -> None:
+    if stage.variant is not None:
+        click.echo(paragraph(" ".join((holds_for(stage.variant), *changes_of(stage.differences))), width))
 
 
 def _differing(result: Verification) -> list[StepComparison]:
     return [step for step in result.steps if step.mismatches]
 
 
-def _print(result: Verification, every: EveryInput, searched: Directed | None, arithmetic: str, width: int) -> None:
+def _print(found: VerifyResult, searched: Directed | None, arithmetic: str, width: int) -> None:
+    result = found.comparison
     differing = _differing(result)
     rows = [_row(step, result.runtime) for step in result.steps]
     for line in render_table(COLUMNS, rows, width):
@@ -118,7 +127,8 @@ def _print(result: Verification, every: EveryInput, searched: Directed | None, a
         click.echo(paragraph(f"'{step.name}': {remedy_of(step, differing[0], arithmetic, result.runtime)}", width))
     for text in [] if searched is None else directed_paragraphs(searched):
         click.echo(paragraph(text, width))
-    click.echo(paragraph(f"{_verdict(result)}; {_for_every_input(every)}", width))
+    _print_stage(found.input_stage, width)
+    click.echo(paragraph(f"{_verdict(result)}; {_for_every_input(found.every_input)}", width))
 
 
 def _row(step: StepComparison, runtime: str) -> Row:

@@ -12,6 +12,7 @@ from npusim.graph import Array, Graph, TensorType
 from npusim.graph.folding import fold
 from npusim.graph.onnx_reader import infer_node
 from npusim.program import Program
+from npusim.program.input_stage import InputStage, input_stages
 from npusim.program.lowering.arithmetic import ARITHMETICS
 from npusim.program.lowering.match import ARITHMETICS as MATCH_ARITHMETICS
 from npusim.program.lowering.match import (
@@ -87,12 +88,12 @@ def choose_arithmetic(graph: Graph, name: str | None) -> str:
     return default_arithmetic(graph) if found == MATCH else choices[0]
 
 
-def _lower(original: Graph, folded: Graph, chosen: str, input_codes: str | None) -> Program:
+def _lower(original: Graph, folded: Graph, chosen: str, input_codes: str | None, stage: InputStage) -> Program:
     found = format_of(original)
     if found == MATCH:
         return _lower_match(original, folded, chosen, input_codes)
     if found == "tinpu":
-        program = lower(folded)
+        program = lower(folded, input_stage=stage)
         return program if program.layers else replace(program, format="float")
     return lower_quantized(folded, ARITHMETICS[chosen], found)
 
@@ -114,6 +115,7 @@ def plan(
     feeds: Mapping[str, Array] | None = None,
     arithmetic: str | None = None,
     input_codes: str | None = None,
+    input_stage: InputStage = InputStage.GRAPH,
 ) -> Program:
     """Plan a program for a graph.
 
@@ -128,14 +130,28 @@ def plan(
         How layers are computed; None for the default of the format.
     input_codes
         Codes of float inputs of a model of the MATCH family, ``"u8"`` or ``"s8"``; None where the file tells.
+    input_stage
+        Whose implementation makes codes of float inputs.
 
     Raises
     ------
     OpenShapeError
         If sizes stay open.
     UnsupportedError
-        If something else of the graph cannot be simulated.
+        If something else of the graph cannot be simulated, or it has no such implementation of an input stage.
     """
+    program = _planned(graph, feeds, arithmetic, input_codes, input_stage)
+    if input_stage is not InputStage.GRAPH and not input_stages(program):
+        raise UnsupportedError(
+            f"the model has no input stage, so none is computed as '{input_stage}' does; leave out the input stage, or give a "
+            "model for TI's NPU that takes measured values"
+        )
+    return program
+
+
+def _planned(
+    graph: Graph, feeds: Mapping[str, Array] | None, arithmetic: str | None, input_codes: str | None, stage: InputStage
+) -> Program:
     chosen = choose_arithmetic(graph, arithmetic)
     if graph.format == "tflite":
         return replace(lower_tflite(graph, chosen), format="tflite", arithmetic=chosen)
@@ -145,14 +161,14 @@ def plan(
     folded = fold(graph, infer_node, known={}, input_types=types)
     open_tensor = _first_open(folded)
     if open_tensor is None:
-        return _lower(declared, folded, chosen, input_codes)
+        return _lower(declared, folded, chosen, input_codes, stage)
     values = {name: array for name, array in given.items() if may_decide_shapes(types[name])}
     if values:
         folded = fold(graph, infer_node, known=values, input_types=types)
         open_tensor = _first_open(folded)
         if open_tensor is None:
             remaining = tuple(name for name in graph.inputs if name not in values)
-            return _lower(declared, replace(folded, inputs=remaining), chosen, input_codes)
+            return _lower(declared, replace(folded, inputs=remaining), chosen, input_codes, stage)
     raise OpenShapeError(
         f"the shape of tensor '{open_tensor}' is not fixed by the model{'' if feeds is None else ' or the inputs'}; "
         "export the model with fixed shapes, or give inputs that fix them"

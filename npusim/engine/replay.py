@@ -8,17 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from npusim.engine.input_checks import check_finite, check_shapes
-from npusim.engine.runner import Progress, ReferenceRunner, run_chunked
+from npusim.engine.runner import Progress, run_chunked
+from npusim.engine.selection import make_runner
 from npusim.errors import InputError, UsageError
 from npusim.files.element_types import convert_exactly
 from npusim.graph import Array
-from npusim.program import Accumulating, Batching, Program, Step
+from npusim.program import Accumulating, Program, Step
 from npusim.program.trace import unknown_tensor
 
 __all__ = ["program_from", "run_with"]
-
-CHUNK = 64
-"""Samples run at once; no result depends on it."""
 
 
 def run_with(
@@ -27,9 +25,10 @@ def run_with(
     overrides: Mapping[str, Array],
     wanted: Iterable[str] | None = None,
     *,
+    engine: str = "reference",
     progress: Progress | None = None,
 ) -> dict[str, Array]:
-    """Run a program with some tensors given instead of computed; by the reference engine.
+    """Run a program with some tensors given instead of computed.
 
     Parameters
     ----------
@@ -42,6 +41,8 @@ def run_with(
         lie outside of the range that the step itself can give, but not outside of the type that its codes are held in.
     wanted
         Names of tensors; the program's outputs by default. An override that is wanted is given back.
+    engine
+        ``"reference"``, or ``"fast"`` where no override lies outside of the range that its step can give.
     progress
         Called with the number of samples done and the number of all.
 
@@ -70,8 +71,7 @@ def run_with(
     arrays = {name: _checked(program, name, given[name] if name in given else _fed(feeds, name)) for name in rest.inputs}
     check_shapes(rest, arrays)
     check_finite(arrays, 0)
-    runner = ReferenceRunner(rest, 1 if program.batching is Batching.SINGLE else CHUNK)
-    results = run_chunked(rest, runner, arrays, asked.values(), progress=progress)
+    results = run_chunked(rest, make_runner(rest, engine), arrays, asked.values(), progress=progress)
     shown = {name: rest.tensors.get(target) for name, target in asked.items()}
     return {
         name: results[target] if (tensor := shown[name]) is None else tensor.as_shown(results[target])

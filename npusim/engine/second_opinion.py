@@ -5,19 +5,20 @@ It never defines what is right; it is what results are checked against.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from npusim.engine.planning import MATCH
 from npusim.errors import ModelError
-from npusim.graph import Array
+from npusim.graph import Array, TensorType
 from npusim.graph.model_file import ModelFile
 from npusim.graph.model_reader import read_model
-from npusim.graph.onnx_reader import expose_tensors
+from npusim.graph.onnx_reader import expose_tensors, extract
 from npusim.graph.onnx_writer import write_model
 from npusim.program import Batching
+from npusim.program.input_stage import DeviceStage
 from npusim.program.lowering.match.copy import runtime_copy
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ class SecondOpinion:
         Those tensors that do not depend on the inputs: they are given once, not for each sample.
     as_floats
         Whether the model takes float32 where the arrays that it is given hold integers.
+    codes
+        The part of the model that makes codes of its inputs is left out, and this gives them by tensor from the inputs; None
+        for the whole model.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class SecondOpinion:
         stacked: bool = True,
         constants: Collection[str] = (),
         as_floats: bool = False,
+        codes: Callable[[Mapping[str, Array]], dict[str, Array]] | None = None,
     ) -> None:
         names = list(tensors)
         content = expose_tensors(model, names) if names else model.content
@@ -102,6 +107,8 @@ class SecondOpinion:
         self._stacked = stacked
         self._constants = frozenset(constants)
         self._as_floats = as_floats
+        self._codes = codes
+        self._taken = {argument.name for argument in self._session.get_inputs()}
 
     @classmethod
     def of(
@@ -114,9 +121,14 @@ class SecondOpinion:
     ) -> SecondOpinion:
         """A session's model in onnxruntime: the file itself, or the copy of it that onnxruntime takes.
 
+        Of a session with another input stage than the graph's, onnxruntime is given the codes of that stage.
+
         The parameters are those of the class.
         """
         stacked = session.program.batching is not Batching.FIXED
+        stages = [stage for stage in session.program.quantize_stages if isinstance(stage, DeviceStage)]
+        if stages:
+            return cls._behind(session, stages, tensors, optimized=optimized, constants=constants)
         model, is_copy = session.model, False
         if session.format == MATCH:
             graph = read_model(model)
@@ -130,8 +142,43 @@ class SecondOpinion:
                 model, is_copy = ModelFile(model.path, content), True
         return cls(model, tensors, optimized=optimized, stacked=stacked, constants=constants, as_floats=is_copy)
 
+    @classmethod
+    def _behind(
+        cls,
+        session: InferenceSession,
+        stages: Sequence[DeviceStage],
+        tensors: Iterable[str],
+        *,
+        optimized: bool,
+        constants: Collection[str],
+    ) -> SecondOpinion:
+        """What is behind input stages that the graph does not compute."""
+        program = session.program
+        made = {stage.output for stage in stages}
+        given = {
+            name: TensorType(program.tensors[name].dtype, program.tensors[name].declared_shape)
+            for name in (*program.inputs, *sorted(made))
+        }
+        wanted = [name for name in dict.fromkeys((*program.outputs, *tensors)) if name not in given]
+
+        def codes(feeds: Mapping[str, Array]) -> dict[str, Array]:
+            return {
+                stage.output: program.stage_values(stage, feeds[program.resolve(stage.input)])[stage.output] for stage in stages
+            }
+
+        part = extract(session.model, given, wanted)
+        stacked = program.batching is not Batching.FIXED
+        return cls(part, (), optimized=optimized, stacked=stacked, constants=constants, codes=codes)
+
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All tensors asked for; the first axis of those that depend on the inputs holds the samples."""
+        if self._codes is not None:
+            made = self._codes(feeds)
+            known = {name: values for name, values in {**feeds, **made}.items() if name in self._taken}
+            return {**made, **self._computed(known)}
+        return self._computed(feeds)
+
+    def _computed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         if self._as_floats:
             feeds = {name: array.astype(np.float32, copy=False) for name, array in feeds.items()}
         if not self._stacked:

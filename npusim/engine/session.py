@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 
 from npusim.engine.input_checks import check_codes, check_finite, check_names_and_types, check_shapes
@@ -15,6 +16,7 @@ from npusim.graph import Array, Dimension, TensorType
 from npusim.graph.model_file import ModelFile, open_model
 from npusim.graph.model_reader import read_model
 from npusim.program import Batching, Program
+from npusim.program.input_stage import InputStage
 from npusim.program.trace import Trace, matching_names, unknown_tensor
 
 __all__ = ["InferenceSession", "NodeArg"]
@@ -72,15 +74,20 @@ class InferenceSession:
         for TI's NPU: ``"npu"``.
     input_codes
         The codes of an input that is declared float but holds integers, for example ``"u8"``; for formats that need it.
+    input_stage
+        Whose implementation makes codes of measured values, of a model for TI's NPU: ``"graph"`` (the graph as written, the
+        default), ``"c28"`` (C2000 and AM26x), ``"mspm0"`` (MSPM0 and the formula in the compiler's header) or ``"truncated"``
+        (the graph's float converted to an integer as C does it). They make different codes of some values; whatever is
+        computed or proven holds for the one that is named.
 
     Raises
     ------
     ModelError
         If the model cannot be read.
     UnsupportedError
-        If it cannot be simulated exactly.
+        If it cannot be simulated exactly, or has no such implementation of an input stage.
     UsageError
-        If there is no such engine, or no such arithmetic for the model's format.
+        If there is no such engine or input stage, or no such arithmetic for the model's format.
 
     Examples
     --------
@@ -97,11 +104,15 @@ class InferenceSession:
         check_finite: bool = True,
         arithmetic: str | None = None,
         input_codes: str | None = None,
+        input_stage: str = "graph",
     ) -> None:
         if engine not in ENGINES:
             raise UsageError(f"there is no engine '{engine}'; the engines are {', '.join(ENGINES)}")
         if threads is not None and threads < 1:
             raise UsageError(f"threads is {threads}, wanted at least 1")
+        if input_stage not in (*InputStage, "onnx"):
+            raise UsageError(f"there is no input stage '{input_stage}'; the input stages are {', '.join(InputStage)}")
+        self._input_stage = InputStage(input_stage)
         self._threads = available_threads() if threads is None else threads
         self._model = open_model(model)
         self._engine = engine
@@ -136,6 +147,32 @@ class InferenceSession:
     def arithmetic(self) -> str:
         """How its integer layers are computed."""
         return self._arithmetic
+
+    @property
+    def input_stage(self) -> str:
+        """Whose implementation makes codes of measured values: ``graph``, ``c28``, ``mspm0`` or ``truncated``."""
+        return str(self._input_stage)
+
+    def with_input_stage(self, input_stage: str) -> InferenceSession:
+        """The same model with another implementation of its input stage; the session itself where that is its own.
+
+        Parameters
+        ----------
+        input_stage
+            As for the class.
+
+        Raises
+        ------
+        UnsupportedError
+            If the model has no such implementation.
+        """
+        wanted = InputStage(input_stage)
+        if wanted is self._input_stage:
+            return self
+        other = copy(self)
+        other._input_stage, other._plans = wanted, {}
+        other._static = other._plan_static()
+        return other
 
     @property
     def program(self) -> Program:
@@ -311,7 +348,7 @@ class InferenceSession:
         return self._plans[key]
 
     def _prepare(self, feeds: Mapping[str, Array] | None) -> _Prepared:
-        program = plan(self._graph, feeds, self._arithmetic, self._input_codes)
+        program = plan(self._graph, feeds, self._arithmetic, self._input_codes, self._input_stage)
         return _Prepared(program, make_runner(program, self._engine))
 
     def _as_declared(self, chosen: _Prepared, name: str, held: Array) -> Array:

@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.bounds.channels import digits_of
+from npusim.engine.input_stages import stage_codes
 from npusim.engine.reference import run_step
 from npusim.engine.replay import program_from
 from npusim.engine.samples import join_samples, of_sample
 from npusim.errors import UnsupportedError
-from npusim.golden.input_stage import InputStage, input_stages, stage_codes
 from npusim.graph import Array
 from npusim.program import (
     Accumulating,
@@ -35,6 +35,7 @@ from npusim.program import (
 )
 from npusim.program.accumulation import accumulate
 from npusim.program.direct import direct_codes
+from npusim.program.input_stage import InputStage, input_stages
 
 __all__ = ["INNER_CLIP", "Fault", "FaultKind", "FaultRunner", "faults_of_layer", "faulty_codes", "run_with_fault", "wrapped"]
 
@@ -237,7 +238,7 @@ EVERYWHERE: Final = (
 """Faults that a device can have in all of its layers."""
 
 _STAGES: Final = {
-    InputStage.ONNX: FaultKind.ONNX,
+    InputStage.GRAPH: FaultKind.ONNX,
     InputStage.C28: FaultKind.C28,
     InputStage.MSPM0: FaultKind.MSPM0,
 }
@@ -264,7 +265,7 @@ class FaultRunner:
         feeds: Mapping[str, Array],
         target: str,
         *,
-        variant: InputStage = InputStage.ONNX,
+        variant: InputStage = InputStage.GRAPH,
     ) -> None:
         self._program = program
         self._target = target
@@ -417,7 +418,7 @@ class FaultRunner:
                 inputs = [values[name] for name in step.inputs]
                 stored = program.tensors[step.output].stored
                 (values[step.output],) = faulty_codes(step, inputs, [kind], stored).values()
-            elif isinstance(step, QuantizeStage) and step.name in self._stages and self._variant is not InputStage.ONNX:
+            elif isinstance(step, QuantizeStage) and step.name in self._stages and self._variant is not InputStage.GRAPH:
                 values[step.output] = stage_codes(program, step, values[step.input], self._variant)
             else:
                 values.update(run_step(program, step, values, {self._target}))

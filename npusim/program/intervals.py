@@ -20,6 +20,7 @@ from npusim.graph.ranges import Ends, ends_of_results, range_of_input
 from npusim.graph.traits import Trait, is_a
 from npusim.program.accumulation import accumulate, maximum_of_windows, unknown_kind
 from npusim.program.direct import Direct
+from npusim.program.input_stage import DeviceStage
 from npusim.program.layers import Accumulating, IntegerLayer, MaxPool, Weighted
 from npusim.program.program import HostOperation, Program, QuantizeStage, Tensor
 from npusim.program.requantization import IntegerArray
@@ -268,6 +269,9 @@ def stage_interval(program: Program, stage: QuantizeStage, source: Interval) -> 
     """The codes of a quantize stage, operation by operation; None where one of them may give no number."""
     if program.tensors[stage.input].nan:
         return None
+    if isinstance(stage, DeviceStage):
+        found = stage.ends(source.lower, source.upper)
+        return None if found is None else Interval(*found)
     tensors = {stage.input: source}
     for node in stage.nodes:
         (ends,) = _results(program, node, tensors)

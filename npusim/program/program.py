@@ -165,6 +165,27 @@ class QuantizeStage:
         """Names of all tensors the stage can give."""
         return tuple(node.outputs[0] for node in self.nodes)
 
+    @property
+    def codes_range(self) -> Clip:
+        """What the codes can be."""
+        return self.clip
+
+    def values(self, value: Array, constants: Mapping[str, Array], opset: int) -> dict[str, Array]:
+        """All tensors of the stage, its input included, in the element types of the graph.
+
+        Parameters
+        ----------
+        value
+            Its input in the element type that the graph declares.
+        constants, opset
+            Those of the program.
+        """
+        known = {self.input: value}
+        for node in self.nodes:
+            read = {name: constants[name] for name in node.inputs if name in constants}
+            (known[node.outputs[0]],) = evaluate_node(node, {**read, **known}, opset)
+        return known
+
 
 @dataclass(frozen=True, slots=True)
 class HostOperation:
@@ -290,11 +311,7 @@ class Program:
         value
             Its input in the element type that the graph declares.
         """
-        known = {stage.input: value}
-        for node in stage.nodes:
-            constants = {name: self.constants[name] for name in node.inputs if name in self.constants}
-            (known[node.outputs[0]],) = evaluate_node(node, {**constants, **known}, self.opset)
-        return known
+        return stage.values(value, self.constants, self.opset)
 
     def host_values(self, operation: HostOperation, values: Mapping[str, Array]) -> dict[str, Array]:
         """What the host computes, by tensor, from values in the element types of the graph; constants may be left out.

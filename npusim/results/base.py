@@ -94,12 +94,16 @@ class ModelIdentity:
         What the model is written in, for example ``qdq``; null where it was not planned.
     arithmetic
         How its integer layers are computed, for example ``ort``; null where it was not planned. Values without it say nothing.
+    input_stage
+        Whose implementation makes codes of measured values: ``graph`` as the file is written, or a device's own, ``c28``,
+        ``mspm0`` or ``truncated``; null where it was not planned. What is equal or proven is so for this one.
     """
 
     path: str
     sha256: Sha256 | None
     format: str | None = None
     arithmetic: str | None = None
+    input_stage: str | None = None
 
 
 Model = InferenceSession | str | os.PathLike[str] | bytes
@@ -119,7 +123,8 @@ def file_of(model: Model) -> ModelFile:
 def identity_of(model: InferenceSession | ModelFile) -> ModelIdentity:
     """The path and the hash of a model; of a session also its format and arithmetic."""
     if isinstance(model, InferenceSession):
-        return replace(identity_of(model.model), format=model.format, arithmetic=model.arithmetic)
+        found = identity_of(model.model)
+        return replace(found, format=model.format, arithmetic=model.arithmetic, input_stage=model.input_stage)
     return ModelIdentity(model.label if model.path is None else model.path, model.sha256)
 
 

@@ -23,6 +23,7 @@ from npusim.bounds.verdicts import Property, Verdict
 from npusim.bounds.widths import Room, room_of
 from npusim.errors import UsageError
 from npusim.findings import Finding
+from npusim.program.input_stage import InputStage
 from npusim.program.intervals import IntegerEnds, Interval
 from npusim.results.base import CommandResult, Model, identity_of, session_of
 from npusim.schemas.derivation import Count, Rules
@@ -157,7 +158,8 @@ class CertifyResult(CommandResult):
     def summary(self) -> str:
         """The verdict on each statement."""
         said = ", ".join(f"{statement} {judgement.verdict}" for statement, judgement in self.proof.model.items())
-        return f"{said}; {self.totals.errors} errors, {self.totals.warnings} warnings"
+        stage = "" if self.model.input_stage in (None, InputStage.GRAPH) else f", for the input stage {self.model.input_stage}"
+        return f"{said}{stage}; {self.totals.errors} errors, {self.totals.warnings} warnings"
 
 
 def certify(
@@ -207,7 +209,7 @@ def certify(
         raise UsageError("a certificate is either written or checked; give one of both files")
     stated = None if check is None else read_certificate(check)
     session = session_of(model)
-    certified = CertifiedModel(session.model.sha256, session.format, session.arithmetic)
+    certified = CertifiedModel(session.model.sha256, session.format, session.arithmetic, InputStage(session.input_stage))
     proof = prove(session.program)
     findings = findings_of(proof, strict=strict)
     compared = None if stated is None else compare_certificate(stated, proof, certified)

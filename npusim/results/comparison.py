@@ -19,6 +19,7 @@ from npusim.errors import UsageError
 from npusim.files.dumps import Dump, read_dump
 from npusim.findings import Finding
 from npusim.graph import Array
+from npusim.program.input_stage import InputStage, input_stages
 from npusim.results.base import CommandResult, Model, SampleSource, identity_of, session_of
 from npusim.results.compared_samples import Labels, read_compared
 from npusim.results.samples import Announce, Inputs, silent
@@ -50,6 +51,7 @@ __all__ = [
     "compare",
     "compare_exactly",
     "compare_in_floats",
+    "other_model",
 ]
 
 RUNTIME = "ort"
@@ -340,7 +342,7 @@ def compare(
     >>> result.to_pandas()[["layer", "sqnr_db", "output_if_float_gain_db"]]  # doctest: +SKIP
     """
     session = session_of(model)
-    other = _other_side(against)
+    other = _other_side(against, session.input_stage)
     if not isinstance(other, Dump) and (tensor is not None or layout is not None):
         raise UsageError("a tensor and a layout are for dumps; leave them out here")
     against_float = isinstance(other, InferenceSession) and not is_quantized(other.program)
@@ -354,7 +356,7 @@ def compare(
     return compare_exactly(session, other, feeds, source, tensor=tensor, layout=layout or LAYOUTS[0], progress=progress)
 
 
-def _other_side(against: Model | Dump) -> InferenceSession | Dump | None:
+def _other_side(against: Model | Dump, input_stage: str) -> InferenceSession | Dump | None:
     """The other session or dump; None for onnxruntime."""
     if isinstance(against, (Dump, InferenceSession)):
         return against
@@ -362,7 +364,15 @@ def _other_side(against: Model | Dump) -> InferenceSession | Dump | None:
         return None
     if isinstance(against, (str, os.PathLike)) and Path(against).suffix.lower() != ".onnx":
         return read_dump(against)
-    return session_of(against)
+    return other_model(against, input_stage)
+
+
+def other_model(model: Model, input_stage: str, threads: int | None = None) -> InferenceSession:
+    """A session of the other model, with an input stage of the same implementation where it has one."""
+    session = model if isinstance(model, InferenceSession) else InferenceSession(model, threads=threads)
+    if input_stage == InputStage.GRAPH or not input_stages(session.program) or not is_quantized(session.program):
+        return session
+    return session.with_input_stage(input_stage)
 
 
 def compare_exactly(

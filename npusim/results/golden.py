@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from npusim.engine.input_stages import StageDifference, compare_stages
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
+from npusim.errors import UsageError
 from npusim.files.dumps import FEATURES, Dump, read_dump
 from npusim.files.dumps import FORMATS as DUMP_FORMATS
 from npusim.findings import Finding
@@ -26,8 +28,8 @@ from npusim.golden.check import (
 from npusim.golden.check.evidence import CAUSES
 from npusim.golden.choice import DEFAULT_SETS, pick_samples, read_samples
 from npusim.golden.folder import Options, check_destination, verify_folder, write_folder
-from npusim.golden.input_stage import InputStage, StageDifference, compare_stages
 from npusim.graph import Array
+from npusim.program.input_stage import InputStage
 from npusim.results.base import CommandResult, Model, StepIdentity, identity_of, session_of, steps_of
 from npusim.results.samples import Inputs, arrays_of
 from npusim.schemas.derivation import Choice, Count, Minimum, NotEmpty, Pattern, Rules
@@ -153,7 +155,8 @@ def write_golden(
     layers
         Names or patterns of the inner tensors to keep; ``*`` for the result of every layer.
     input_stage
-        Whose implementation of the input stage the vectors come from: ``onnx``, ``c28`` or ``mspm0``.
+        Whose implementation of the input stage the vectors come from: ``graph`` (or ``onnx``), ``c28``, ``mspm0`` or
+        ``truncated``; by default that of the session.
     skip_normalize
         The application computes the input stage and hands the model codes.
     codes
@@ -188,14 +191,14 @@ def write_golden(
     (4, True)
     """
     check_destination(output, force=overwrite)
-    options = Options(tuple(formats), tuple(layers), InputStage(input_stage), skip_normalize or codes, module_name, seed)
-    session = session_of(model)
+    session, variant = _with_variant(session_of(model), input_stage)
+    options = Options(tuple(formats), tuple(layers), variant, skip_normalize or codes, module_name, seed)
     given = None if inputs is None else _given(session, inputs, options.variant if codes else None)
     samples = pick_samples(session, given, sets, directed=directed, seed=seed, progress=progress)
     manifest = write_folder(output, session, samples, options, force=overwrite)
     steps = steps_of(session.program)
     return GoldenWriteResult(
-        model=identity_of(session),
+        model=identity_of(session.with_input_stage(variant)),
         ok=True,
         layers=steps,
         totals=WrittenTotals(
@@ -209,6 +212,15 @@ def write_golden(
         differences=None if given is None else compare_stages(session.program, given),
         manifest=manifest,
     )
+
+
+def _with_variant(session: InferenceSession, input_stage: str) -> tuple[InferenceSession, InputStage]:
+    """The session with the graph's own input stage, and the one that is asked for: by name, or by the session."""
+    if input_stage not in (*InputStage, InputStage.GRAPH.recorded):
+        raise UsageError(f"there is no input stage '{input_stage}'; the input stages are {', '.join(InputStage)}")
+    asked = InputStage(input_stage)
+    variant = InputStage(session.input_stage) if asked is InputStage.GRAPH else asked
+    return session.with_input_stage(InputStage.GRAPH), variant
 
 
 def _given(session: InferenceSession, inputs: Inputs, codes_for: InputStage | None) -> Mapping[str, Array]:
@@ -463,7 +475,8 @@ def check_golden(
     layout
         ``"nchw"`` or ``"nhwc"``: order of the values of a set.
     input_stage
-        With a model: whose implementation of the input stage is right: ``onnx``, ``c28`` or ``mspm0``.
+        With a model: whose implementation of the input stage is right: ``graph`` (or ``onnx``), ``c28``, ``mspm0`` or
+        ``truncated``; by default that of the session.
     format, dtype, base
         How to read the file, whatever its content looks like: its format, element type, and 16 for hexadecimal numbers.
 
@@ -490,7 +503,10 @@ def check_golden(
         session = session_of(source)
         file, checks = session.model, check_header(session.program, read)
     else:
-        expected = _expected(source, read, inputs, model, InputStage(input_stage))
+        variant = InputStage(input_stage)
+        if isinstance(source, InferenceSession):
+            source, variant = _with_variant(source, input_stage)
+        expected = _expected(source, read, inputs, model, variant)
         file = expected.model
         if is_header(read):
             checks = check_header(expected.expectation.program, read)

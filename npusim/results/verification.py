@@ -10,10 +10,13 @@ from typing import Annotated, ClassVar, Final
 
 from npusim.bounds import Certificate, Property, certify
 from npusim.bounds.verdicts import Statement, Verdict
+from npusim.engine.input_stages import StageDifference, compare_stages
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
 from npusim.findings import Finding
 from npusim.graph import Array
+from npusim.program import Batching
+from npusim.program.input_stage import InputStage, input_stages
 from npusim.results.base import CommandResult, Model, SampleSource, identity_of, session_of
 from npusim.results.directed import Directed, search_directed
 from npusim.results.samples import Inputs, choose_inputs
@@ -22,7 +25,16 @@ from npusim.schemas.objects import UNLISTED, WHERE_KNOWN, json_object
 from npusim.verification import ONNXRUNTIME, StepComparison, Verification
 from npusim.verification import verify as compare_every_tensor
 
-__all__ = ["EveryInput", "RuntimeOpinion", "VerifyResult", "VerifyTotals", "remedy_of", "verify", "verify_samples"]
+__all__ = [
+    "EveryInput",
+    "RuntimeOpinion",
+    "VerifiedStage",
+    "VerifyResult",
+    "VerifyTotals",
+    "remedy_of",
+    "verify",
+    "verify_samples",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +110,22 @@ class EveryInput:
     onnxruntime_optimized: Statement
 
 
+@dataclass(frozen=True, slots=True)
+class VerifiedStage:
+    """The input stage.
+
+    Attributes
+    ----------
+    variant
+        Whose implementation made the codes that were compared; null for a model without an input stage.
+    differences
+        How the other implementations differ from the graph's on the samples; empty without an input stage.
+    """
+
+    variant: InputStage | None
+    differences: tuple[StageDifference, ...]
+
+
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class VerifyResult(CommandResult):
     """A model against onnxruntime or a runtime of TensorFlow Lite; true when values were compared and none breaks its demand.
@@ -118,6 +146,8 @@ class VerifyResult(CommandResult):
         What is proven beyond the samples.
     directed
         The search for inputs at which a layer differs; null without --directed.
+    input_stage
+        The one that this holds for, and how others differ.
     comparison, proof
         The comparison of all tensors, and what is proven of the model.
     """
@@ -129,12 +159,15 @@ class VerifyResult(CommandResult):
     onnxruntime: RuntimeOpinion
     every_input: EveryInput
     directed: Directed | None
+    input_stage: VerifiedStage
     comparison: Verification = field(metadata=UNLISTED)
     proof: Certificate = field(metadata=UNLISTED)
 
     def summary(self) -> str:
         """How many values were compared and differ, and what is proven for every input."""
-        return f"{self.comparison}; for every input: {self.every_input.verdict}"
+        variant = self.input_stage.variant
+        stage = "" if variant in (None, InputStage.GRAPH) else f"; for the input stage {variant}"
+        return f"{self.comparison}; for every input: {self.every_input.verdict}{stage}"
 
 
 def verify(
@@ -226,9 +259,20 @@ def verify_samples(
         onnxruntime=_opinion(found),
         every_input=_every_input(found, proof),
         directed=searched,
+        input_stage=_stage_of(session, compared),
         comparison=found,
         proof=proof,
     )
+
+
+def _stage_of(session: InferenceSession, feeds: Mapping[str, Array]) -> VerifiedStage:
+    if not input_stages(session.program):
+        return VerifiedStage(None, ())
+    if session.program.batching is Batching.FIXED:
+        return VerifiedStage(InputStage(session.input_stage), ())
+    others = [variant for variant in InputStage if variant is not InputStage.GRAPH]
+    found = compare_stages(session.with_input_stage(InputStage.GRAPH).program, feeds, others)
+    return VerifiedStage(InputStage(session.input_stage), found)
 
 
 def _opinion(found: Verification) -> RuntimeOpinion:

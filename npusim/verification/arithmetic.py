@@ -22,6 +22,7 @@ from npusim.program import (
     Step,
     TextRow,
 )
+from npusim.program.input_stage import DeviceStage
 from npusim.program.terms import padded_count, terms_of
 from npusim.program.trace import StepKind, step_kind, unknown_tensor
 from npusim.schemas.derivation import Count
@@ -50,7 +51,7 @@ class FloatOperation:
     Attributes
     ----------
     operator
-        The ONNX operator.
+        The ONNX operator; words for what a device's own input stage does.
     operands
         Values of its constants there.
     result
@@ -298,7 +299,10 @@ def _accumulator_index(layer: IntegerLayer, index: tuple[int, ...]) -> tuple[int
 def _explain_stage(
     program: Program, stage: QuantizeStage, values: Array, sample: int, index: tuple[int, ...]
 ) -> ElementArithmetic:
-    known = program.stage_values(stage, values.astype(program.tensors[stage.input].dtype, copy=False)[np.newaxis])
+    given = values.astype(program.tensors[stage.input].dtype, copy=False)[np.newaxis]
+    known = program.stage_values(stage, given)
+    if isinstance(stage, DeviceStage):
+        return _explain_device_stage(stage, given, known[stage.output], sample, index)
     operations = []
     for node in stage.nodes:
         result = known[node.outputs[0]]
@@ -317,6 +321,30 @@ def _explain_stage(
         clip=stage.clip,
         operations=tuple(operations),
         value=float(start[index]),
+    )
+
+
+def _explain_device_stage(
+    stage: DeviceStage, values: Array, codes: Array, sample: int, index: tuple[int, ...]
+) -> ElementArithmetic:
+    place = (0, *index)
+    operations = tuple(
+        FloatOperation(
+            word, () if constant is None else (float(np.broadcast_to(constant, result.shape)[place]),), float(result[place])
+        )
+        for word, constant, result in stage.operations(values)
+    )
+    return ElementArithmetic(
+        layer=stage.name,
+        kind=step_kind(stage),
+        tensor=stage.output,
+        inputs=(stage.input,),
+        sample=sample,
+        index=index,
+        code=int(codes[place]),
+        clip=stage.clip,
+        operations=operations,
+        value=float(values[place]),
     )
 
 

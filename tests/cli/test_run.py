@@ -127,9 +127,9 @@ def test_engine_and_threads_reach_the_session(tmp_path: Path, monkeypatch: pytes
     call("run", W8, INPUTS, "-o", tmp_path / "b.npz", "--threads", 2, "--engine", "reference")
     call("verify", W8, INPUTS, "--threads", 3, "--arithmetic", "npu")
     assert made == [
-        {"engine": "fast", "threads": None, "arithmetic": None},
-        {"engine": "reference", "threads": 2, "arithmetic": None},
-        {"threads": 3, "arithmetic": "npu"},
+        {"engine": "fast", "threads": None, "arithmetic": None, "input_stage": "graph"},
+        {"engine": "reference", "threads": 2, "arithmetic": None, "input_stage": "graph"},
+        {"threads": 3, "arithmetic": "npu", "input_stage": "graph"},
     ]
 
 

@@ -11,7 +11,7 @@ from npusim.golden.check.buffer_causes import Buffer
 from npusim.golden.check.evidence import Hypothesis, Ranking, judge, rank
 from npusim.golden.check.explanation import Simulated, explain
 from npusim.golden.faults import Fault, FaultKind, FaultRunner, run_with_fault
-from npusim.golden.input_stage import InputStage
+from npusim.program.input_stage import InputStage
 from npusim.schemas import load_schema
 from npusim.search.sampling import generate_inputs
 from support.golden_check_models import MODELS, feeds_for, session_for
@@ -32,7 +32,7 @@ class Bench:
         right = self.session.trace(self.feeds, [self.tensor])[self.tensor]
         self.right = right if len(right) == 6 else right.reshape(6, -1, *right.shape[1:])
         self.layout = layout
-        self.simulated = Simulated(program, self.feeds, InputStage.ONNX, self.tensor)
+        self.simulated = Simulated(program, self.feeds, InputStage.GRAPH, self.tensor)
 
     def flat(self, values: np.ndarray) -> np.ndarray:
         if self.layout == "nhwc" and values.ndim > 2:
@@ -252,7 +252,7 @@ def test_many_sets_are_screened_and_then_simulated_all() -> None:
     seen = run_with_fault(program, feeds, fault, "output")
     flat = right.reshape(75, -1).astype(np.int64)
     observed = seen.reshape(75, -1).astype(np.int64)
-    simulated = Simulated(program, feeds, InputStage.ONNX, "output")
+    simulated = Simulated(program, feeds, InputStage.GRAPH, "output")
     ranking = explain(Buffer(observed, flat, right, "nchw", range(75), flat), simulated)
     assert [item.hypothesis.message for item in ranking.stated] == [str(fault)]
     observed[60, 2] += 1
@@ -312,7 +312,7 @@ def test_faults_in_real_exports_are_named(model: str) -> None:
     target = program.resolve(program.outputs[0])
     right = session.trace(feeds, [target])[target]
     flat = wide_type(right).reshape(4, -1)
-    simulated = Simulated(program, feeds, InputStage.ONNX, target)
+    simulated = Simulated(program, feeds, InputStage.GRAPH, target)
     shown = [(fault, values) for fault, values in FaultRunner(program, feeds, target).runs() if values is not None]
     assert len(shown) > 10
     for fault, values in shown[::4]:

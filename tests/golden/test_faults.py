@@ -8,12 +8,13 @@ from math import floor
 import numpy as np
 import pytest
 
+from npusim.engine.input_stages import stage_codes
 from npusim.engine.replay import run_with
 from npusim.golden.faults import Fault, FaultKind, FaultRunner, faults_of_layer, faulty_codes, run_with_fault, wrapped
-from npusim.golden.input_stage import InputStage, stage_codes
 from npusim.kernels.requantize import weight_digits
 from npusim.program import Accumulating, IntegerLayer, LayerKind, Weighted
 from npusim.program.accumulation import accumulate
+from npusim.program.input_stage import InputStage
 from support.golden_check_models import MODELS, feeds_for, session_for
 
 

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 
 from npusim import InferenceSession, UnsupportedError, UsageError
+from npusim.engine.input_stages import stage_codes
 from npusim.engine.replay import run_with
 from npusim.errors import UnknownTensorError
 from npusim.files.arrays import read_npz
@@ -20,7 +21,7 @@ from npusim.files.dumps import read_dump
 from npusim.files.tensors import read_tensor_file
 from npusim.golden.choice import Origin, Samples
 from npusim.golden.folder import FORMATS, Options, read_manifest, verify_folder, write_folder
-from npusim.golden.input_stage import InputStage, input_stages, stage_codes
+from npusim.program.input_stage import InputStage, input_stages
 from npusim.schemas import load_schema
 from support import Export, load_exports
 from support.builders import GraphBuilder
@@ -241,7 +242,7 @@ def check_export(folder: Path, export: Export, variant: InputStage, *, from_code
     given = Samples(inputs, (Origin(False, 1), Origin(False, 65)), {})
     manifest = write_folder(folder, session, given, Options(variant=variant, from_codes=from_codes))
     assert manifest["model"]["file"] == export.model.name
-    if variant is InputStage.ONNX:
+    if variant is InputStage.GRAPH:
         output = read_npz(folder / "vectors.npz")[session.get_outputs()[0].name]
         np.testing.assert_array_equal(output, export.expected()[[1, 65]])
     assert [finding.rule for finding in verify_folder(folder).findings] == ["coverage"]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from npusim.golden.input_stage import input_stages, stage_parameters
+from npusim.engine.input_stages import stage_parameters
+from npusim.program.input_stage import input_stages
 from support import ROOT
 from support.command_line import call, check_error, checked_json
 from support.dump_files import save

@@ -9,8 +9,9 @@ from onnx import helper, numpy_helper
 
 from npusim import InferenceSession, UnsupportedError
 from npusim.bounds import certify
-from npusim.golden.input_stage import InputStage, stage_codes, stage_parameters, values_for_codes
+from npusim.engine.input_stages import stage_codes, stage_parameters, values_for_codes
 from npusim.program import Program
+from npusim.program.input_stage import InputStage
 from npusim.search.input_codes import InputCodes
 from support.builders import GraphBuilder
 from support.command_line import call
@@ -79,10 +80,10 @@ def test_values_in_the_middle_of_a_code_become_it(spelling: str) -> None:
     program = InferenceSession(network(spelling)).program
     (stage,) = program.quantize_stages
     codes = np.arange(stage.clip.lower, stage.clip.lower + 64).reshape(2, 4, 8, 1)
-    values = values_for_codes(program, stage, codes, InputStage.ONNX)
-    np.testing.assert_array_equal(stage_codes(program, stage, values, InputStage.ONNX), codes)
+    values = values_for_codes(program, stage, codes, InputStage.GRAPH)
+    np.testing.assert_array_equal(stage_codes(program, stage, values, InputStage.GRAPH), codes)
     levels = np.arange(32)[None] + np.zeros((1, 32), np.int64)
-    made = stage_codes(program, stage, InputCodes(program).feeds(levels)["input"], InputStage.ONNX)
+    made = stage_codes(program, stage, InputCodes(program).feeds(levels)["input"], InputStage.GRAPH)
     np.testing.assert_array_equal(made.reshape(-1), levels[0] + stage.clip.lower)
 
 
@@ -96,7 +97,7 @@ def test_devices_implement_offset_multiplier_and_shift(spelling: str) -> None:
         np.testing.assert_array_equal(np.ldexp(known.multiplier, -known.shift), stage.multiplier)
         if stage.clip.lower == -128:
             np.testing.assert_array_equal(
-                stage_codes(program, stage, values, InputStage.C28), stage_codes(program, stage, values, InputStage.ONNX)
+                stage_codes(program, stage, values, InputStage.C28), stage_codes(program, stage, values, InputStage.GRAPH)
             )
     else:
         with pytest.raises(UnsupportedError, match="not an offset, a whole multiplier and a shift"):

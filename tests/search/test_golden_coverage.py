@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npusim import InferenceSession
+from npusim.engine.input_stages import stage_codes
 from npusim.engine.reference import finish_layer, run_step, run_steps
 from npusim.golden.choice import measure_coverage
 from npusim.golden.choice.cover import unpack
@@ -19,9 +20,9 @@ from npusim.golden.choice.search import Evaluator
 from npusim.golden.goals import Coverage, Goal, GoalTable
 from npusim.golden.goals.coverage import BOTH, Share
 from npusim.golden.goals.effects import EffectMeter
-from npusim.golden.input_stage import InputStage, stage_codes
 from npusim.program import Accumulating, IntegerLayer
 from npusim.program.accumulation import accumulate
+from npusim.program.input_stage import InputStage
 from npusim.schemas.objects import json_object
 from npusim.search.sampling import generate_inputs
 from support import Export, engine_cases
@@ -222,9 +223,9 @@ def test_input_stage_goals_are_what_the_nearest_floats_become() -> None:
     stage = session.program.quantize_stages[0]
     x = generate_inputs(session.program, 40)["input"]
     table, reached = reached_of(session, {"input": x})
-    codes = stage_codes(session.program, stage, x, InputStage.ONNX).astype(int)
+    codes = stage_codes(session.program, stage, x, InputStage.GRAPH).astype(int)
     around = [
-        stage_codes(session.program, stage, np.nextafter(x, np.float32(end)), InputStage.ONNX) for end in (-np.inf, np.inf)
+        stage_codes(session.program, stage, np.nextafter(x, np.float32(end)), InputStage.GRAPH) for end in (-np.inf, np.inf)
     ]
     lowest, highest = np.minimum(*around), np.maximum(*around)
     mspm0 = stage_codes(session.program, stage, x, InputStage.MSPM0)

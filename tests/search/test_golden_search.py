@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npusim import InferenceSession
+from npusim.engine.input_stages import stage_codes
 from npusim.golden.choice.cover import AGAIN, LazyGreedy, greedy_order, pack, row_gains, unpack
 from npusim.golden.choice.search import Evaluator, Searcher
 from npusim.golden.choice.signals import move_within_codes, signal_levels
 from npusim.golden.goals import Goal
-from npusim.golden.input_stage import InputStage, stage_codes
 from npusim.program import Accumulating, LayerKind
+from npusim.program.input_stage import InputStage
 from npusim.program.terms import terms_of
 from npusim.search.back_projection import back_project
 from npusim.search.input_codes import InputCodes
@@ -152,7 +153,7 @@ def test_values_move_but_their_codes_stay(bits: int) -> None:
     generator = np.random.default_rng(2)
     plain = feeds.feeds(generator.integers(0, feeds.limits + 1, (60, feeds.size)))
     moved = move_within_codes(session.program, plain, generator)
-    before, after = (stage_codes(session.program, stage, part["input"], InputStage.ONNX) for part in (plain, moved))
+    before, after = (stage_codes(session.program, stage, part["input"], InputStage.GRAPH) for part in (plain, moved))
     np.testing.assert_array_equal(before, after)
     assert moved["input"].dtype == np.float32
     assert (moved["input"] != plain["input"]).mean() > 0.05

@@ -60,7 +60,8 @@ def _append(network: _Network, draw: st.DrawFn, generator: np.random.Generator) 
     size, rank = int(np.prod(shape)), len(shape)
     kinds = ["flatten", "scale", "softmax", "unsqueeze", "relu"]
     if rank:
-        kinds += ["transpose", "mean", "sum", "max", "broadcast", "concat", "slice"]
+        kinds += ["transpose", "mean", "sum", "max", "broadcast", "concat", "slice", "squeeze", "expand", "tile", "gather"]
+        kinds += ["split", "argmax", "normalize"]
     if rank == 2:
         kinds += ["matmul", "gemm", "self product"]
     kind = draw(st.sampled_from(kinds))
@@ -99,6 +100,31 @@ def _append(network: _Network, draw: st.DrawFn, generator: np.random.Generator) 
         case "slice" if shape[axis] > 1:
             parts = [_integers(graph, [value]) for value in (1, shape[axis], axis)]
             network.move(kind, graph.node("Slice", name, *parts), (*shape[:axis], shape[axis] - 1, *shape[axis + 1 :]))
+        case "squeeze" if shape[axis] == 1:
+            left = (*shape[:axis], *shape[axis + 1 :])
+            network.move(kind, graph.node("Squeeze", name, _integers(graph, [axis])), left)
+        case "expand":
+            target = (draw(st.integers(1, 2)), *shape)
+            network.move(kind, graph.node("Expand", name, _integers(graph, list(target))), target)
+        case "tile":
+            times = [2 if at == axis else 1 for at in range(rank)]
+            network.move(
+                kind, graph.node("Tile", name, _integers(graph, times)), (*shape[:axis], 2 * shape[axis], *shape[axis + 1 :])
+            )
+        case "gather":
+            rows = draw(st.lists(st.integers(-shape[axis], shape[axis] - 1), min_size=1, max_size=3))
+            taken = graph.node("Gather", name, _integers(graph, rows), axis=axis)
+            network.move(kind, taken, (*shape[:axis], len(rows), *shape[axis + 1 :]))
+        case "split" if shape[axis] % 2 == 0:
+            graph.node("Split", name, outputs=2, axis=axis)
+            half = graph.nodes[-1].output[draw(st.integers(0, 1))]
+            network.move(kind, half, (*shape[:axis], shape[axis] // 2, *shape[axis + 1 :]))
+        case "argmax":
+            found = graph.node("ArgMax", name, axis=axis, keepdims=1)
+            network.move(kind, graph.node("Cast", found, to=1), (*shape[:axis], 1, *shape[axis + 1 :]))
+        case "normalize":
+            scale = graph.constant(np.full(shape[axis:], 0.7))
+            network.move(kind, graph.node("LayerNormalization", name, scale, axis=axis), shape)
         case "matmul":
             weights = generator.normal(0, 0.3, (shape[1], 3))
             network.move(kind, graph.node("MatMul", name, graph.constant(weights)), (shape[0], 3))

@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from npusim import InferenceSession
 from npusim.bounds import analyse
+from npusim.engine.input_stages import stage_codes
 from npusim.engine.replay import program_from
 from npusim.engine.runner import run_chunked
 from npusim.engine.selection import make_runner
-from npusim.golden.input_stage import InputStage, input_stages, stage_codes
 from npusim.program import Accumulating, IntegerLayer, LayerKind, Program, ShiftFloor, Weighted
 from npusim.program.accumulation import accumulate
+from npusim.program.input_stage import InputStage, input_stages
 
 __all__ = ["WrongDevice", "caught", "wrong_devices"]
 

@@ -43,6 +43,7 @@ from npusim.floats import FloatGraph, LinearOperation
 from npusim.graph import Array
 from npusim.graph.traits import Trait, is_a
 from npusim.program import Accumulating, HostOperation, IntegerLayer, Program, QuantizeStage, Step
+from npusim.program.input_stage import DeviceStage
 from npusim.program.lowering.floats import along_outputs
 from npusim.program.real_codes import accumulate_real, requantize_real
 
@@ -241,10 +242,13 @@ class LayerStages:
 
     def _quantize_stages(self, stage: QuantizeStage, codes: FloatArray, reference: FloatArray) -> Stages:
         dtype = self.quantized.tensors[stage.input].dtype
-        tensors = self.quantized.stage_values(stage, self._shaped([codes])[0].astype(dtype))
+        given = self._shaped([codes])[0].astype(dtype)
+        tensors = self.quantized.stage_values(stage, given)
         floors = [node.outputs[0] for node in stage.nodes if is_a(node.op_type, Trait.ROUNDS)]
         final = self._to_real(np.asarray(tensors[stage.output], np.float64))
-        rounded = self._to_real(np.asarray(tensors[floors[-1]], np.float64)) if floors else final
+        rounded = self._to_real(np.asarray(tensors[floors[-1]], np.float64)) if floors and floors[-1] in tensors else final
+        if isinstance(stage, DeviceStage):
+            rounded = self._to_real(np.asarray(stage.operations(given)[-1][2], np.float64))
         exact = (self._shaped([codes])[0] + stage.offset) * stage.multiplier
         return Stages(reference, reference, self._to_real(exact - 0.5), rounded, final)
 

@@ -42,6 +42,7 @@ from npusim.program import (
     Tensor,
 )
 from npusim.program.accumulation import unknown_kind
+from npusim.program.input_stage import DeviceStage
 from npusim.program.intervals import RangeAnalysis, analyse
 
 __all__ = ["FastPlan", "make_plan"]
@@ -181,6 +182,8 @@ def _pooled(program: Program, native: frozenset[int], carriers: Mapping[str, Car
 def _is_native(step: Step, program: Program, carriers: Mapping[str, CarrierChoice]) -> bool:
     if isinstance(step, HostOperation):
         return runs_samples_last(step, program)
+    if isinstance(step, DeviceStage):
+        return False
     if isinstance(step, QuantizeStage):
         tensors = [program.tensors[name] for name in (step.input, *step.tensors)]
         shapes = {tensor.shape for tensor in tensors}

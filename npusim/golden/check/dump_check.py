@@ -9,14 +9,15 @@ from typing import Annotated, Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
+from npusim.engine.input_stages import stage_parameters
 from npusim.errors import InputError
 from npusim.files.dumps import Dump, DumpArray, Role
 from npusim.golden.check.buffer_causes import Buffer
 from npusim.golden.check.evidence import Hypothesis, Ranking, WeighedCause, rank
 from npusim.golden.check.explanation import Simulated, explain
-from npusim.golden.input_stage import InputStage, input_stages, stage_parameters
 from npusim.graph import Array
 from npusim.program import Program, QuantizeStage
+from npusim.program.input_stage import InputStage, input_stages
 from npusim.schemas.derivation import Count, Minimum
 from npusim.verification.dump_reading import DumpedTensor, read_tensors
 

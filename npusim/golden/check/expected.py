@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from npusim.engine.input_stages import stage_codes
 from npusim.engine.replay import run_with
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import input_specs
@@ -21,10 +22,10 @@ from npusim.files.element_types import convert_exactly
 from npusim.golden.check.dump_check import Expectation
 from npusim.golden.folder.manifest import MANIFEST, read_manifest
 from npusim.golden.folder.writer import VECTORS
-from npusim.golden.input_stage import InputStage, input_stages, stage_codes
 from npusim.graph import Array
 from npusim.graph.model_file import ModelFile, open_model
 from npusim.program import Batching, Program
+from npusim.program.input_stage import InputStage, input_stages
 from npusim.verification.dump_reading import device_output
 
 __all__ = ["Expected", "expected_of_dump", "expected_of_folder", "expected_of_model", "is_folder"]
@@ -86,7 +87,7 @@ def expected_of_model(
     model: str | os.PathLike[str] | InferenceSession,
     inputs: str | os.PathLike[str] | Mapping[str, Array],
     *,
-    variant: InputStage = InputStage.ONNX,
+    variant: InputStage = InputStage.GRAPH,
 ) -> Expected:
     """What a model computes from given samples.
 
@@ -119,7 +120,7 @@ def expected_of_model(
 
 
 def expected_of_dump(
-    model: str | os.PathLike[str] | InferenceSession, dump: Dump, *, variant: InputStage = InputStage.ONNX
+    model: str | os.PathLike[str] | InferenceSession, dump: Dump, *, variant: InputStage = InputStage.GRAPH
 ) -> Expected:
     """What a model computes from the inputs that a test vector holds.
 
@@ -177,7 +178,7 @@ def _expectation(program: Program, feeds: Mapping[str, Array], variant: InputSta
         raise UnsupportedError(
             "the model has no batch axis of one sample, so a dump of one run cannot be told; export it with batch 1"
         )
-    stages = {} if variant is InputStage.ONNX else {stage.output: stage for stage in input_stages(program)}
+    stages = {} if variant is InputStage.GRAPH else {stage.output: stage for stage in input_stages(program)}
     codes = {
         name: stage_codes(program, stage, np.asarray(feeds[program.resolve(stage.input)]), variant)
         for name, stage in stages.items()

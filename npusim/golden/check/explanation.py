@@ -11,9 +11,9 @@ import numpy as np
 from npusim.golden.check.buffer_causes import Buffer, buffer_causes
 from npusim.golden.check.evidence import Hypothesis, Ranking, judge, rank
 from npusim.golden.faults import Fault, FaultKind, FaultRunner
-from npusim.golden.input_stage import InputStage
 from npusim.graph import Array
 from npusim.program import Program
+from npusim.program.input_stage import InputStage
 
 __all__ = ["Simulated", "explain"]
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from npusim.engine.input_stages import values_for_codes
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import input_specs
@@ -18,9 +19,9 @@ from npusim.files.element_types import convert_exactly
 from npusim.golden.choice.choice import choose_samples
 from npusim.golden.choice.search import measure_coverage, sample_count
 from npusim.golden.goals.coverage import Coverage
-from npusim.golden.input_stage import InputStage, input_stages, values_for_codes
 from npusim.graph import Array
 from npusim.program import QuantizeStage
+from npusim.program.input_stage import InputStage, input_stages
 
 __all__ = ["DEFAULT_SETS", "Origin", "Samples", "pick_samples", "read_samples"]
 

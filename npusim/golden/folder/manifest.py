@@ -12,11 +12,12 @@ from typing import Annotated, Any, Final, Literal
 
 from npusim import __version__
 from npusim.bounds.certificate import Certificate
+from npusim.engine.input_stages import StageDifference
 from npusim.errors import InputError
 from npusim.files.arrays import check_readable
 from npusim.golden.folder.vectors import Role
 from npusim.golden.goals.coverage import Coverage
-from npusim.golden.input_stage import InputStage, StageDifference
+from npusim.program.input_stage import InputStage
 from npusim.schemas.derivation import Choice, Count, Pattern, Sha256
 
 __all__ = [
@@ -98,7 +99,7 @@ class ManifestStage:
     Attributes
     ----------
     variant
-        Whose implementation of the input stage the vectors come from.
+        Whose implementation of the input stage the vectors come from; ``onnx`` is the graph's.
     from_codes
         The application computes it and hands the model codes.
     parameters_derived
@@ -107,7 +108,7 @@ class ManifestStage:
         How the implementations differ on the sets.
     """
 
-    variant: InputStage
+    variant: Annotated[str, Choice(tuple(stage.recorded for stage in InputStage))]
     from_codes: bool
     parameters_derived: bool | None
     differences: tuple[StageDifference, ...]

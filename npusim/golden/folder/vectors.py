@@ -12,9 +12,9 @@ import numpy as np
 from npusim.engine.replay import run_with
 from npusim.engine.session import InferenceSession
 from npusim.errors import InternalMismatchError, UnsupportedError
-from npusim.golden.input_stage import InputStage, input_stages, stage_codes
 from npusim.graph import Array
 from npusim.program import Batching, Program, QuantizeStage
+from npusim.program.input_stage import InputStage, input_stages
 from npusim.program.trace import matching_names, step_kind
 from npusim.verification.dump_reading import device_output
 
@@ -98,16 +98,16 @@ def compute_vectors(
     session: InferenceSession,
     inputs: Mapping[str, Array],
     *,
-    variant: InputStage = InputStage.ONNX,
+    variant: InputStage = InputStage.GRAPH,
     patterns: Sequence[str] = ("*",),
     from_codes: bool = False,
 ) -> Vectors:
-    """Compute everything that a golden folder holds, with both engines where the graph's own input stage is asked for.
+    """Compute everything that a golden folder holds, with both engines.
 
     Parameters
     ----------
     session
-        The model.
+        The model, with the graph's own input stage.
     inputs
         The sets by input name, one for each entry of the first axis.
     variant
@@ -125,19 +125,14 @@ def compute_vectors(
     UnknownTensorError
         If a pattern matches no tensor.
     """
-    program = session.program
     _check(session, variant, from_codes)
-    stages = {stage.output: stage for stage in input_stages(program)}
-    codes = {
-        name: stage_codes(program, stage, inputs[program.resolve(stage.input)], variant)
-        for name, stage in stages.items()
-        if variant is not InputStage.ONNX
-    }
+    session = session.with_input_stage(variant)
+    program = session.program
+    stages = {stage.output for stage in input_stages(program)}
     chosen = _names(program, stages, patterns)
     # a result without axes is that of the only set
-    arrays = {name: np.atleast_1d(values) for name, values in run_with(program, inputs, codes, chosen).items()}
-    if variant is InputStage.ONNX:
-        _confirm(session, inputs, arrays)
+    arrays = {name: np.atleast_1d(values) for name, values in run_with(program, inputs, {}, chosen).items()}
+    _confirm(session, inputs, arrays)
     steps = {name: step for step in program.steps for name in step.tensors}
     tensors = [GoldenTensor(name, None, None, Role.INPUT, inputs[name]) for name in program.inputs]
     for name in chosen:
@@ -189,7 +184,7 @@ def _check(session: InferenceSession, variant: InputStage, from_codes: bool) -> 
             f"no output of {session.model.label} is computed from an input, so none can show anything about a device; "
             "give a model that computes one"
         )
-    if (from_codes or variant is not InputStage.ONNX) and not input_stages(program):
+    if (from_codes or variant is not InputStage.GRAPH) and not input_stages(program):
         raise UnsupportedError(
             f"{session.model.label} has no input stage, so there is nothing for the application to compute before it; "
             "leave out --input-stage and --skip-normalize"

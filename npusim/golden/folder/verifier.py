@@ -12,6 +12,7 @@ import numpy as np
 
 from npusim import __version__
 from npusim.bounds.certificate import certify
+from npusim.engine.input_stages import compare_stages
 from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, UsageError
 from npusim.files.arrays import read_npz
@@ -21,9 +22,9 @@ from npusim.golden.folder.file_checks import check_contents, check_files
 from npusim.golden.folder.manifest import read_manifest
 from npusim.golden.folder.vectors import GoldenTensor, Role, Vectors, byte_sum_of, compute_vectors, crc_of
 from npusim.golden.folder.writer import VECTORS
-from npusim.golden.input_stage import InputStage, compare_stages
 from npusim.graph import Array
 from npusim.graph.model_file import ModelFile, open_model
+from npusim.program.input_stage import InputStage
 from npusim.schemas.objects import json_object
 
 __all__ = ["Verification", "verify_folder"]
@@ -128,7 +129,7 @@ def _variant(name: str) -> InputStage:
     try:
         return InputStage(name)
     except ValueError:
-        known = ", ".join(InputStage)
+        known = ", ".join(stage.recorded for stage in InputStage)
         raise InputError(f"the manifest names the input stage '{name}'; npusim {__version__} knows {known}") from None
 
 
@@ -193,9 +194,12 @@ def _compare(item: Mapping[str, Any], tensor: GoldenTensor, stored: Array) -> It
 
 def _check_statements(session: InferenceSession, manifest: Mapping[str, Any], inputs: Mapping[str, Array]) -> Iterator[Finding]:
     """Verdicts, differences of the input stages, and coverage."""
-    verdicts = json_object(certify(session.program).verdicts)
-    if manifest["certificate"]["verdicts"] != verdicts:
-        message = f"the manifest cites the verdicts {manifest['certificate']['verdicts']}, found are {verdicts}"
+    variant = _variant(manifest["input_stage"]["variant"])
+    cited = manifest["certificate"]["verdicts"]
+    verdicts = json_object(certify(session.with_input_stage(variant).program).verdicts)
+    # folders from before devices' own stages had verdicts cite those of the graph's
+    if cited != verdicts and cited != json_object(certify(session.program).verdicts):
+        message = f"the manifest cites the verdicts {cited}, found are {verdicts}"
         yield Finding(
             "certificate", "error", None, message, "look at 'npusim bounds' for this model, then write the folder again"
         )

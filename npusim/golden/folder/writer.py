@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from npusim.bounds.certificate import certify
+from npusim.engine.input_stages import StageDifference, compare_stages, stage_parameters
 from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, InternalMismatchError, UnsupportedError, UsageError
 from npusim.files.arrays import write_arrays
@@ -49,7 +50,7 @@ from npusim.golden.folder.manifest import (
     read_manifest,
 )
 from npusim.golden.folder.vectors import Vectors, byte_sum_of, compute_vectors, crc_of
-from npusim.golden.input_stage import InputStage, StageDifference, compare_stages, input_stages, stage_parameters
+from npusim.program.input_stage import InputStage, input_stages
 from npusim.schemas.objects import json_object
 
 __all__ = ["MODEL_COPY", "VECTORS", "Options", "check_destination", "write_folder"]
@@ -83,7 +84,7 @@ class Options:
 
     formats: tuple[str, ...] = ("c", "npz")
     patterns: tuple[str, ...] = ("*",)
-    variant: InputStage = InputStage.ONNX
+    variant: InputStage = InputStage.GRAPH
     from_codes: bool = False
     module: str = "default"
     seed: int = 0
@@ -185,10 +186,10 @@ def _check_options(options: Options) -> None:
     for name in options.formats:
         if name not in FORMATS:
             raise UsageError(f"there is no format '{name}'; the formats are {', '.join(FORMATS)}")
-    if "onnx" in options.formats and options.variant is not InputStage.ONNX:
+    if "onnx" in options.formats and options.variant is not InputStage.GRAPH:
         raise UsageError(
             f"an ONNX runtime computes the input stage as the graph says, so vectors from the input stage '{options.variant}' "
-            "would fail there; leave onnx out of --format or take --input-stage onnx"
+            "would fail there; leave onnx out of --format or take --input-stage graph"
         )
 
 
@@ -234,8 +235,8 @@ def _manifest(
         formats=tuple(name for name in FORMATS if name in {*options.formats, "npz"}),
         layers=options.patterns,
         module=options.module,
-        input_stage=ManifestStage(options.variant, options.from_codes, _derived(session), differences),
-        certificate=certify(session.program),
+        input_stage=ManifestStage(options.variant.recorded, options.from_codes, _derived(session), differences),
+        certificate=certify(session.with_input_stage(options.variant).program),
         coverage=samples.coverage,
         tensors=_tensors(vectors, options),
         files=files,

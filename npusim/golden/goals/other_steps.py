@@ -10,14 +10,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from npusim.engine.input_stages import stage_codes, stage_parameters
 from npusim.engine.samples import run_stage
 from npusim.errors import UnsupportedError
 from npusim.golden.goals.goal import BoolArray, Goal, Reached
 from npusim.golden.goals.requantization import LARGEST_SIGNED
-from npusim.golden.input_stage import SIGNED_BYTE, InputStage, input_stages, stage_codes, stage_parameters
 from npusim.graph import Array
 from npusim.program import Program, QuantizeStage, Windowed
 from npusim.program.direct import direct_codes
+from npusim.program.input_stage import SIGNED_BYTE, InputStage, input_stages
 from npusim.program.intervals import Interval
 
 __all__ = ["ClassMeter", "StageMeter", "WindowMeter", "has_classes"]

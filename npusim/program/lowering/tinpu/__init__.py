@@ -26,6 +26,7 @@ from npusim.graph.ranges import (
 from npusim.graph.traits import Trait, is_a
 from npusim.kernels.requantize import codes_dtype
 from npusim.program.direct import Table
+from npusim.program.input_stage import InputStage, device_stage, parameters_of
 from npusim.program.intervals import Interval, layer_bounds
 from npusim.program.layers import Accumulating, IntegerLayer
 from npusim.program.lowering.aliases import remove_aliases
@@ -63,7 +64,13 @@ class Dialect:
     rescaling: Callable[[View, Node, ValueRange], tuple[IntegerLayer, tuple[Node, ...]]] | None = None
 
 
-def lower(graph: Graph, *, dialect: Dialect | None = None, inputs: Mapping[str, ValueRange] | None = None) -> Program:
+def lower(
+    graph: Graph,
+    *,
+    dialect: Dialect | None = None,
+    inputs: Mapping[str, ValueRange] | None = None,
+    input_stage: InputStage = InputStage.GRAPH,
+) -> Program:
     """Lower a folded graph with static types to a program.
 
     Parameters
@@ -74,18 +81,25 @@ def lower(graph: Graph, *, dialect: Dialect | None = None, inputs: Mapping[str, 
         How the graph's exporter writes layers; by default as those of the NPU do.
     inputs
         Ranges of inputs that hold codes although they are declared float.
+    input_stage
+        Whose implementation makes codes of the model's inputs.
 
     Returns
     -------
     Program
         Every node of the graph is part of exactly one step.
+
+    Raises
+    ------
+    UnsupportedError
+        If a stage that makes codes of an input has no such implementation.
     """
     plain, aliases = remove_aliases(graph)
     general, batching = generalise_batch(plain)
     executed = {node.outputs: node for node in general.nodes}
     signed = signs_that_matter(plain)
     ranges = {name: range_of_input(plain.types[name]) for name in plain.inputs} | dict(inputs or {})
-    lowering = _Lowering(View.of(plain), ranges, signed, Dialect() if dialect is None else dialect)
+    lowering = _Lowering(View.of(plain), ranges, signed, Dialect() if dialect is None else dialect, input_stage)
     for node in plain.nodes:
         if node.outputs not in lowering.taken:
             lowering.take(node, executed[node.outputs])
@@ -103,6 +117,7 @@ class _Lowering:
     ranges: dict[str, ValueRange]
     signed: frozenset[str]
     dialect: Dialect
+    input_stage: InputStage
     steps: list[Step] = field(default_factory=list)
     taken: set[tuple[str, ...]] = field(default_factory=set)
     blame: dict[tuple[str, ...], str] = field(default_factory=dict)
@@ -126,9 +141,23 @@ class _Lowering:
             step = replace(step, taps=taps)
             self.ranges.update({tap.tensor: self._range_of_tap(tap) for tap in taps if tap.handed_out})
             self.taps.update(tap.tensor for tap in taps)
+        if (
+            isinstance(step, QuantizeStage)
+            and self.input_stage is not InputStage.GRAPH
+            and step.input in self.view.graph.inputs
+        ):
+            known = parameters_of(step, self.view.constant, self.view.shape, handed_out=bool(handed_out))
+            step = device_stage(step, self.input_stage, known)
         self.steps.append(step)
         self.taken.update(part.outputs for part in nodes)
         self.ranges[step.output] = self._range_of(step)
+
+    def _as_device(self, stage: QuantizeStage, *, handed_out: bool) -> QuantizeStage:
+        """A stage as the device that is asked for computes it, where it makes codes of an input."""
+        if self.input_stage is InputStage.GRAPH or stage.input not in self.view.graph.inputs:
+            return stage
+        known = parameters_of(stage, self.view.constant, self.view.shape, handed_out=handed_out)
+        return device_stage(stage, self.input_stage, known)
 
     def _is_handed_out(self, part: Node, nodes: Sequence[Node]) -> bool:
         """Whether a node's result is an output of the model, or is read outside of these nodes."""
@@ -192,7 +221,7 @@ class _Lowering:
 
     def _range_of(self, step: IntegerLayer | QuantizeStage) -> ValueRange:
         if isinstance(step, QuantizeStage):
-            return range_of_codes(step.clip.lower, step.clip.upper)
+            return range_of_codes(step.codes_range.lower, step.codes_range.upper)
         if isinstance(step, Table):
             return range_of_codes(int(step.values.min()), int(step.values.max()))
         if not isinstance(step, Accumulating):
