@@ -16,15 +16,13 @@ from typing import ClassVar, Final
 import click
 
 from npusim import __version__
+from npusim.cli import INTERRUPTED
 from npusim.cli.lazy_group import LazyGroup
 from npusim.cli.options import Invocation
 from npusim.cli.output import failure, one_line, print_json
 from npusim.errors import NpusimError, UnsupportedError, UsageError
 
 __all__ = ["application", "main"]
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells give it."""
 
 READER_GONE = 141
 """Exit code when whoever reads stdout has gone away, as shells give it."""
@@ -128,13 +126,17 @@ def _run(given: list[str]) -> int:
     except (click.exceptions.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        _abandon_stdout()
+        _abandon_streams()
         return READER_GONE
     except OSError as error:
-        # The library turns failing files into errors of its own; what is left is stdout, on a full disk for example.
-        _abandon_stdout()
-        invocation.as_json = False
-        return _report(invocation, type(error).__name__, f"the output cannot be written: {error}", UsageError.exit_code)
+        # The library turns failing files into errors of its own; what is left is stdout, on a full disk for example, ...
+        if error.filename is None:
+            _abandon_streams()
+            invocation.as_json = False
+            return _report(invocation, type(error).__name__, f"the output cannot be written: {error}", UsageError.exit_code)
+        # ... and a path of which even the question whether it is there fails
+        message = f"{error.filename}: {error.strerror or error}; check the path"
+        return _report(invocation, UsageError.__name__, message, UsageError.exit_code)
     except MemoryError:
         message = "there is not enough memory for this model and these samples; give fewer samples"
         return _report(invocation, MemoryError.__name__, message, UnsupportedError.exit_code)
@@ -150,9 +152,13 @@ def _accept_any_text() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def _abandon_stdout() -> None:
-    """Python flushes stdout once more at exit, which would fail again and print a warning."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _abandon_streams() -> None:
+    """Python flushes its streams once more at exit: where that would fail again and print a warning, nothing is left to flush."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _usage(error: click.ClickException) -> str:
@@ -171,8 +177,12 @@ def _bug(error: Exception) -> str:
 
 def _report(invocation: Invocation, kind: str, message: str, exit_code: int) -> int:
     text = one_line(message)
-    if invocation.as_json:
-        print_json(failure(invocation.model, kind, text, exit_code))
-    else:
-        click.echo(f"npusim: error: {text}", err=True)
+    try:
+        if invocation.as_json:
+            print_json(failure(invocation.model, kind, text, exit_code))
+            sys.stdout.flush()
+        else:
+            click.echo(f"npusim: error: {text}", err=True)
+    except OSError:
+        _abandon_streams()  # nobody reads the sentence; the exit code still tells
     return exit_code

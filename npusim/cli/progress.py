@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 __all__ = ["SparseLines", "progress"]
@@ -42,8 +42,9 @@ class SparseLines:
         """Report that `done` of `total` are done."""
         if self._clock() >= self._due:
             self._due = self._clock() + INTERVAL
-            self._stream.write(f"npusim: {self._label}: {done:,} of {total:,} {self._unit}\n")
-            self._stream.flush()
+            with suppress(OSError):  # nobody reads stderr any more, which is no reason to stop
+                self._stream.write(f"npusim: {self._label}: {done:,} of {total:,} {self._unit}\n")
+                self._stream.flush()
 
 
 @contextmanager
