@@ -153,7 +153,7 @@ def _accept_any_text() -> None:
 
 
 def _abandon_streams() -> None:
-    """Python flushes its streams once more at exit: where that would fail again and print a warning, nothing is left to flush."""
+    """Python flushes its streams once more at exit, which would fail again and print a warning where a stream is broken."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -19,10 +19,10 @@ from npusim.cli.options import (
 from npusim.cli.output import Column, Row, count, number, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
 from npusim.engine.session import InferenceSession
-from npusim.engine.simulation import input_specs, simulate
+from npusim.engine.simulation import input_specs
 from npusim.errors import UsageError
-from npusim.files.datasets import read_inputs, write_arrays
-from npusim.results.simulation import RunResult, run_result
+from npusim.files.datasets import read_inputs
+from npusim.results.simulation import RunResult, run_to_archive
 
 __all__ = ["run_command"]
 
@@ -84,9 +84,7 @@ def run_command(
     session = InferenceSession(model, engine=engine, threads=threads, arithmetic=arithmetic, input_stage=input_stage)
     feeds = read_inputs(inputs, input_specs(session))
     with progress("run", quiet=quiet) as report:
-        result = simulate(session, feeds, patterns=patterns, codes=codes, progress=report)
-    write_arrays(output, result.arrays)
-    done = run_result(session, result, output)
+        done = run_to_archive(session, feeds, output, patterns=patterns, codes=codes, progress=report)
     if as_json:
         print_json(done)
     else:

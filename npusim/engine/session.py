@@ -265,8 +265,7 @@ class InferenceSession:
         for feeds in chunks:
             chosen = self._plan_for(feeds)
             yield self._outputs(chosen, feeds, output_names, first, None)
-            if chosen.program.batching is not Batching.FIXED:
-                first += len(feeds[chosen.program.inputs[0]])
+            first += _samples(chosen, feeds)
 
     def trace(
         self, feeds: Mapping[str, Array], tensors: str | Sequence[str] = "*", *, progress: Progress | None = None
@@ -287,9 +286,48 @@ class InferenceSession:
         UnknownTensorError
             If a pattern matches no tensor.
         """
-        chosen = self._plan_for(feeds)
+        return self._trace(self._plan_for(feeds), feeds, tensors, 0, progress)
+
+    def trace_chunks(
+        self, chunks: Iterable[Mapping[str, Array]], tensors: str | Sequence[str] = "*", *, progress: Progress | None = None
+    ) -> Iterator[Trace]:
+        """Keep inner tensors of more samples than memory holds, as :meth:`run_chunks` computes outputs of them.
+
+        Parameters
+        ----------
+        chunks
+            Feeds as for :meth:`run`, each with any number of samples; taken one at a time.
+        tensors
+            As for :meth:`trace`.
+        progress
+            As for :meth:`run`, within each chunk.
+
+        Yields
+        ------
+        Trace
+            What :meth:`trace` gives for each chunk.
+
+        Raises
+        ------
+        InputError, UnknownTensorError
+            As :meth:`trace`, when such a chunk is reached; samples in messages are counted over all chunks.
+        """
+        first = 0
+        for feeds in chunks:
+            chosen = self._plan_for(feeds)
+            yield self._trace(chosen, feeds, tensors, first, progress)
+            first += _samples(chosen, feeds)
+
+    def _trace(
+        self,
+        chosen: _Prepared,
+        feeds: Mapping[str, Array],
+        tensors: str | Sequence[str],
+        first: int,
+        progress: Progress | None,
+    ) -> Trace:
         names = matching_names([tensors] if isinstance(tensors, str) else tensors, chosen.program.tensors)
-        arrays = self._execute(chosen, feeds, names, 0, progress)
+        arrays = self._execute(chosen, feeds, names, first, progress)
         return Trace(chosen.program, {name: chosen.program.tensors[name].as_shown(held) for name, held in arrays.items()})
 
     def held(self, feeds: Mapping[str, Array], tensors: Sequence[str]) -> dict[str, Array]:
@@ -393,3 +431,9 @@ class InferenceSession:
             progress=progress,
         )
         return {name: arrays[target] for name, target in resolved.items()}
+
+
+def _samples(chosen: _Prepared, feeds: Mapping[str, Array]) -> int:
+    """Samples of a chunk, as messages count them."""
+    program = chosen.program
+    return 0 if program.batching is Batching.FIXED or not program.inputs else len(feeds[program.inputs[0]])

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession, NodeArg
+from npusim.errors import UnsupportedError
 from npusim.files.datasets import InputSpec
 from npusim.graph import Array
-from npusim.program import Step
+from npusim.program import Batching, Program, Step
+from npusim.program.trace import Trace, matching_names
 
-__all__ = ["Simulation", "input_specs", "simulate"]
+__all__ = ["Simulation", "count_samples", "input_specs", "simulate", "simulate_parts"]
 
 _DTYPE_NAMES = {"float": "float32", "double": "float64"}
+
+PART_BYTES: Final = 64 * 2**20
+"""About as many bytes are kept of one part of the samples."""
+
+EVEN_PART: Final = 1024
+"""Larger parts are multiples of so many samples, which all threads have an equal share in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +42,15 @@ class Simulation:
         The model's outputs by name.
     traced
         Other tensors that were asked for, as integer codes where they are integers.
+    constant
+        Names of those that are the same for all samples.
     """
 
     samples: int
     steps: tuple[Step, ...]
     outputs: Mapping[str, Array]
     traced: Mapping[str, Array]
+    constant: frozenset[str]
 
     @property
     def arrays(self) -> dict[str, Array]:
@@ -89,14 +102,88 @@ def simulate(
     UnknownTensorError
         If a pattern matches no tensor.
     """
-    declared = {argument.name: _dtype(argument) for argument in session.get_outputs()}
-    trace = session.trace(feeds, [*declared, *patterns], progress=progress)
-    outputs = {name: trace[name] if codes else trace[name].astype(dtype, copy=False) for name, dtype in declared.items()}
+    trace = session.trace(feeds, [*_declared(session), *patterns], progress=progress)
+    return _simulation(session, trace, count_samples(feeds), codes=codes)
+
+
+def simulate_parts(
+    session: InferenceSession,
+    feeds: Mapping[str, Array],
+    *,
+    patterns: Sequence[str] = (),
+    codes: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[Simulation]:
+    """Run a model over samples, part by part, so that what is kept never has to be in memory as a whole.
+
+    Parameters
+    ----------
+    session, feeds, patterns, codes, progress
+        As for :func:`simulate`; feeds may be mapped from a file.
+
+    Yields
+    ------
+    Simulation
+        What :func:`simulate` gives for the next samples.
+
+    Raises
+    ------
+    InputError
+        If the inputs do not fit the model.
+    UnknownTensorError
+        If a pattern matches no tensor.
+    """
+    total = count_samples(feeds)
+    size = _part_size(session, patterns) or total
+    names = [*_declared(session), *patterns]
+    if total <= size or len({len(array) for array in feeds.values()}) != 1:
+        yield simulate(session, feeds, patterns=patterns, codes=codes, progress=progress)
+        return
+    starts = range(0, total, size)
+    parts = ({name: array[start : start + size] for name, array in feeds.items()} for start in starts)
+    done = 0
+
+    def report(inside: int, _: int) -> None:
+        if progress is not None:
+            progress(done + inside, total)
+
+    for start, trace in zip(starts, session.trace_chunks(parts, names, progress=report), strict=True):
+        done = min(start + size, total)
+        yield _simulation(session, trace, done - start, codes=codes)
+
+
+def _part_size(session: InferenceSession, patterns: Sequence[str]) -> int | None:
+    """Samples of a part; None where the samples are not taken apart."""
+    try:
+        program = session.program
+    except UnsupportedError:
+        return None  # it depends on the inputs, their number among them
+    if program.batching is Batching.FIXED or not program.inputs:
+        return None
+    names = dict.fromkeys([*map(program.resolve, program.outputs), *matching_names(patterns, program.tensors), *program.inputs])
+    size = PART_BYTES // max(sum(_sample_bytes(program, name) for name in names), 1)
+    return max(size // EVEN_PART * EVEN_PART or size, 1)
+
+
+def _sample_bytes(program: Program, name: str) -> int:
+    tensor = program.tensors.get(program.resolve(name))
+    return 0 if tensor is None else math.prod(tensor.shape) * tensor.dtype.itemsize
+
+
+def _declared(session: InferenceSession) -> dict[str, np.dtype[np.generic]]:
+    return {argument.name: _dtype(argument) for argument in session.get_outputs()}
+
+
+def _simulation(session: InferenceSession, trace: Trace, samples: int, *, codes: bool) -> Simulation:
+    outputs = {
+        name: trace[name] if codes else trace[name].astype(dtype, copy=False) for name, dtype in _declared(session).items()
+    }
     traced = {name: array for name, array in trace.items() if name not in outputs}
-    return Simulation(_count(feeds), tuple(layer.step for layer in trace.layers), outputs, traced)
+    steps = tuple(layer.step for layer in trace.layers)
+    return Simulation(samples, steps, outputs, traced, frozenset(name for name in trace if trace.is_constant(name)))
 
 
-def _count(feeds: Mapping[str, Array]) -> int:
+def count_samples(feeds: Mapping[str, Array]) -> int:
     """Samples on the first axis; 1 for inputs without axes."""
     first = next(iter(feeds.values()), None)
     return 1 if first is None or first.ndim == 0 else first.shape[0]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from npusim.errors import InputError
-from npusim.files.arrays import check_readable, list_npz, listed, read_npy, read_npz, write_arrays
+from npusim.files.arrays import check_readable, list_npz, listed, read_npy, read_npz, row_blocks, write_arrays
 from npusim.files.element_types import convert_exactly, first_of
 from npusim.files.tables import read_csv, read_parquet
 from npusim.graph import Array, Dimension
@@ -153,19 +153,27 @@ def check_samples(array: Array, spec: InputSpec, where: str) -> None:
     InputError
         If the shape does not fit, there are no samples, or a value is not finite.
     """
-    if not _fits(array.shape, spec):
-        raise InputError(
-            f"{where}: has shape {array.shape}, wanted {spec.shape_text} for input '{spec.name}'; {_remedy(array.shape, spec)}"
-        )
-    if array.size == 0:
-        raise InputError(f"{where}: shape {array.shape} holds no samples for input '{spec.name}'; give at least one")
+    _check_shape(array.shape, spec, where)
     if array.dtype.kind in "fc":
-        finite = np.isfinite(array)
-        if not finite.all():
+        bad, first = 0, ""
+        for row, part in row_blocks(array):
+            finite = np.isfinite(part)
+            if not finite.all():
+                bad += finite.size - int(np.count_nonzero(finite))
+                first = first or first_of(part, ~finite, row)
+        if bad:
             raise InputError(
-                f"{where}: {array.size - np.count_nonzero(finite)} of {array.size} values are NaN or infinite, the first "
-                f"{first_of(array, ~finite)}; remove or replace these samples"
+                f"{where}: {bad} of {array.size} values are NaN or infinite, the first {first}; remove or replace these samples"
             )
+
+
+def _check_shape(shape: tuple[int, ...], spec: InputSpec, where: str) -> None:
+    if not _fits(shape, spec):
+        raise InputError(
+            f"{where}: has shape {shape}, wanted {spec.shape_text} for input '{spec.name}'; {_remedy(shape, spec)}"
+        )
+    if math.prod(shape) == 0:
+        raise InputError(f"{where}: shape {shape} holds no samples for input '{spec.name}'; give at least one")
 
 
 def with_width(array: Array, spec: InputSpec) -> Array | None:
@@ -176,11 +184,15 @@ def with_width(array: Array, spec: InputSpec) -> Array | None:
     >>> with_width(np.zeros((5, 3, 64)), InputSpec("input", np.dtype(np.float32), (1, 3, 64, 1))).shape
     (5, 3, 64, 1)
     """
-    if _fits(array.shape, spec) or min(array.ndim, len(spec.shape)) < 2:
-        return None
-    shapes = [(*array.shape, 1)] + ([array.shape[:-1]] if array.shape[-1] == 1 else [])
-    found = next((shape for shape in shapes if _fits(shape, spec)), None)
+    found = _shape_with_width(array.shape, spec)
     return None if found is None else array.reshape(found)
+
+
+def _shape_with_width(shape: tuple[int, ...], spec: InputSpec) -> tuple[int, ...] | None:
+    if _fits(shape, spec) or min(len(shape), len(spec.shape)) < 2:
+        return None
+    shapes = [(*shape, 1)] + ([shape[:-1]] if shape[-1] == 1 else [])
+    return next((item for item in shapes if _fits(item, spec)), None)
 
 
 def width_note(where: str, array: Array, spec: InputSpec) -> str:
@@ -198,7 +210,13 @@ def _with_width(array: Array, spec: InputSpec, where: str, announce: Callable[[s
 
 def _from_npz(path: Path, expected: Sequence[InputSpec], announce: Callable[[str], None] | None) -> dict[str, Array]:
     keys = _select_keys(path, list_npz(path), expected)
-    arrays = read_npz(path, keys)
+    specs = dict(zip(keys, expected, strict=True))
+
+    def accept(key: str, shape: tuple[int, ...]) -> None:
+        widened = None if announce is None else _shape_with_width(shape, specs[key])
+        _check_shape(shape if widened is None else widened, specs[key], f"{path}: array '{key}'")
+
+    arrays = read_npz(path, keys, accept)
     found = {}
     for key, spec in zip(keys, expected, strict=True):
         where = f"{path}: array '{key}'"

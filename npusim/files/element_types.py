@@ -60,10 +60,13 @@ def convert_exactly(array: Array, dtype: np.dtype[Any], where: str) -> Array:
     return array.astype(dtype)
 
 
-def first_of(array: Array, chosen: npt.NDArray[np.bool_]) -> str:
-    """The first value where `chosen` is true, and its index, the way messages name them: ``0.1 at index (0, 2)``."""
+def first_of(array: Array, chosen: npt.NDArray[np.bool_], row: int = 0) -> str:
+    """The first value where `chosen` is true, and its index, the way messages name them: ``0.1 at index (0, 2)``.
+
+    `row` is the index of the array's first row where it is a part of a larger one.
+    """
     index = tuple(int(axis) for axis in np.unravel_index(int(chosen.argmax()), chosen.shape))
-    return f"{array[index]} at index {index}"
+    return f"{array[index]} at index {(index[0] + row, *index[1:]) if index else index}"
 
 
 def _integers_held(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[np.bool_]:

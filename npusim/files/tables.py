@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from npusim.errors import InputError
-from npusim.files.arrays import check_readable, reading
+from npusim.files.arrays import check_growth, check_readable, reading
 from npusim.graph import Array
 
 if TYPE_CHECKING:
@@ -24,6 +24,12 @@ __all__ = ["csv_bytes", "read_csv", "read_parquet"]
 
 LONGEST_CELL = 40
 """Characters of a wrong cell that a message shows."""
+
+LONGEST_LINE: Final = 2**25
+"""Characters of a line of a .csv file; a longer one is some other file."""
+
+LARGEST_NUMBER: Final = 8
+"""Bytes of a number in a column."""
 
 
 def read_csv(path: str | os.PathLike[str]) -> npt.NDArray[np.float64]:
@@ -96,6 +102,10 @@ def read_parquet(path: str | os.PathLike[str]) -> list[tuple[str, Array]]:
     check_readable(path)
     try:
         with reading(path, "a Parquet file", "save it again with DataFrame.to_parquet"):
+            from pyarrow.parquet import read_metadata
+
+            held = read_metadata(path)
+            check_growth(path, held.num_rows * held.num_columns * LARGEST_NUMBER)
             frame = pd.read_parquet(path, engine="pyarrow")
     except ImportError as error:
         raise InputError(
@@ -133,11 +143,21 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, list[str], str]]:
         reading(path, "CSV", "save it as comma-separated numbers in UTF-8"),
         path.open(newline="", encoding="utf-8-sig") as lines,
     ):
-        separator = _separator(lines.readline())
+        separator = _separator(lines.readline(LONGEST_LINE))
         lines.seek(0)
-        reader = csv.reader(lines, delimiter=separator, strict=True)
+        reader = csv.reader(_bounded(path, lines), delimiter=separator, strict=True)
         for cells in reader:
             yield reader.line_num, cells, separator
+
+
+def _bounded(path: Path, lines: TextIO) -> Iterator[str]:
+    """The lines of a text file, of which none may fill the memory."""
+    number = 0
+    while line := lines.readline(LONGEST_LINE):
+        number += 1
+        if len(line) == LONGEST_LINE:
+            raise InputError(f"{path}: line {number} has {LONGEST_LINE} characters or more; is it a CSV file? Save it as .npy")
+        yield line
 
 
 _SEPARATORS: Final[Mapping[str, str]] = MappingProxyType({";": "semicolons", ",": "commas", "\t": "tabs"})

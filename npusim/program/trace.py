@@ -85,6 +85,10 @@ class Trace(Mapping[str, Array]):
     def __repr__(self) -> str:
         return f"<Trace of {len(self._arrays)} tensors in {len(self._program.steps)} steps>"
 
+    def is_constant(self, name: str) -> bool:
+        """Whether a tensor is the same for all samples, without an axis for them."""
+        return self._program.resolve(name) in self._program.constants
+
     @property
     def layers(self) -> tuple[LayerTrace, ...]:
         """All steps in execution order with the tensors that were kept."""

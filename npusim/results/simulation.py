@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import chain
+from typing import Any, Literal
 
 import numpy as np
 
+from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
-from npusim.engine.simulation import Simulation
+from npusim.engine.simulation import Simulation, count_samples, simulate_parts
+from npusim.files.arrays import writing_arrays
 from npusim.graph import Array
 from npusim.program.trace import step_kind
 from npusim.results.base import CommandResult, StepIdentity, identity_of
 from npusim.schemas.derivation import Count
 
-__all__ = ["ArraySummary", "RunResult", "RunTotals", "run_result"]
+__all__ = ["ArraySummary", "RunResult", "RunTotals", "run_to_archive"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,19 +101,64 @@ class RunResult(CommandResult):
         return f"{self.output}: {len(self.arrays)} arrays, {self.totals.samples:,} samples"
 
 
-def run_result(model: InferenceSession, result: Simulation, output: str) -> RunResult:
-    """What was computed and written, as one result."""
+def run_to_archive(
+    session: InferenceSession,
+    feeds: Mapping[str, Array],
+    output: str,
+    *,
+    patterns: Sequence[str] = (),
+    codes: bool = False,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Run a model over samples and write what is kept to an archive, part by part; the archive appears whole or not at all.
+
+    Parameters
+    ----------
+    session, feeds, patterns, codes, progress
+        As for :func:`npusim.engine.simulation.simulate_parts`.
+    output
+        The .npz archive.
+
+    Raises
+    ------
+    InputError
+        If the inputs do not fit the model.
+    UsageError
+        If a pattern matches no tensor, or the archive cannot be written.
+    """
+    parts = simulate_parts(session, feeds, patterns=patterns, codes=codes, progress=progress)
+    first, total = next(parts), count_samples(feeds)
+    layout = {name: (_whole_shape(first, name, total), array.dtype) for name, array in first.arrays.items()}
+    ends: dict[str, tuple[Any, Any]] = {}
+    with writing_arrays(output, layout) as append:
+        for part in chain((first,), parts):
+            for name, array in part.arrays.items():
+                if name in first.constant and part is not first:
+                    continue
+                append(name, array)
+                if array.size:
+                    low, high = np.min(array), np.max(array)
+                    before = ends.get(name, (low, high))
+                    ends[name] = np.minimum(low, before[0]), np.maximum(high, before[1])
     return RunResult(
-        model=identity_of(model),
-        layers=tuple(StepIdentity(step.name, step.tensors[-1], step_kind(step)) for step in result.steps),
-        totals=RunTotals(
-            samples=result.samples, layers=len(result.steps), outputs=len(result.outputs), traced=len(result.traced)
-        ),
+        model=identity_of(session),
+        layers=tuple(StepIdentity(step.name, step.tensors[-1], step_kind(step)) for step in first.steps),
+        totals=RunTotals(samples=total, layers=len(first.steps), outputs=len(first.outputs), traced=len(first.traced)),
         output=output,
-        arrays=tuple(_summary(name, array, traced=name not in result.outputs) for name, array in result.arrays.items()),
+        arrays=tuple(_summary(first, name, *layout[name], ends.get(name)) for name in layout),
     )
 
 
-def _summary(name: str, array: Array, *, traced: bool) -> ArraySummary:
-    ends = (np.min(array).item(), np.max(array).item()) if array.size else (None, None)
-    return ArraySummary(name, "traced" if traced else "output", array.dtype.name, array.shape, *ends)
+def _whole_shape(first: Simulation, name: str, total: int) -> tuple[int, ...]:
+    """The shape of a tensor over all samples, from that over the first ones."""
+    shape = first.arrays[name].shape
+    if first.samples == total or name in first.constant:
+        return shape
+    return (shape[0] // first.samples * total, *shape[1:])
+
+
+def _summary(
+    first: Simulation, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], ends: tuple[Any, Any] | None
+) -> ArraySummary:
+    smallest, largest = (None, None) if ends is None else (ends[0].item(), ends[1].item())
+    return ArraySummary(name, "output" if name in first.outputs else "traced", dtype.name, shape, smallest, largest)
