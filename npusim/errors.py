@@ -15,11 +15,27 @@ __all__ = [
     "UnknownTensorError",
     "UnsupportedError",
     "UsageError",
+    "printable",
 ]
 
 
 LONGEST_MESSAGE = 900
 """Names come from files and may be of any length: of a longer message the middle is left out."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""A text whose control characters, direction marks among them, are written as Python writes them, but for those in `keep`.
+
+    Names come from files: none may steer a terminal or turn the order of what stands beside it.
+
+    Examples
+    --------
+    >>> printable("conv\x1b[31m")
+    'conv\\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(item if item.isprintable() or item in keep else repr(item)[1:-1] for item in text)
 
 
 class NpusimError(Exception):
@@ -29,7 +45,7 @@ class NpusimError(Exception):
 
     def __init__(self, message: str) -> None:
         # names come from files: a message stays one printable line whatever they hold
-        shown = "".join(item if item.isprintable() else repr(item)[1:-1] for item in message)
+        shown = printable(message)
         if len(shown) > LONGEST_MESSAGE:
             shown = f"{shown[: LONGEST_MESSAGE // 2]} ... {shown[-LONGEST_MESSAGE // 3 :]}"
         super().__init__(shown)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -16,16 +15,13 @@ from typing import ClassVar, Final
 import click
 
 from npusim import __version__
-from npusim.cli import INTERRUPTED
 from npusim.cli.lazy_group import LazyGroup
 from npusim.cli.options import Invocation
 from npusim.cli.output import failure, one_line, print_json
+from npusim.cli.streams import INTERRUPTED, READER_GONE, abandon_streams
 from npusim.errors import NpusimError, UnsupportedError, UsageError
 
 __all__ = ["application", "main"]
-
-READER_GONE = 141
-"""Exit code when whoever reads stdout has gone away, as shells give it."""
 
 EPILOG = """\b
 Example: npusim verify model.onnx
@@ -126,12 +122,12 @@ def _run(given: list[str]) -> int:
     except (click.exceptions.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        _abandon_streams()
+        abandon_streams()
         return READER_GONE
     except OSError as error:
         # The library turns failing files into errors of its own; what is left is stdout, on a full disk for example, ...
         if error.filename is None:
-            _abandon_streams()
+            abandon_streams()
             invocation.as_json = False
             return _report(invocation, type(error).__name__, f"the output cannot be written: {error}", UsageError.exit_code)
         # ... and a path of which even the question whether it is there fails
@@ -150,15 +146,6 @@ def _accept_any_text() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-
-
-def _abandon_streams() -> None:
-    """Python flushes its streams once more at exit, which would fail again and print a warning where a stream is broken."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _usage(error: click.ClickException) -> str:
@@ -184,5 +171,5 @@ def _report(invocation: Invocation, kind: str, message: str, exit_code: int) -> 
         else:
             click.echo(f"npusim: error: {text}", err=True)
     except OSError:
-        _abandon_streams()  # nobody reads the sentence; the exit code still tells
+        abandon_streams()  # nobody reads the sentence; the exit code still tells
     return exit_code

@@ -10,6 +10,7 @@ import click
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
 from npusim.engine.session import InferenceSession
+from npusim.errors import printable
 from npusim.files.dumps import Dump
 from npusim.files.tables import csv_bytes
 from npusim.files.writing import replacing
@@ -97,7 +98,7 @@ def print_exact(result: ExactComparison, findings: tuple[Finding, ...], width: i
         )
     if result.divergence is not None:
         click.echo()
-        click.echo(str(result.divergence))
+        click.echo(printable(str(result.divergence), keep="\n"))
     click.echo()
     for finding in findings:
         where = "" if finding.layer is None else f" '{finding.layer}':"

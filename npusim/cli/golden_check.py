@@ -9,7 +9,7 @@ import click
 from npusim.cli.options import INPUT_FILES, Invocation, arithmetic_option, json_option
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
 from npusim.engine.session import InferenceSession
-from npusim.errors import UsageError
+from npusim.errors import UsageError, printable
 from npusim.files.dumps import FORMATS, Dump, read_dump
 from npusim.golden.check import Check, WeighedCause, is_folder
 from npusim.program.input_stage import InputStage
@@ -98,7 +98,7 @@ def check_command(
         print_json(result)
     else:
         for line in check_lines(result.layers, dump, terminal_width()):
-            click.echo(line)
+            click.echo(printable(line, keep="\n"))
     return 0 if result else 1
 
 

@@ -11,7 +11,7 @@ import click
 from npusim.cli.device import device_option
 from npusim.cli.options import Invocation, arithmetic_option, json_option
 from npusim.cli.output import Column, Row, count, json_text, one_line, paragraph, print_json, render_table, terminal_width
-from npusim.errors import UsageError
+from npusim.errors import UsageError, printable
 from npusim.files.writing import replacing
 from npusim.findings import SourcedFinding
 from npusim.results.lint import LintResult, LintRules, lint
@@ -101,7 +101,7 @@ def _give(result: LintResult, wanted: str, output: str | None) -> None:
         return
     with replacing(Path(output)) as file:
         file.write((json_text(value) + "\n").encode())
-    click.echo(f"{output}: {len(result.findings)} findings written", err=True)
+    click.echo(f"{printable(output)}: {len(result.findings)} findings written", err=True)
 
 
 def _check_file(path: str | None, model: str, *, force: bool) -> None:
@@ -241,7 +241,7 @@ def _print_findings(report: LintReport, width: int) -> None:
         if severity != "info" and layer is not None and layer.line is not None:
             click.echo(f"  {one_line(layer.line)}")
             if layer.compiler_message is not None and "compiler_message" in (first.evidence or {}):
-                click.echo(f"  {layer.compiler_message}")
+                click.echo(f"  {printable(layer.compiler_message)}")
 
 
 def _places(members: Sequence[SourcedFinding]) -> str:

@@ -11,7 +11,7 @@ import click
 from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option
 from npusim.cli.output import Column, Row, count, note, paragraph, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
-from npusim.errors import UsageError
+from npusim.errors import UsageError, printable
 from npusim.findings import Finding
 from npusim.quantization import QuantizedModel
 from npusim.quantization.model import ACTIVATION_BITS, TARGETS, WEIGHT_BITS, check_ending
@@ -144,7 +144,7 @@ def _print(found: QuantizedModel, findings: Sequence[Finding], target: str) -> N
         click.echo(paragraph(f"{finding.severity}: {finding.message}; {finding.remedy}", width))
     scales = ", ".join(f"{name} {scale:.6g}" for name, scale in found.output_scales.items())
     click.echo(paragraph(f"One code of the output is: {scales}.", width))
-    click.echo(f"Written: {target}, {count(len(found.file(target)), 'byte')}")
+    click.echo(f"Written: {printable(str(target))}, {count(len(found.file(target)), 'byte')}")
 
 
 def _range(scale: tuple[float, float]) -> str:

@@ -20,7 +20,7 @@ from npusim.cli.output import Column, Row, count, number, print_json, render_tab
 from npusim.cli.progress import progress
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import input_specs
-from npusim.errors import UsageError
+from npusim.errors import UsageError, printable
 from npusim.files.datasets import read_inputs
 from npusim.results.simulation import RunResult, run_to_archive
 
@@ -114,4 +114,4 @@ def _print(done: RunResult) -> None:
     for line in render_table(COLUMNS, rows, terminal_width()):
         click.echo(line)
     click.echo()
-    click.echo(f"{done.output}: {count(len(rows), 'array')}, {count(done.totals.samples, 'sample')}")
+    click.echo(f"{printable(done.output)}: {count(len(rows), 'array')}, {count(done.totals.samples, 'sample')}")

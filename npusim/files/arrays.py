@@ -418,9 +418,7 @@ def _read_head(stream: IO[bytes], size: int, where: str) -> _Head:
     read_header, kind, fixed = reader
     (length,) = struct.unpack(kind, start[8:fixed])
     if length > LARGEST_HEAD:
-        raise InputError(
-            f"{where}: is damaged: a header of {length} bytes, wanted at most {LARGEST_HEAD}; save the array again"
-        )
+        raise InputError(f"{where}: is damaged: its header has {length} bytes, wanted at most {LARGEST_HEAD}; save it again")
     whole = io.BytesIO(start + stream.read(fixed + length - len(start)))
     whole.seek(8)
     shape, fortran_order, dtype = read_header(whole)

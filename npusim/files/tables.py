@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from npusim.errors import InputError
+from npusim.errors import InputError, printable
 from npusim.files.arrays import check_growth, check_readable, reading
 from npusim.graph import Array
 
@@ -133,7 +133,7 @@ def csv_bytes(table: pd.DataFrame) -> bytes:
 
 
 def _harmless(text: str) -> str:
-    shown = "".join(item if item.isprintable() else repr(item)[1:-1] for item in text)
+    shown = printable(text)
     return f"'{shown}" if shown.lstrip().startswith(("=", "+", "-", "@")) else shown
 
 

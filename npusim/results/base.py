@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from npusim import __version__
 from npusim.engine.session import InferenceSession
+from npusim.errors import printable
 from npusim.graph.model_file import ModelFile, open_model
 from npusim.program import Program
 from npusim.program.trace import StepKind, step_kind
@@ -64,7 +65,7 @@ class Result:
 
     def _repr_html_(self) -> str:
         table: str = self.to_pandas().to_html(max_rows=SHOWN_ROWS, border=0, notebook=True)
-        return f"<p>{html.escape(self.summary())}</p>\n{table}"
+        return printable(f"<p>{html.escape(self.summary())}</p>\n{table}", keep="\n\t\xa0")
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that the command line prints with ``--json``."""

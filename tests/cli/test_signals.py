@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import resource
+import shlex
 import signal
 import subprocess
 import time
@@ -11,7 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from npusim.files.arrays import read_npz
+from support import ROOT
 from support.command_line import SCRIPT, call, model_with_float_layer
+
+W8 = ROOT / "golden" / "vibration_w8.onnx"
+INPUTS = ROOT / "golden" / "vibration_inputs.npz"
 
 
 @pytest.mark.slow
@@ -49,3 +57,51 @@ def test_special_files_are_no_models(kind: str, tmp_path: Path) -> None:
         outcome = call(command, path)
         assert outcome.code == 2
         assert "is not a regular file" in outcome.err
+
+
+def test_closed_streams_end_up_in_no_file(tmp_path: Path) -> None:
+    """Without stdin, stdout and stderr the archive must not get their numbers."""
+    out = tmp_path / "o.npz"
+    command = f"exec {shlex.join([str(SCRIPT), 'run', str(W8), str(INPUTS), '-o', str(out)])} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+    assert read_npz(out)["output"].shape == (16, 4)
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["inspect", "missing"], 2), (["inspect", str(W8), "--json"], 141)])
+def test_streams_that_nobody_reads(arguments: list[str], code: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([str(SCRIPT), *arguments], stdout=writer, stderr=writer, check=False)
+    os.close(writer)
+    assert done.returncode == code
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    """As a limit for the size of files, which the archive passes while it is being written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))
+    try:
+        for command, name in ((["run", W8, INPUTS], "o.npz"), (["golden", "write", W8, INPUTS], "g")):
+            done = call(*command, "-o", tmp_path / name, "--json")
+            assert done.code == 2
+            assert json.loads(done.out)["error"]["message"].startswith(f"{tmp_path / name}: cannot be written: File too large")
+            assert not list(tmp_path.iterdir())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_names_do_not_steer_the_terminal(tmp_path: Path) -> None:
+    for name in ("\x1b[31mred", "c1\x9b31m", "turned\u202etxt", "line\rback"):
+        done = call("run", W8, INPUTS, "-o", tmp_path / f"{name}.npz")
+        assert done.code == 0
+        assert repr(name)[1:-1] in done.out
+        assert done.out.replace("\n", "").isprintable()
+        failed = call("run", W8, tmp_path / f"{name}.csv", "-o", tmp_path / "o.npz")
+        assert failed.err.rstrip("\n").isprintable()
+
+
+def test_a_path_that_cannot_be_looked_at_is_not_blamed_on_stdout(tmp_path: Path) -> None:
+    for arguments in (["run", W8, f"{'x' * 300}.npz"], ["run", W8, INPUTS, "-o", tmp_path / ("x" * 300) / "o.npz"]):
+        done = call(*arguments, "--json", *([] if "-o" in arguments else ["-o", tmp_path / "o.npz"]))
+        assert done.code == 2
+        assert "x" * 300 in json.loads(done.out)["error"]["message"]

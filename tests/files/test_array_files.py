@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npusim.errors import InputError, UsageError
-from npusim.files.arrays import list_npz, read_npy, read_npz, write_arrays
+from npusim.files import arrays
+from npusim.files.arrays import StoredArray, list_npz, read_npy, read_npz, write_arrays, writing_arrays
+from npusim.files.datasets import InputSpec, read_inputs
 from npusim.files.writing import replacing
 
 TWO = {"input": np.arange(6, dtype=np.float32).reshape(1, 2, 3), "/features.0/Clip_output_0": np.array([[-3, 7]], np.int8)}
@@ -226,3 +228,115 @@ def test_devices_are_not_replaced_and_links_are_written_through(tmp_path: Path) 
     write_arrays(tmp_path / "link.npz", TWO)
     assert (tmp_path / "link.npz").is_symlink()
     assert same(read_npz(tmp_path / "real.npz"), TWO)
+
+
+PARTS = {
+    "a": np.arange(24, dtype=np.int8).reshape(4, 3, 2),
+    "ä/b": np.asfortranarray(np.arange(20, dtype=np.float64).reshape(4, 5)),
+    "empty": np.zeros((4, 0), np.float32),
+    "flags": np.array([True, False, True, True]),
+    "half": np.arange(4, dtype=np.float16),
+    "number": np.array(3, np.uint64),
+}
+
+
+def test_arrays_written_in_parts_are_those_written_at_once_and_as_zipfile_writes_them(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "once.npz", PARTS)
+    with zipfile.ZipFile(tmp_path / "wanted.npz", "w") as archive:
+        for name, array in PARTS.items():
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.create_system, entry.external_attr = 3, 0o644 << 16
+            with archive.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array, order="C"))
+    with writing_arrays(tmp_path / "parts.npz", {name: (array.shape, array.dtype) for name, array in PARTS.items()}) as append:
+        append("number", PARTS["number"])
+        for start, stop in ((0, 1), (1, 3), (3, 4)):
+            for name, array in PARTS.items():
+                if array.ndim:
+                    append(name, array[start:stop])
+    wanted = (tmp_path / "wanted.npz").read_bytes()
+    assert (tmp_path / "once.npz").read_bytes() == wanted
+    assert (tmp_path / "parts.npz").read_bytes() == wanted
+
+
+def test_an_array_that_is_not_whole_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="wanted"), writing_arrays(tmp_path / "o.npz", {"a": ((4,), np.dtype(np.int8))}):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(name="stored")
+def stored_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(arrays, "LARGEST_WHOLE", 100)
+    monkeypatch.setattr(arrays, "BLOCK_BYTES", 100)
+    np.save(tmp_path / "a.npy", np.arange(600, dtype=np.float32).reshape(20, 5, 6))
+    return tmp_path / "a.npy"
+
+
+def test_a_large_array_stays_in_its_file(stored: Path) -> None:
+    wanted, found = np.load(stored), read_npy(stored)
+    assert isinstance(found, StoredArray)
+    for index in (slice(3, 9), slice(None), slice(18, 40), slice(-3, None), slice(9, 3), slice(1, 9, 2), 4, [7, 2, 2], (2, 3)):
+        part = found[index]
+        np.testing.assert_array_equal(part, wanted[index])
+        assert part.dtype == wanted.dtype
+    assert not isinstance(found[3:9], np.memmap)
+    np.testing.assert_array_equal(np.asarray(found), wanted)
+    np.testing.assert_array_equal((found * 2)[1:3], (wanted * 2)[1:3])
+
+
+def test_a_file_that_changes_while_it_is_read_is_noticed(stored: Path) -> None:
+    found = read_npy(stored)
+    np.save(stored, np.zeros((20, 5, 6), np.float32))
+    os.utime(stored, ns=(1, 1))
+    with pytest.raises(InputError, match="was changed while it was read"):
+        found[2:4]
+
+
+def test_values_that_are_not_finite_are_counted_over_all_parts(stored: Path) -> None:
+    values = np.load(stored)
+    values[[7, 7, 19], [1, 2, 4], [3, 0, 5]] = np.nan
+    np.save(stored, values)
+    with pytest.raises(InputError, match=r"3 of 600 values are NaN or infinite, the first nan at index \(7, 1, 3\)"):
+        read_inputs(stored, [InputSpec("input", np.dtype(np.float32), (1, 5, 6))])
+
+
+def deflated(path: Path, head: bytes, size: int) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("input.npy", head + bytes(size - len(head)))
+    return path
+
+
+def head_of(shape: tuple[int, ...]) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+def test_archives_that_fill_the_memory_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size, spec = 2**20, [InputSpec("input", np.dtype(np.float32), (1, 8))]
+    whole, start = (size - 128) // 32, len(head_of((2, 8)))
+    assert start == 128
+    right = deflated(tmp_path / "right.npz", head_of((whole, 8)), size)
+    wrong = deflated(tmp_path / "wrong.npz", head_of((whole, 4, 2)), size)
+    more = deflated(tmp_path / "more.npz", head_of((2, 8)), size)
+    long = deflated(tmp_path / "long.npz", b"\x93NUMPY\x02\x00" + (size - 12).to_bytes(4, "little"), size)
+    assert read_inputs(right, spec)["input"].shape == (whole, 8)
+    monkeypatch.setattr(arrays, "_read_values", None)  # nothing may come that far
+    with pytest.raises(InputError, match=r"has shape \(32764, 4, 2\), wanted \(N, 8\)"):
+        read_inputs(wrong, spec)
+    with pytest.raises(InputError, match=r"1048448 bytes of data, wanted 64 for shape \(2, 8\)"):
+        read_inputs(more, spec)
+    with pytest.raises(InputError, match="its header has 1048564 bytes"):
+        read_inputs(long, spec)
+    monkeypatch.setattr(arrays, "LARGEST_UNPACKED", size // 2)
+    with pytest.raises(InputError, match=r"unpacks from 1,\d+ to 1,048,576 bytes, as no measured data does"):
+        read_inputs(right, spec)
+
+
+@pytest.mark.parametrize("name", ["a\0b.npy", f"{'x' * 300}.npy", "loop.npy", "file.npy/inner.npy"])
+def test_names_that_no_file_has(tmp_path: Path, name: str) -> None:
+    (tmp_path / "loop.npy").symlink_to("loop.npy")
+    (tmp_path / "file.npy").write_bytes(b"")
+    with pytest.raises(InputError, match="check the path"):
+        read_npy(tmp_path / name)

@@ -17,7 +17,7 @@ from npusim.comparison.report import drawings as charts
 from npusim.comparison.report import drawings as figures
 from npusim.comparison.report.drawings import network_picture
 from npusim.comparison.result import FloatComparison, LayerComparison
-from npusim.errors import UsageError
+from npusim.errors import UsageError, printable
 from npusim.files.writing import replacing
 from npusim.findings import Finding
 
@@ -101,7 +101,7 @@ def render_report(content: ReportContent) -> str:
         places={layer.name: layer.index for layer in comparison.layers},
         version=npusim.__version__,
     )
-    return text
+    return printable(text, keep="\n\t\xa0")
 
 
 def write_report(path: str | os.PathLike[str], content: ReportContent) -> None:
