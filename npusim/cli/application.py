@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ from types import MappingProxyType
 from typing import ClassVar, Final
 
 import click
+from click.shell_completion import shell_complete
 
 from npusim import __version__
 from npusim.cli.lazy_group import LazyGroup
@@ -23,12 +25,21 @@ from npusim.errors import NpusimError, UnsupportedError, UsageError
 
 __all__ = ["application", "main"]
 
+COMPLETION = "_NPUSIM_COMPLETE"
+"""The variable with which shells ask for completions; the epilog says how to set them up."""
+
 EPILOG = """\b
 Example: npusim verify model.onnx
 
 \b
 Exit codes: 0 as expected; 1 a mismatch or a finding; 2 wrong usage, or a
-file that cannot be read; 3 a model that cannot be simulated exactly."""
+file that cannot be read; 3 a model that cannot be simulated exactly.
+
+\b
+Completion, in the start-up file of the shell:
+  bash: eval "$(_NPUSIM_COMPLETE=bash_source npusim)"
+  zsh:  eval "$(_NPUSIM_COMPLETE=zsh_source npusim)"
+  fish: _NPUSIM_COMPLETE=fish_source npusim | source"""
 
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
@@ -106,10 +117,13 @@ def _stopping_cleanly() -> Iterator[list[int]]:
 
 def _run(given: list[str]) -> int:
     invocation = Invocation(as_json="--json" in given)
+    asked = os.environ.get(COMPLETION)
+    if asked:
+        return shell_complete(application, {}, "npusim", COMPLETION, asked)
     try:
         _accept_any_text()
         # Not application.main(): it ends with exit code 1, which means a mismatch, when the reader of stdout has gone away.
-        with application.make_context("npusim", given, obj=invocation) as context:
+        with application.make_context("npusim", given, obj=invocation, color=_colors()) as context:
             code = application.invoke(context)
         sys.stdout.flush()
         return int(code)
@@ -138,6 +152,11 @@ def _run(given: list[str]) -> int:
         return _report(invocation, MemoryError.__name__, message, UnsupportedError.exit_code)
     except Exception as error:  # noqa: BLE001 - users get a sentence and an exit code even for npusim's own bugs
         return _report(invocation, type(error).__name__, _bug(error), UnsupportedError.exit_code)
+
+
+def _colors() -> bool | None:
+    """Whether to print in colours: never where NO_COLOR asks for none, else where stdout is a terminal."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def _accept_any_text() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import click
@@ -13,9 +12,11 @@ from npusim.bounds.certificate_file import Comparison
 from npusim.bounds.channels import ChannelBounds
 from npusim.bounds.verdicts import Judgement, Property, Verdict
 from npusim.bounds.widths import room_of
+from npusim.cli.destinations import check_destination, force_option
 from npusim.cli.input_stages import holds_for
 from npusim.cli.options import arithmetic_option, input_stage_option, json_option, model_argument
 from npusim.cli.output import Column, Row, count, paragraph, print_json, render_table, terminal_width
+from npusim.cli.paths import SOURCE, Destination
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.findings import Finding
@@ -28,10 +29,23 @@ __all__ = ["bounds_command", "print_bounds", "print_comparison"]
 
 @click.command("bounds", short_help="Prove what holds for every input.")
 @model_argument
-@click.option("-o", "--output", metavar="CERT.json", help="Write the certificate to this file, whole or not at all.")
-@click.option("--check", "certified", metavar="CERT.json", help="Prove the statements of this certificate again, and compare.")
+@click.option(
+    "-o",
+    "--output",
+    type=Destination(".json"),
+    metavar="CERT.json",
+    help="Write the certificate to this file, whole or not at all.",
+)
+@click.option(
+    "--check",
+    "certified",
+    type=SOURCE,
+    metavar="CERT.json",
+    help="Prove the statements of this certificate again, and compare.",
+)
 @click.option("--channels", is_flag=True, help="Show the intervals of each channel as well.")
 @click.option("--strict", is_flag=True, help="Exit code 1 also where a statement is not proven for every input.")
+@force_option
 @arithmetic_option
 @input_stage_option
 @json_option
@@ -41,6 +55,7 @@ def bounds_command(
     certified: str | None,
     channels: bool,
     strict: bool,
+    force: bool,
     arithmetic: str | None,
     input_stage: str,
     as_json: bool,
@@ -61,7 +76,7 @@ def bounds_command(
     \b
     Example: npusim bounds model.onnx -o certificate.json
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
-    _check_files(model, output, certified)
+    _check_files(model, output, certified, force=force)
     session = InferenceSession(model, arithmetic=arithmetic, input_stage=input_stage)
     result = certify(
         session,
@@ -80,19 +95,11 @@ def bounds_command(
     return 0 if result else 1
 
 
-def _check_files(model: str, output: str | None, certified: str | None) -> None:
+def _check_files(model: str, output: str | None, certified: str | None, *, force: bool) -> None:
     """Refuse before any work what could not be written after it."""
-    if output is None:
-        return
-    if certified is not None:
+    if output is not None and certified is not None:
         raise UsageError("--check compares with a certificate and -o writes one; give one of them")
-    path = Path(output)
-    if not path.parent.is_dir():
-        raise UsageError(f"{output}: there is no folder '{path.parent}'; make it first")
-    if path.is_dir():
-        raise UsageError(f"{output}: is a folder; name a file to write to")
-    if path.exists() and Path(model).exists() and path.samefile(model):
-        raise UsageError(f"{output}: is the model, and would be overwritten; name another file")
+    check_destination(output, (model,), force=force)
 
 
 INTERVAL_COLUMNS: Final = (

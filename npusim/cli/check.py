@@ -16,6 +16,7 @@ from npusim.cli.options import (
     threads_option,
 )
 from npusim.cli.output import count, note, paragraph, print_json, terminal_width
+from npusim.cli.paths import SOURCE, Destination, as_given
 from npusim.cli.progress import progress
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
@@ -32,11 +33,17 @@ SHOWN = 5
 
 @click.command("check", short_help="One verdict before flashing: ready or not, why, what to do first.")
 @model_argument
-@click.argument("inputs", metavar="[INPUTS]", required=False)
+@click.argument("inputs", type=SOURCE, metavar="[INPUTS]", required=False)
 @device_option(required=True)
-@click.option("--float", "float_model", metavar="FLOAT.onnx", help="The float model that was quantized: compare with it.")
-@click.option("--golden", metavar="DIR", help="A folder of 'npusim golden write': prove it, and that it is of this model.")
-@click.option("--labels", metavar="Y.npz", help="Classes or target values of INPUTS.  [default: the key 'label' in INPUTS]")
+@click.option(
+    "--float", "float_model", type=SOURCE, metavar="FLOAT.onnx", help="The float model that was quantized: compare with it."
+)
+@click.option(
+    "--golden", type=SOURCE, metavar="DIR", help="A folder of 'npusim golden write': prove it, and that it is of this model."
+)
+@click.option(
+    "--labels", type=SOURCE, metavar="Y.npz", help="Classes or target values of INPUTS.  [default: the key 'label' in INPUTS]"
+)
 @click.option("--min-sqnr", type=float, metavar="DB", help="Fail where the output's SQNR against FLOAT.onnx is lower.")
 @click.option(
     "--min-agreement",
@@ -54,7 +61,13 @@ SHOWN = 5
 @click.option("--seed", type=click.IntRange(min=0), metavar="S", help="Seed of the generated samples.  [default: 0]")
 @click.option("--compiler", default=DEFAULT_COMPILER, metavar="VERSION", show_default=True, help="Version of the compiler.")
 @click.option("--strict", is_flag=True, help="Count warnings like errors, and what is not proven like what is violated.")
-@click.option("-o", "--output", metavar="FILE", help="Write the page to this file, as HTML or, where it ends so, .json.")
+@click.option(
+    "-o",
+    "--output",
+    type=Destination(".html"),
+    metavar="FILE",
+    help="Write the page to this file, as HTML or, where it ends so, .json.",
+)
 @force_option
 @threads_option
 @quiet_option
@@ -133,7 +146,7 @@ def check_command(
         for line in check_text(result, terminal_width()):
             click.echo(click.style(line, fg="red") if line.startswith(("!!", "NOT")) else line)
         if output is not None:
-            click.echo(f"{output}: page written", err=True)
+            click.echo(as_given(f"{output}: page written"), err=True)
     return 0 if result else 1
 
 

@@ -8,6 +8,7 @@ import click
 
 from npusim.cli.compare_exact import compare_exact
 from npusim.cli.compare_float import FloatOptions, compare_float
+from npusim.cli.destinations import force_option
 from npusim.cli.options import (
     INPUT_FILES,
     arithmetic_option,
@@ -18,6 +19,7 @@ from npusim.cli.options import (
     threads_option,
 )
 from npusim.cli.output import note
+from npusim.cli.paths import SOURCE, Destination
 from npusim.comparison.float_comparison import is_quantized
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
@@ -34,28 +36,41 @@ __all__ = ["compare_command"]
 @model_argument
 @click.option(
     "--against",
+    type=SOURCE,
     required=True,
     metavar="OTHER",
     help="A float or a quantized .onnx file, a dump, or 'ort' for onnxruntime.",
 )
-@click.option("--data", metavar="X.npz", help=f"Samples, a {INPUT_FILES} file; without it samples are generated.")
+@click.option("--data", type=SOURCE, metavar="X.npz", help=f"Samples, a {INPUT_FILES} file; without it samples are generated.")
 @click.option(
-    "--labels", metavar="Y.npz", help="Classes or target values of the samples.  [default: the key 'label' in --data]"
+    "--labels",
+    type=SOURCE,
+    metavar="Y.npz",
+    help="Classes or target values of the samples.  [default: the key 'label' in --data]",
 )
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help=f"Samples to generate.  [default: {DEFAULT_SAMPLES}]")
 @click.option("--seed", type=click.IntRange(min=0), metavar="S", help="Seed of the generated samples.  [default: 0]")
 @click.option("--tensor", metavar="NAME", help="For a dump of one array: the tensor that it holds.")
 @click.option("--layout", type=click.Choice(LAYOUTS), help="For a dump: the order of the values.  [default: nchw]")
-@click.option("--csv", "table", metavar="OUT.csv", help="Write the table of the layers.")
+@click.option("--csv", "table", type=Destination(".csv"), metavar="OUT.csv", help="Write the table of the layers.")
 @click.option(
     "--csv-samples",
     "samples_table",
+    type=Destination(".csv"),
     metavar="OUT.csv",
     help="Write the samples that flip or err most (float models only).",
 )
-@click.option("--report", metavar="OUT.html", help="Write a report that opens offline (float models only).")
+@click.option(
+    "-o",
+    "--output",
+    "--report",
+    "report",
+    type=Destination(".html"),
+    metavar="OUT.html",
+    help="Write a report that opens offline (float models only).",
+)
 @click.option("--channels", is_flag=True, help="Put the numbers of each channel into the JSON object (float models only).")
-@click.option("--force", is_flag=True, help="Overwrite files that exist.")
+@force_option
 @threads_option
 @quiet_option
 @arithmetic_option

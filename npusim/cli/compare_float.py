@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npusim.cli.compare_text import print_comparison
+from npusim.cli.destinations import check_destination
 from npusim.cli.output import print_json, terminal_width
 from npusim.cli.progress import progress
 from npusim.comparison.result import FloatComparison, samples_table
@@ -44,18 +45,7 @@ class FloatOptions:
 
             check_drawable()
         for path in (self.table, self.samples, self.report):
-            if path is None:
-                continue
-            target = Path(path)
-            if not target.parent.is_dir():
-                raise UsageError(f"{path}: there is no folder '{target.parent}'; make it first")
-            if target.is_dir():
-                raise UsageError(f"{path}: is a folder; name a file to write to")
-            for source in sources:
-                if source is not None and target.exists() and Path(source).exists() and target.samefile(source):
-                    raise UsageError(f"{path}: is read as well ('{source}'), and would be overwritten; name another file")
-            if target.exists() and not force:
-                raise UsageError(f"{path}: exists already; name another file, or overwrite it with --force")
+            check_destination(path, sources, force=force)
         written = [Path(path).absolute() for path in (self.table, self.samples, self.report) if path is not None]
         if len(set(written)) < len(written):
             raise UsageError("two of --csv, --csv-samples and --report name the same file; name different ones")

@@ -44,7 +44,7 @@ def check_destination(path: str | None, sources: Iterable[str | None], *, force:
         return
     target = Path(path)
     if suffixes and target.suffix.lower() not in suffixes:
-        raise UsageError(f"{path}: what is written is {' or '.join(suffixes)}; let the name end so")
+        raise UsageError(f"{path}: the name says what is written there; let the name end in {' or '.join(suffixes)}")
     if not target.parent.is_dir():
         raise UsageError(f"{path}: there is no folder '{target.parent}'; make it first")
     if target.is_dir():

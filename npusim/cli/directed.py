@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from npusim.cli.destinations import check_destination, force_option
 from npusim.cli.output import count
+from npusim.cli.paths import Destination
 from npusim.errors import UsageError
 from npusim.results.directed import DEFAULT_SECONDS, Directed
 
@@ -19,31 +19,24 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def directed_options(command: _Command) -> _Command:
-    """--directed, --seconds, -o."""
-    store = click.option("-o", "--output", metavar="WITNESS.npz", help="Store the inputs that the search finds.")
+    """--directed, --seconds, -o, --force."""
+    store = click.option(
+        "-o", "--output", type=Destination(".npz"), metavar="WITNESS.npz", help="Store the inputs that the search finds."
+    )
     limit = click.option(
         "--seconds", type=click.FloatRange(min=0), metavar="S", help=f"Time for that search.  [default: {DEFAULT_SECONDS:g}]"
     )
     switch = click.option("--directed", is_flag=True, help="Also search inputs at which a layer differs.")
-    return switch(limit(store(command)))
+    return switch(limit(store(force_option(command))))
 
 
-def check_options(directed: bool, seconds: float | None, output: str | None, sources: Iterable[str | None]) -> None:
+def check_options(
+    directed: bool, seconds: float | None, output: str | None, sources: Iterable[str | None], *, force: bool
+) -> None:
     """Refuse options of the search without a search, and before any work a file that could not be written after it."""
     if not directed and (seconds is not None or output is not None):
         raise UsageError("--seconds and -o are for the search for inputs; give --directed as well")
-    if output is None:
-        return
-    path = Path(output)
-    if path.suffix != ".npz":
-        raise UsageError(f"{output}: inputs are written as a .npz archive; let the name end in .npz")
-    if not path.parent.is_dir():
-        raise UsageError(f"{output}: there is no folder '{path.parent}'; make it first")
-    if path.is_dir():
-        raise UsageError(f"{output}: is a folder; name a file to write to")
-    for source in sources:
-        if source is not None and path.exists() and os.path.exists(source) and path.samefile(source):
-            raise UsageError(f"{output}: is read as well ('{source}'), and would be overwritten; name another file")
+    check_destination(output, sources, force=force, suffixes=(".npz",))
 
 
 def directed_paragraphs(searched: Directed) -> list[str]:

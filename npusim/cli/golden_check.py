@@ -8,6 +8,7 @@ import click
 
 from npusim.cli.options import INPUT_FILES, Invocation, arithmetic_option, json_option
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
+from npusim.cli.paths import SOURCE
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError, printable
 from npusim.files.dumps import FORMATS, Dump, read_dump
@@ -27,16 +28,19 @@ def _remember(context: click.Context, _parameter: click.Parameter, value: str) -
 
 
 @click.command("check", short_help="Compare a device dump, and explain differences.")
-@click.argument("source", metavar="DIR|MODEL", callback=_remember)
+@click.argument("source", type=SOURCE, metavar="DIR|MODEL", callback=_remember)
 @click.option(
     "--dump",
     "dumped",
+    type=SOURCE,
     required=True,
     metavar="FILE",
     help="What was written; its format is found out. A folder holds out_layerK.txt.",
 )
-@click.option("--inputs", metavar="INPUTS", help=f"With MODEL: what the device ran on, a {INPUT_FILES} file.")
-@click.option("--model", "given_model", metavar="MODEL", help="With DIR: the model, where the folder holds no copy of it.")
+@click.option("--inputs", type=SOURCE, metavar="INPUTS", help=f"With MODEL: what the device ran on, a {INPUT_FILES} file.")
+@click.option(
+    "--model", "given_model", type=SOURCE, metavar="MODEL", help="With DIR: the model, where the folder holds no copy of it."
+)
 @click.option("--set", "set_index", type=click.IntRange(min=0), metavar="K", help="The set, or sample, that the device ran.")
 @click.option("--tensor", metavar="NAME", help="ONNX name of the tensor in FILE.  [default: the model's output]")
 @click.option(

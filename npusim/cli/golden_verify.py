@@ -6,14 +6,15 @@ import click
 
 from npusim.cli.options import json_option
 from npusim.cli.output import count, paragraph, print_json, terminal_width
+from npusim.cli.paths import SOURCE
 from npusim.results.golden import GoldenVerifyResult, verify_golden
 
 __all__ = ["verify_command"]
 
 
 @click.command("verify", short_help="Prove that a golden folder is what it says.")
-@click.argument("folder", metavar="DIR")
-@click.option("--model", metavar="MODEL", help="The model file; by default the copy in DIR.")
+@click.argument("folder", type=SOURCE, metavar="DIR")
+@click.option("--model", type=SOURCE, metavar="MODEL", help="The model file; by default the copy in DIR.")
 @json_option
 def verify_command(folder: str, model: str | None, as_json: bool) -> int:
     """Simulate the sets of DIR, a folder that 'npusim golden write' has written, again, and hold every file against them.

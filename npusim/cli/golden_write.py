@@ -12,6 +12,7 @@ import click
 from npusim.cli.input_stages import difference_text
 from npusim.cli.options import INPUT_FILES, arithmetic_option, json_option, model_argument, quiet_option
 from npusim.cli.output import Column, Row, count, paragraph, print_json, render_table, terminal_width
+from npusim.cli.paths import SOURCE
 from npusim.cli.progress import progress
 from npusim.engine.input_stages import StageDifference
 from npusim.engine.session import InferenceSession
@@ -46,8 +47,15 @@ COVERAGE: Final = (
 
 @click.command("write", short_help="Write a folder of golden vectors.")
 @model_argument
-@click.argument("inputs", metavar="[INPUTS]", required=False)
-@click.option("-o", "--output", required=True, metavar="DIR", help="Folder to write; it appears whole or not at all.")
+@click.argument("inputs", type=SOURCE, metavar="[INPUTS]", required=False)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(readable=False),
+    required=True,
+    metavar="DIR",
+    help="Folder to write; it appears whole or not at all.",
+)
 @click.option(
     "--samples",
     "wanted",

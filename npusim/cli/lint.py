@@ -8,9 +8,11 @@ from typing import Final
 
 import click
 
+from npusim.cli.destinations import check_destination, force_option
 from npusim.cli.device import device_option
 from npusim.cli.options import Invocation, arithmetic_option, json_option
 from npusim.cli.output import Column, Row, count, json_text, one_line, paragraph, print_json, render_table, terminal_width
+from npusim.cli.paths import SOURCE, Destination, as_given
 from npusim.errors import UsageError, printable
 from npusim.files.writing import replacing
 from npusim.findings import SourcedFinding
@@ -27,15 +29,27 @@ FORMATS = ("text", "json", "sarif")
 
 
 @click.command("lint", short_help="What runs on the NPU, what does not, and why.")
-@click.argument("model", metavar="MODEL", required=False)
+@click.argument("model", type=SOURCE, metavar="MODEL", required=False)
 @device_option()
 @click.option("--compiler", default=DEFAULT_COMPILER, metavar="VERSION", show_default=True, help="Version of the compiler.")
 @click.option("--format", "style", type=click.Choice(FORMATS), default="text", show_default=True, help="How to print.")
-@click.option("-o", "--output", metavar="FILE", help="Write the report to this file, in the format asked for (json or sarif).")
-@click.option("--fix", "fixed_path", metavar="OUT.onnx", help="Write a repaired model that is proven to give the same outputs.")
+@click.option(
+    "-o",
+    "--output",
+    type=Destination(".json"),
+    metavar="FILE",
+    help="Write the report to this file, in the format asked for (json or sarif).",
+)
+@click.option(
+    "--fix",
+    "fixed_path",
+    type=Destination(".onnx"),
+    metavar="OUT.onnx",
+    help="Write a repaired model that is proven to give the same outputs.",
+)
 @click.option("--rules", "show_rules", is_flag=True, help="Print the rules as a table, of --device or of all devices.")
 @click.option("--strict", is_flag=True, help="Exit code 1 for warnings as well.")
-@click.option("--force", is_flag=True, help="Overwrite files that exist.")
+@force_option
 @arithmetic_option
 @json_option
 def lint_command(
@@ -78,7 +92,7 @@ def lint_command(
     if output is not None and wanted == "text":
         raise UsageError("-o writes json or sarif; give one of them with --format")
     for path in (output, fixed_path):
-        _check_file(path, model, force=force)
+        check_destination(path, (model,), force=force)
     result = lint(model, device, arithmetic=arithmetic, compiler=compiler, strict=strict, fix=fixed_path, overwrite=force)
     _give(result, wanted, output)
     return 0 if result else 1
@@ -100,23 +114,8 @@ def _give(result: LintResult, wanted: str, output: str | None) -> None:
         print_json(value)
         return
     with replacing(Path(output)) as file:
-        file.write((json_text(value) + "\n").encode())
-    click.echo(f"{printable(output)}: {len(result.findings)} findings written", err=True)
-
-
-def _check_file(path: str | None, model: str, *, force: bool) -> None:
-    """Refuse before any work what could not be written after it."""
-    if path is None:
-        return
-    target = Path(path)
-    if not target.parent.is_dir():
-        raise UsageError(f"{path}: there is no folder '{target.parent}'; make it first")
-    if target.is_dir():
-        raise UsageError(f"{path}: is a folder; name a file to write to")
-    if target.exists() and Path(model).exists() and target.samefile(model):
-        raise UsageError(f"{path}: is the model, and would be overwritten; name another file")
-    if target.exists() and not force:
-        raise UsageError(f"{path}: exists already; name another file, or overwrite it with --force")
+        file.write(as_given(json_text(value) + "\n").encode())
+    click.echo(f"{printable(as_given(output))}: {count(len(result.findings), 'finding')} written", err=True)
 
 
 def _show_rules(device: str | None, compiler: str, wanted: str) -> int:

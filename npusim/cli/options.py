@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from npusim.cli.paths import SOURCE
 from npusim.engine.planning import FORMATS
 from npusim.engine.selection import ENGINES
 from npusim.program.input_stage import InputStage
@@ -47,7 +48,7 @@ class Invocation:
 
 def model_argument(command: _Command) -> _Command:
     """MODEL, the path of an .onnx file; error reports name it."""
-    return click.argument("model", metavar="MODEL", callback=_remember_model)(command)
+    return click.argument("model", type=SOURCE, metavar="MODEL", callback=_remember_model)(command)
 
 
 def json_option(command: _Command) -> _Command:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import click
 import numpy as np
 
+from npusim.cli.paths import as_given
 from npusim.errors import NpusimError
 from npusim.graph.model_file import open_model
 from npusim.results.base import Failure, FailureReason, ModelIdentity, Result
@@ -76,7 +77,7 @@ def number(value: float) -> str:
 
 def one_line(text: str) -> str:
     """A text without line breaks and control characters, which names in a model may hold."""
-    return "".join(char if char.isprintable() else " " for char in " ".join(text.split()))
+    return as_given("".join(char if char.isprintable() else " " for char in " ".join(text.split())))
 
 
 def failure(model: str | None, kind: str, message: str, exit_code: int) -> Failure:
@@ -87,7 +88,7 @@ def failure(model: str | None, kind: str, message: str, exit_code: int) -> Failu
 
 def print_json(value: object) -> None:
     """Print a result as one JSON object; NaN and infinities, which JSON does not have, as "nan", "inf" and "-inf"."""
-    click.echo(json_text(value))
+    click.echo(as_given(json_text(value)))
 
 
 def json_text(value: object) -> str:
@@ -138,8 +139,9 @@ class Row:
 def render_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[str]:
     """Lay out a table as lines of text, the title line first.
 
-    Only cells of a column that shrinks are shortened, in the middle; everything else is printed whole, even if the lines
-    then pass the width. Marked rows start with ``!!``. Control characters, which names in a model may hold, become spaces.
+    Only cells of a column that shrinks are shortened, in the middle. What is then still wider than the terminal is cut into
+    tables one below the other, each with the first column; only a table of two columns may pass the width. Marked rows start
+    with ``!!``. Control characters, which names in a model may hold, become spaces.
 
     Examples
     --------
@@ -156,13 +158,38 @@ def render_table(columns: Sequence[Column], rows: Sequence[Row], width: int) -> 
             kept = min(sizes[index], max(sizes[index] - excess, SHORTEST_NAME))
             excess -= sizes[index] - kept
             sizes[index] = kept
-    height = max(len(title) for title in titles)
-    stacked = zip(*([""] * (height - len(title)) + title for title in titles), strict=True)
-    lines = [margin + _line(title, columns, sizes) for title in stacked]
-    for row, line in zip(rows, cells, strict=True):
-        lines.append(("!! " if row.marked else margin) + _line(line, columns, sizes))
-        lines.extend(f"{margin}  {one_line(note)}" for note in row.notes)
+    lines: list[str] = []
+    for chosen in _cut(sizes, width - len(margin)):
+        shown, wide, last = (
+            [columns[index] for index in chosen],
+            [sizes[index] for index in chosen],
+            chosen[-1] == len(sizes) - 1,
+        )
+        height = max(len(titles[index]) for index in chosen)
+        stacked = zip(*([""] * (height - len(titles[index])) + titles[index] for index in chosen), strict=True)
+        lines += [""] * bool(lines)
+        lines += [margin + _line(title, shown, wide) for title in stacked]
+        for row, line in zip(rows, cells, strict=True):
+            lines.append(("!! " if row.marked else margin) + _line([line[index] for index in chosen], shown, wide))
+            lines.extend(f"{margin}  {one_line(note)}" for note in row.notes if last)
     return lines
+
+
+def _cut(sizes: Sequence[int], width: int) -> list[list[int]]:
+    """The columns of each table: as many as fit beside the first.
+
+    Examples
+    --------
+    >>> _cut([4, 10, 10, 10], 30), _cut([4, 10, 10, 10], 80)
+    ([[0, 1, 2], [0, 3]], [[0, 1, 2, 3]])
+    """
+    tables = [[0]]
+    for index in range(1, len(sizes)):
+        used = sum(sizes[one] + 2 for one in tables[-1])
+        if len(tables[-1]) > 1 and used + sizes[index] > width:
+            tables.append([0])
+        tables[-1].append(index)
+    return tables
 
 
 def _line(cells: Sequence[str], columns: Sequence[Column], sizes: Sequence[int]) -> str:

@@ -36,14 +36,17 @@ class SparseLines:
         self._stream = stream
         self._unit = unit
         self._clock = clock
-        self._due = clock() + INTERVAL
+        self._start = clock()
+        self._due = self._start + INTERVAL
 
     def __call__(self, done: int, total: int) -> None:
         """Report that `done` of `total` are done."""
         if self._clock() >= self._due:
-            self._due = self._clock() + INTERVAL
+            now = self._clock()
+            self._due = now + INTERVAL
+            left = f", {(now - self._start) * (total - done) / done:.0f} s left" if done else ""
             with suppress(OSError):  # nobody reads stderr any more, which is no reason to stop
-                self._stream.write(f"npusim: {self._label}: {done:,} of {total:,} {self._unit}\n")
+                self._stream.write(f"npusim: {self._label}: {done:,} of {total:,} {self._unit}{left}\n")
                 self._stream.flush()
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import click
 
+from npusim.cli.destinations import check_destination, force_option
 from npusim.cli.options import INPUT_FILES, json_option, model_argument, quiet_option
 from npusim.cli.output import Column, Row, count, note, paragraph, print_json, render_table, terminal_width
+from npusim.cli.paths import SOURCE, Destination, as_given
 from npusim.cli.progress import progress
-from npusim.errors import UsageError, printable
+from npusim.errors import printable
 from npusim.findings import Finding
 from npusim.quantization import QuantizedModel
 from npusim.quantization.model import ACTIVATION_BITS, TARGETS, WEIGHT_BITS, check_ending
@@ -31,8 +32,12 @@ COLUMNS: Final = (
 
 @click.command("quantize", short_help="Make a model in integers from a float model.")
 @model_argument
-@click.option("--calibration", metavar="FILE", required=True, help=f"Samples of the model's inputs: {INPUT_FILES}.")
-@click.option("-o", "target", metavar="OUT", required=True, help="Write the quantized model to this file.")
+@click.option(
+    "--calibration", type=SOURCE, metavar="FILE", required=True, help=f"Samples of the model's inputs: {INPUT_FILES}."
+)
+@click.option(
+    "-o", "target", type=Destination(".onnx"), metavar="OUT", required=True, help="Write the quantized model to this file."
+)
 @click.option(
     "--to",
     type=click.Choice(TARGETS),
@@ -58,7 +63,7 @@ COLUMNS: Final = (
     show_default=True,
     help="Give codes, or real values by a last multiplication; with --to tflite also take real values.",
 )
-@click.option("--force", is_flag=True, help="Overwrite OUT.")
+@force_option
 @quiet_option
 @json_option
 def quantize_command(
@@ -84,10 +89,11 @@ def quantize_command(
     The exit code is 0 when the model is written, warnings included.
 
     \b
-    Examples: npusim quantize float.onnx --calibration windows.npz --weight-bits 4 -o w4.onnx
-              npusim quantize float.onnx --calibration windows.npz --to tflite -o model.h
+    Example: npusim quantize float.onnx --calibration windows.npz --weight-bits 4 -o w4.onnx
+             npusim quantize float.onnx --calibration windows.npz --to tflite -o model.h
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
-    _check_target(model, target, to, force=force)
+    check_ending(target, to)
+    check_destination(target, (model, calibration), force=force)
     with progress("quantize", quiet=quiet, unit="layers") as report:
         result = quantize(
             model,
@@ -106,20 +112,6 @@ def quantize_command(
     else:
         _print(result.quantization, result.findings, target)
     return 0
-
-
-def _check_target(model: str, target: str, to: str, *, force: bool) -> None:
-    """Refuse before any work what could not be written after it."""
-    path = Path(target)
-    check_ending(target, to)
-    if not path.parent.is_dir():
-        raise UsageError(f"{target}: there is no folder '{path.parent}'; make it first")
-    if path.is_dir():
-        raise UsageError(f"{target}: is a folder; name a file to write to")
-    if path.exists() and Path(model).exists() and path.samefile(model):
-        raise UsageError(f"{target}: is the float model, and would be overwritten; name another file")
-    if path.exists() and not force:
-        raise UsageError(f"{target}: exists already; name another file, or give --force to overwrite it")
 
 
 def _print(found: QuantizedModel, findings: Sequence[Finding], target: str) -> None:
@@ -144,7 +136,7 @@ def _print(found: QuantizedModel, findings: Sequence[Finding], target: str) -> N
         click.echo(paragraph(f"{finding.severity}: {finding.message}; {finding.remedy}", width))
     scales = ", ".join(f"{name} {scale:.6g}" for name, scale in found.output_scales.items())
     click.echo(paragraph(f"One code of the output is: {scales}.", width))
-    click.echo(f"Written: {printable(str(target))}, {count(len(found.file(target)), 'byte')}")
+    click.echo(f"Written: {printable(as_given(str(target)))}, {count(len(found.file(target)), 'byte')}")
 
 
 def _range(scale: tuple[float, float]) -> str:

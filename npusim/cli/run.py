@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import click
 
+from npusim.cli.destinations import check_destination, force_option
 from npusim.cli.options import (
     arithmetic_option,
     engine_option,
@@ -17,10 +15,11 @@ from npusim.cli.options import (
     threads_option,
 )
 from npusim.cli.output import Column, Row, count, number, print_json, render_table, terminal_width
+from npusim.cli.paths import SOURCE, Destination, as_given
 from npusim.cli.progress import progress
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import input_specs
-from npusim.errors import UsageError, printable
+from npusim.errors import printable
 from npusim.files.datasets import read_inputs
 from npusim.results.simulation import RunResult, run_to_archive
 
@@ -38,8 +37,15 @@ COLUMNS = (
 
 @click.command("run", short_help="Compute the outputs of a model.")
 @model_argument
-@click.argument("inputs", metavar="INPUTS")
-@click.option("-o", "--output", required=True, metavar="OUT.npz", help="Archive to write; it appears whole or not at all.")
+@click.argument("inputs", type=SOURCE, metavar="INPUTS")
+@click.option(
+    "-o",
+    "--output",
+    type=Destination(".npz"),
+    required=True,
+    metavar="OUT.npz",
+    help="Archive to write; it appears whole or not at all.",
+)
 @click.option(
     "--trace",
     "patterns",
@@ -53,6 +59,7 @@ COLUMNS = (
     is_flag=True,
     help="Store outputs as the integer codes that the device holds (int8, uint8), not in the element type that MODEL declares.",
 )
+@force_option
 @engine_option
 @threads_option
 @quiet_option
@@ -65,6 +72,7 @@ def run_command(
     output: str,
     patterns: tuple[str, ...],
     codes: bool,
+    force: bool,
     engine: str,
     threads: int | None,
     quiet: bool,
@@ -80,7 +88,7 @@ def run_command(
     \b
     Example: npusim run model.onnx samples.npz -o outputs.npz --trace '*/Clip_output_0'
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
-    _check_destination(output, (model, inputs))
+    check_destination(output, (model, inputs), force=force, suffixes=(".npz",))
     session = InferenceSession(model, engine=engine, threads=threads, arithmetic=arithmetic, input_stage=input_stage)
     feeds = read_inputs(inputs, input_specs(session))
     with progress("run", quiet=quiet) as report:
@@ -92,20 +100,6 @@ def run_command(
     return 0
 
 
-def _check_destination(output: str, sources: tuple[str, ...]) -> None:
-    """Refuse before any work what could not be written after it."""
-    path = Path(output)
-    if path.suffix != ".npz":
-        raise UsageError(f"{output}: outputs are written as a .npz archive; let the name end in .npz")
-    if not path.parent.is_dir():
-        raise UsageError(f"{output}: there is no folder '{path.parent}'; make it first")
-    if path.is_dir():
-        raise UsageError(f"{output}: is a folder; name a file to write to")
-    for source in sources:
-        if path.exists() and os.path.exists(source) and path.samefile(source):
-            raise UsageError(f"{output}: is read as well ('{source}'), and would be overwritten; name another file")
-
-
 def _print(done: RunResult) -> None:
     rows = []
     for found in done.arrays:
@@ -114,4 +108,4 @@ def _print(done: RunResult) -> None:
     for line in render_table(COLUMNS, rows, terminal_width()):
         click.echo(line)
     click.echo()
-    click.echo(f"{printable(done.output)}: {count(len(rows), 'array')}, {count(done.totals.samples, 'sample')}")
+    click.echo(f"{printable(as_given(done.output))}: {count(len(rows), 'array')}, {count(done.totals.samples, 'sample')}")

@@ -11,6 +11,7 @@ from npusim.cli.directed import check_options, directed_options, directed_paragr
 from npusim.cli.input_stages import changes_of, holds_for
 from npusim.cli.options import arithmetic_option, input_stage_option, json_option, model_argument, quiet_option, threads_option
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
+from npusim.cli.paths import SOURCE
 from npusim.cli.progress import progress
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
@@ -46,7 +47,7 @@ BEYOND_FLOAT32 = (
 
 @click.command("verify", short_help="Compare every layer of a model with its runtime.")
 @model_argument
-@click.argument("inputs", metavar="[INPUTS]", required=False)
+@click.argument("inputs", type=SOURCE, metavar="[INPUTS]", required=False)
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help=f"Samples to generate.  [default: {DEFAULT_SAMPLES}]")
 @click.option("--seed", type=click.IntRange(min=0), metavar="S", help="Seed of the generated samples.  [default: 0]")
 @directed_options
@@ -63,6 +64,7 @@ def verify_command(
     directed: bool,
     seconds: float | None,
     output: str | None,
+    force: bool,
     threads: int | None,
     quiet: bool,
     arithmetic: str | None,
@@ -86,7 +88,7 @@ def verify_command(
     \b
     Example: npusim verify model.onnx recorded.npz
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
-    check_options(directed, seconds, output, (model, inputs))
+    check_options(directed, seconds, output, (model, inputs), force=force)
     if inputs is not None and (samples is not None or (seed is not None and not directed)):
         raise UsageError("--samples and --seed are for generated samples; leave them out where INPUTS are given")
     session = InferenceSession(model, threads=threads, arithmetic=arithmetic, input_stage=input_stage)

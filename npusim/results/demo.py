@@ -18,12 +18,12 @@ from npusim.schemas.derivation import Count
 __all__ = ["DemoFile", "DemoResult", "DemoTotals", "write_demo"]
 
 CONTENTS: Final = (
-    ("keywords_w8.onnx", "a quantized network that tells six words apart"),
+    ("keywords_w8.onnx", "a quantized network"),
     ("keywords_float.onnx", "the float network that it was made from"),
     ("keywords_samples.npz", "16 samples"),
-    ("wrong_device.txt", "what a device with a fault sent for these samples"),
+    ("wrong_device.txt", "what a wrong device sent for them"),
     ("1_verify.ipynb", "notebook: verify before flashing"),
-    ("2_golden.ipynb", "notebook: golden vectors, and what is wrong with the device"),
+    ("2_golden.ipynb", "notebook: golden vectors"),
     ("3_compare.ipynb", "notebook: which layer errs, and why"),
 )
 """The files, and what they are."""

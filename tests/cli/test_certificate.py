@@ -47,7 +47,7 @@ def test_certificate_is_written_whole_and_proven_again(tmp_path: Path) -> None:
     assert done.code == 0
     assert "every statement is found again" in " ".join(done.out.split())
     first = path.read_bytes()
-    assert "certificate written" in call("bounds", W8, "-o", path).out
+    assert "certificate written" in call("bounds", W8, "-o", path, "--force").out
     assert path.read_bytes() == first
 
 
@@ -169,7 +169,7 @@ def test_damaged_certificate_is_an_error_of_its_own(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
     model = tmp_path / "m.onnx"
     model.write_bytes(W8.read_bytes())
-    check_error("bounds", model, "-o", model, code=2, kind="UsageError", says="is the model, and would be overwritten")
+    check_error("bounds", model, "-o", model, code=2, kind="UsageError", says="is read as well")
     check_error("bounds", model, "-o", tmp_path, code=2, kind="UsageError", says="is a folder")
     check_error("bounds", model, "-o", tmp_path / "no" / "c.json", code=2, kind="UsageError", says="there is no folder")
     check_error("bounds", model, "-o", "a", "--check", "b", code=2, kind="UsageError", says="give one of them")

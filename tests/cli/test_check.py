@@ -146,7 +146,7 @@ def test_the_page_as_html_and_json(tmp_path: Path) -> None:
         (("--device", "f28p55x", "--min-coverage", 30), "--min-coverage is about --golden, which is missing"),
         (("--device", "f28p55x", "--labels", SAMPLES), "--labels are for the comparison of INPUTS with a float model"),
         (("--device", "f28p55x", "--float", W8), "is a quantized model; give the float model"),
-        (("--device", "f28p55x", "-o", "page.txt"), "what is written is .html or .json"),
+        (("--device", "f28p55x", "-o", "page.txt"), "let the name end in .html or .json"),
         (("--device", "f28p55x", "--golden", ROOT), "manifest.json"),
     ],
 )

@@ -70,7 +70,11 @@ def test_error_object_names_the_model_and_its_hash_where_there_is_one(tmp_path: 
     assert value["model"]["path"] == str(W8)
     assert value["model"]["sha256"] == checked_json("inspect", call("inspect", W8, "--json"))["model"]["sha256"]
     value = checked_json("verify", call("verify", tmp_path / "none.onnx", "--json"))
-    assert value["model"] == {"path": str(tmp_path / "none.onnx"), "sha256": None, "format": None, "arithmetic": None}
+    assert value["model"] == {
+        "path": str(tmp_path / "none.onnx"),
+        "sha256": None,
+        **dict.fromkeys(("format", "arithmetic", "input_stage")),
+    }
     assert checked_json("verify", call("verify", "--json"))["model"] is None
 
 
@@ -168,7 +172,9 @@ def test_lines_of_progress_are_sparse() -> None:
     for done in range(1, 2001):
         seconds[0] = done * INTERVAL / 700
         lines(done, 2000)
-    assert stream.getvalue() == "npusim: verify: 700 of 2,000 samples\nnpusim: verify: 1,400 of 2,000 samples\n"
+    assert stream.getvalue() == (
+        "npusim: verify: 700 of 2,000 samples, 19 s left\nnpusim: verify: 1,400 of 2,000 samples, 9 s left\n"
+    )
 
 
 def test_schemas_are_valid_and_share_what_is_the_same() -> None:

@@ -194,7 +194,7 @@ def test_progress_counts_seconds() -> None:
     lines = SparseLines("directed search", stream, lambda: now[0], unit="seconds")
     now[0] = INTERVAL
     lines(10, 45)
-    assert stream.text == "npusim: directed search: 10 of 45 seconds\n"
+    assert stream.text == "npusim: directed search: 10 of 45 seconds, 35 s left\n"
 
 
 @pytest.mark.slow

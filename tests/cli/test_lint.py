@@ -154,7 +154,7 @@ def test_excerpt_of_the_sarif_schema_refuses_what_the_standard_refuses() -> None
 def test_reports_are_written_to_files(tmp_path: Path) -> None:
     target = tmp_path / "report.sarif"
     done = call("lint", W8, "--device", "f28p55x", "--format", "sarif", "-o", target)
-    assert (done.code, done.out, done.err) == (1, "", f"{target}: 1 findings written\n")
+    assert (done.code, done.out, done.err) == (1, "", f"{target}: 1 finding written\n")
     assert json.loads(target.read_text())["version"] == "2.1.0"
     arguments = ("lint", W8, "--device", "f28p55x", "--format", "sarif", "-o", target)
     check_error(*arguments[:4], "--format", "sarif", "-o", target, code=2, kind="UsageError", says="exists already")
@@ -195,9 +195,7 @@ def test_wrong_usage(good: Path, tmp_path: Path) -> None:
     check_error("lint", "--device", "soft", **usage, says="MODEL is missing")
     check_error("lint", good, "--device", "f28p65x", **usage, says="'f28p65x' is not one of")
     check_error("lint", good, "--device", "soft", "--compiler", "new", **usage, says="'new' is not a compiler version")
-    check_error(
-        "lint", good, "--device", "soft", "--fix", good, "--force", **usage, says="is the model, and would be overwritten"
-    )
+    check_error("lint", good, "--device", "soft", "--fix", good, "--force", **usage, says="would be overwritten")
     check_error("lint", good, "--device", "soft", "--fix", tmp_path / "no" / "x.onnx", **usage, says="there is no folder")
     check_error("lint", good, "--device", "soft", "--fix", tmp_path, **usage, says="is a folder")
     check_error("lint", tmp_path / "none.onnx", "--device", "soft", code=2, kind="ModelError", says="does not exist")

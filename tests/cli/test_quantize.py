@@ -84,7 +84,7 @@ def test_what_is_kept_in_float_is_said(tmp_path: Path) -> None:
 
 def test_nothing_is_overwritten_without_force(folder: Path) -> None:
     (folder / "out.onnx").write_bytes(b"precious")
-    refuse(arguments(folder), "UsageError", "exists already; name another file, or give --force")
+    refuse(arguments(folder), "UsageError", "exists already; name another file, or overwrite it with --force")
     assert (folder / "out.onnx").read_bytes() == b"precious"
     assert call(*arguments(folder, "--force")).code == 0
     assert (folder / "out.onnx").read_bytes() != b"precious"
@@ -94,7 +94,7 @@ def test_the_float_model_is_never_overwritten(folder: Path) -> None:
     before = (folder / "float.onnx").read_bytes()
     given = [*arguments(folder, "--force")]
     given[given.index(folder / "out.onnx")] = folder / "float.onnx"
-    refuse(given, "UsageError", "is the float model")
+    refuse(given, "UsageError", "is read as well")
     assert (folder / "float.onnx").read_bytes() == before
 
 

@@ -178,7 +178,7 @@ def test_bad_inputs_are_refused_and_an_older_output_stays(tmp_path: Path, x: np.
     out.write_bytes(b"older")
     inputs = broken_inputs(tmp_path, what, x)
     before = sorted(tmp_path.iterdir())
-    check_error("run", W8, inputs, "-o", out, code=2, kind="InputError", says=says)
+    check_error("run", W8, inputs, "-o", out, "--force", code=2, kind="InputError", says=says)
     assert sorted(tmp_path.iterdir()) == before
     assert out.read_bytes() == b"older"
 
@@ -226,7 +226,7 @@ def test_disk_that_fills_up_leaves_the_older_output(tmp_path: Path) -> None:
     out = tmp_path / "out.npz"
     out.write_bytes(b"older")
     done = spawn(
-        *("run", W8, INPUTS, "-o", out, "--trace", "*"),
+        *("run", W8, INPUTS, "-o", out, "--force", "--trace", "*"),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
     )
     assert (done.code, done.out) == (2, "")
