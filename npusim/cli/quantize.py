@@ -15,7 +15,7 @@ from npusim.cli.progress import progress
 from npusim.errors import printable
 from npusim.findings import Finding
 from npusim.quantization import QuantizedModel
-from npusim.quantization.model import ACTIVATION_BITS, TARGETS, WEIGHT_BITS, check_ending
+from npusim.quantization.model import ACTIVATION_BITS, MIXED, TARGETS, WEIGHT_BITS, LayerReport, check_ending
 from npusim.results.quantization import quantize
 
 __all__ = ["quantize_command"]
@@ -43,10 +43,15 @@ COLUMNS: Final = (
     type=click.Choice(TARGETS),
     default="tinpu",
     show_default=True,
-    help="ONNX for TI's NPU, or a TensorFlow Lite model in integers: .tflite, or .h, .c, .cc with it as a C array.",
+    help="ONNX for TI's NPU; a TensorFlow Lite model in integers: .tflite, or .h, .c, .cc with it as a C array; ONNX of the "
+    "PLiNIO and MATCH family.",
 )
 @click.option(
-    "--weight-bits", type=click.Choice([str(bits) for bits in WEIGHT_BITS]), default="8", show_default=True, help="Of weights."
+    "--weight-bits",
+    type=click.Choice([*(str(bits) for bits in WEIGHT_BITS), MIXED]),
+    default="8",
+    show_default=True,
+    help="Of weights; mixed: the fewest that each output channel bears, with --to match.",
 )
 @click.option(
     "--activation-bits",
@@ -83,7 +88,8 @@ def quantize_command(
     Ranges, steps of weights, rounding and biases are chosen by what loses least on the calibration samples: some hundred that
     look like what the device will see. Each layer is quantized on what the quantized layers before it give, so that it makes
     good what they lost. The result keeps all widths of the NPU, runs in onnxruntime, and is checked in the simulator before it
-    is written. With --to tflite it is a full-integer TensorFlow Lite model, whose tensors have channels last. SQNR compares
+    is written. With --to tflite it is a full-integer TensorFlow Lite model, whose tensors have channels last; with
+    --to match a file of the PLiNIO and MATCH family, whose inputs are codes of the quantizer that is printed. SQNR compares
     each layer with the float model on the calibration samples.
 
     The exit code is 0 when the model is written, warnings included.
@@ -98,7 +104,7 @@ def quantize_command(
         result = quantize(
             model,
             calibration,
-            int(weight_bits),
+            MIXED if weight_bits == MIXED else int(weight_bits),
             int(activation_bits),
             float_output=output_type == "float",
             to=to,
@@ -122,7 +128,7 @@ def _print(found: QuantizedModel, findings: Sequence[Finding], target: str) -> N
                 str(number),
                 layer.kind,
                 layer.name,
-                "" if layer.weight_bits is None else str(layer.weight_bits),
+                _bits(layer),
                 "float" if layer.output_scale is None else _range(layer.output_scale),
                 f"{layer.sqnr:.1f}",
             )
@@ -136,7 +142,17 @@ def _print(found: QuantizedModel, findings: Sequence[Finding], target: str) -> N
         click.echo(paragraph(f"{finding.severity}: {finding.message}; {finding.remedy}", width))
     scales = ", ".join(f"{name} {scale:.6g}" for name, scale in found.output_scales.items())
     click.echo(paragraph(f"One code of the output is: {scales}.", width))
+    for name, (low, high) in found.input_alpha.items():
+        told = f"floor(255 / ({high - low:.6g} + 0.001) * clamp(x, {low:.6g}, {high:.6g}))"
+        click.echo(paragraph(f"Codes of input {printable(name)} are: {told}; the file does not say so.", width))
     click.echo(f"Written: {printable(as_given(str(target)))}, {count(len(found.file(target)), 'byte')}")
+
+
+def _bits(layer: LayerReport) -> str:
+    """Bits of the weights, the fewest and the most."""
+    if layer.weight_bits is None or len(layer.channel_bits) < 2:
+        return "" if layer.weight_bits is None else str(layer.weight_bits)
+    return f"{min(layer.channel_bits)}-{layer.weight_bits}"
 
 
 def _range(scale: tuple[float, float]) -> str:

@@ -185,6 +185,8 @@ class Graph:
         Scales and zero points of tensors, where the format keeps them with the tensor.
     bound_input
         The name that nothing produced and that was taken for the one input that nothing read; None where all names were right.
+    notes
+        The file's metadata.
     """
 
     opset: int
@@ -198,6 +200,7 @@ class Graph:
     format: str = "onnx"
     quantization: Mapping[str, Quantization] = field(default_factory=dict)
     bound_input: str | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def producers(self) -> dict[str, Node]:
         """The node that produces each tensor."""

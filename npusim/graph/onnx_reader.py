@@ -67,11 +67,11 @@ def read_graph(model: ModelFile) -> Graph:
     outputs = tuple(info.name for info in graph.output)
     if not outputs:
         raise ModelError(f"{model.label} declares no output, so there is nothing to compute; export the model again")
-    opset = _opset(proto, model)
+    opset, notes = _opset(proto, model), {item.key: item.value for item in proto.metadata_props}
     for node in nodes:
         _check_inputs(node, opset, model)
     ordered = sort_topologically(nodes, {*inputs, *constants}, outputs)
-    return Graph(opset, inputs, outputs, ordered, constants, types, bound_input=lost)
+    return Graph(opset, inputs, outputs, ordered, constants, types, bound_input=lost, notes=notes)
 
 
 def infer_node(

@@ -26,6 +26,7 @@ def write_model(
     outputs: Mapping[str, tuple[int, ...]],
     producer: str = "npusim",
     opset: int = OPSET,
+    notes: Mapping[str, str] | None = None,
 ) -> bytes:
     """Serialize a graph.
 
@@ -41,6 +42,8 @@ def write_model(
         Name of the program, which the file carries.
     opset
         Version of the default operator set.
+    notes
+        The file's metadata.
 
     Returns
     -------
@@ -56,6 +59,7 @@ def write_model(
     )
     model = helper.make_model(graph, producer_name=producer, opset_imports=[helper.make_opsetid("", opset)])
     model.ir_version = max(IR_VERSION, helper.find_min_ir_version_for(model.opset_import))
+    helper.set_model_props(model, dict(notes or {}))
     return bytes(model.SerializeToString(deterministic=True))
 
 

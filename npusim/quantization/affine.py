@@ -206,6 +206,7 @@ class AffineQuantizer:
             None if steps is None else (float(steps.min()), float(steps.max())),
             (coding.scale, coding.scale),
             signal_to_noise(self._in_file(layer.output).reshape(real.shape), real),
+            {} if steps is None else {8: steps.size},
         )
 
     def _note(self, concern: Concern | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,7 @@ from npusim.program import Program
 
 __all__ = [
     "ACTIVATION_BITS",
+    "MIXED",
     "TARGETS",
     "WEIGHT_BITS",
     "LayerReport",
@@ -56,6 +57,8 @@ class LayerReport:
     sqnr
         Signal to quantization noise of the output on the calibration samples against the float model, in dB: infinite
         where nothing is lost.
+    channel_bits
+        Output channels by the bits of their weights, of which `weight_bits` is the largest; empty without weights.
     """
 
     name: str
@@ -65,6 +68,7 @@ class LayerReport:
     weight_scale: tuple[float, float] | None
     output_scale: tuple[float, float] | None
     sqnr: float
+    channel_bits: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,9 @@ class QuantizedModel:
         What could not be quantized, does not fit or looks wrong.
     to
         The format, one of :data:`TARGETS`.
+    input_alpha
+        For a file of the MATCH family the ends of the quantizer in front of each input, which the file does not hold: codes are
+        ``floor(255 / (high - low + 0.001) * clamp(x, low, high))``.
     """
 
     content: bytes
@@ -93,6 +100,7 @@ class QuantizedModel:
     output_scales: Mapping[str, float]
     warnings: tuple[Concern, ...]
     to: str = "tinpu"
+    input_alpha: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def file(self, path: str | os.PathLike[str]) -> bytes:
         """What a file of this name holds: the model, or C source with it as an array named after the file.
@@ -182,6 +190,9 @@ C_SOURCES: Final = (".h", ".hpp", ".c", ".cc", ".cpp")
 
 TFLITE_ENDINGS: Final = (".tflite", ".lite")
 
+MIXED: Final = "mixed"
+"""The word for weights of 8, 4 and 2 bits, chosen for each output channel."""
+
 WEIGHT_BITS: Final = (8, 4, 2)
 """Widths of weights that the NPU has."""
 
@@ -189,8 +200,8 @@ ACTIVATION_BITS: Final = (8, 4)
 """Widths of codes between layers."""
 
 
-TARGETS: Final = ("tinpu", "tflite")
-"""Formats that quantization writes: TI's NPU, TensorFlow Lite."""
+TARGETS: Final = ("tinpu", "tflite", "match")
+"""Formats that quantization writes: TI's NPU, TensorFlow Lite, the PLiNIO / MATCH family."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +219,8 @@ class Options:
         values then, too.
     to
         One of :data:`TARGETS`.
+    mixed
+        Whether output channels whose weights bear it take fewer bits than `weight_bits`.
 
     Raises
     ------
@@ -219,12 +232,17 @@ class Options:
     activation_bits: int = 8
     float_output: bool = False
     to: str = "tinpu"
+    mixed: bool = False
 
     def __post_init__(self) -> None:
         if self.to not in TARGETS:
             raise UsageError(f"there is no format '{self.to}' to quantize to, wanted {', '.join(TARGETS)}")
         if self.to == "tflite" and (self.weight_bits, self.activation_bits) != (8, 8):
             raise UsageError("TensorFlow Lite's integer kernels have weights and codes of 8 bits: leave both widths at 8")
+        if self.mixed and (self.to, self.weight_bits) != ("match", 8):
+            raise UsageError('bits of weights that differ by channel are a thing of the MATCH family: quantize with to="match"')
+        if self.to == "match" and self.float_output:
+            raise UsageError("files of the MATCH family give codes, not real values: multiply them by the output's scale")
         if self.weight_bits not in WEIGHT_BITS:
             raise UsageError(f"weight_bits is {self.weight_bits}, wanted 8, 4 or 2")
         if self.activation_bits not in ACTIVATION_BITS:

@@ -5,35 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-import numpy as np
-
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
-from npusim.errors import InternalMismatchError
+from npusim.errors import UsageError
 from npusim.floats.forward import forward
 from npusim.floats.network import FloatKind, FloatNetwork
 from npusim.floats.reader import read_float_network
 from npusim.graph import Array, Graph
 from npusim.graph.model_file import open_model
 from npusim.graph.onnx_reader import read_graph
-from npusim.program import Accumulating, IntegerLayer, Program, Weighted, geometry_of
 from npusim.program.lowering.tinpu.emitter import emit
 from npusim.quantization.affine import quantize_affine
 from npusim.quantization.calibration import calibration_samples
-from npusim.quantization.model import Options, QuantizedModel
+from npusim.quantization.check import check_layers, check_tensors
+from npusim.quantization.match import quantize_match
+from npusim.quantization.model import MIXED, Options, QuantizedModel
 from npusim.quantization.prepare import prepare
 from npusim.quantization.quantizer import Quantizer
 
 __all__ = ["quantize", "quantize_network"]
 
-CHECKED_SAMPLES = 8
-"""Samples on which the emitted graph is compared with the integers it was made from."""
-
 
 def quantize(
     model: str | os.PathLike[str] | bytes | Graph,
     calibration: Array | Mapping[str, Array],
-    weight_bits: int = 8,
+    weight_bits: int | str = 8,
     activation_bits: int = 8,
     *,
     float_output: bool = False,
@@ -50,13 +46,14 @@ def quantize(
         Samples, [N, ...], of a model with one input, or arrays by input name. Some hundred that look like what the device will
         see; they decide scales, clips and rounding.
     weight_bits
-        8, 4 or 2.
+        8, 4 or 2; ``"mixed"`` for the fewest of them that each output channel bears, with ``to="match"``.
     activation_bits
         8 or 4: codes between layers. Inputs and outputs of the model have 8 bits.
     float_output
         Give real values, by a last multiplication, instead of codes.
     to
-        ``"tinpu"``, a graph for the NPU, or ``"tflite"``, a full-integer TensorFlow Lite model.
+        ``"tinpu"``, a graph for the NPU; ``"tflite"``, a full-integer TensorFlow Lite model; ``"match"``, a file of the PLiNIO
+        and MATCH family, whose inputs are codes.
     progress
         Called with the number of layers done and of all.
 
@@ -79,9 +76,13 @@ def quantize(
     >>> quantized = quantize("float.onnx", np.load("windows.npy"), weight_bits=4)  # doctest: +SKIP
     >>> quantized.save("w4.onnx")  # doctest: +SKIP
     """
-    options = Options(weight_bits, activation_bits, float_output, to)
+    mixed = weight_bits == MIXED
+    bits = 8 if mixed else weight_bits
+    if not isinstance(bits, int):
+        raise UsageError(f"weight_bits is '{bits}', wanted 8, 4, 2 or '{MIXED}'")
+    options = Options(bits, activation_bits, float_output, to, mixed)
     graph = model if isinstance(model, Graph) else read_graph(open_model(model))
-    return quantize_network(read_float_network(graph, from_floats=to == "tinpu"), calibration, options, progress)
+    return quantize_network(read_float_network(graph, from_floats=to != "tflite"), calibration, options, progress)
 
 
 def quantize_network(
@@ -94,13 +95,16 @@ def quantize_network(
     samples = calibration_samples(network, calibration)
     if options.to == "tflite":
         return quantize_affine(network, samples, forward(network, samples), options, progress)
+    if options.to == "match":
+        return quantize_match(network, samples, options, progress)
     positive = _positive(network, samples)
     prepared = prepare(network, positive)
     quantizer = Quantizer(prepared, forward(prepared, samples), options, positive)
     draft = quantizer.run(progress)
     content = emit(draft)
     session = InferenceSession(content)
-    _check(session, draft, quantizer, samples)
+    check_layers(draft, session)
+    check_tensors(session, samples, {quantizer.tensor_name(name): codes for name, codes in quantizer.codes.items()})
     scales = {
         name: 1.0 if options.float_output or name not in quantizer.scales else float(quantizer.scales[name].reshape(-1)[0])
         for name in network.outputs
@@ -116,29 +120,3 @@ def _positive(network: FloatNetwork, samples: Mapping[str, Array]) -> frozenset[
         return frozenset()
     tensors = forward(network, samples)
     return frozenset(name for name in hosted if float(tensors[name].min()) >= 0)
-
-
-def _check(session: InferenceSession, draft: Program, quantizer: Quantizer, samples: Mapping[str, Array]) -> None:
-    """The emitted graph is read as the layers it was made from, and gives every code that quantization found."""
-    read = {layer.output: layer for layer in session.program.layers}
-    for made in draft.layers:
-        if made.output not in read or not _equal(made, read[made.output]):
-            raise InternalMismatchError(f"the emitted graph is read with another layer than '{made.name}'")
-    feeds = {name: values[:CHECKED_SAMPLES] for name, values in samples.items()}
-    wanted = {quantizer.tensor_name(name): codes for name, codes in quantizer.codes.items()}
-    names = [name for name in wanted if name in session.program.tensors]
-    trace = session.trace(feeds, names)
-    for name in names:
-        if not np.array_equal(np.asarray(trace[name], np.float64), wanted[name][:CHECKED_SAMPLES]):
-            raise InternalMismatchError(f"the emitted graph gives other codes for '{name}' than quantization found")
-
-
-def _equal(one: IntegerLayer, other: IntegerLayer) -> bool:
-    """Whether two layers are of one class and have the same integers."""
-    if type(one) is not type(other) or geometry_of(one) != geometry_of(other):
-        return False
-    if isinstance(one, Weighted) and isinstance(other, Weighted) and not np.array_equal(one.weights, other.weights):
-        return False
-    if isinstance(one, Accumulating) and isinstance(other, Accumulating):
-        return one.requantization == other.requantization and one.output_clip == other.output_clip
-    return True

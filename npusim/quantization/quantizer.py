@@ -22,6 +22,7 @@ from npusim.program import (
     Clip,
     Convolution,
     FullyConnected,
+    IntegerArray,
     MaxPool,
     Program,
     TransposedConvolution,
@@ -156,12 +157,17 @@ class Quantizer:
                 layer.name,
                 self.tensor_name(tensor),
                 str(layer.kind),
-                None if steps is None else self.options.weight_bits,
+                None if steps is None else int(self._widths(layer).max()),
                 None if steps is None else (float(steps.min()), float(steps.max())),
                 None if scale is None else (float(scale.min()), float(scale.max())),
                 signal_to_noise(self.floats[tensor], real),
+                {} if steps is None else _counted(self._widths(layer)),
             )
         )
+
+    def _widths(self, layer: FloatLayer) -> IntegerArray:
+        """Bits of the weights of each output channel, [out]."""
+        return np.full(layer.output_shape[1], self.options.weight_bits, np.int64)
 
     def _note(self, concern: Concern | None) -> None:
         if concern is not None:
@@ -306,3 +312,8 @@ class Quantizer:
             self.draft.dequantization(f"{tensor}/dequantize", self.tensor_name(tensor), output, scale[np.newaxis])
             self.values[tensor] = (self.codes[tensor].astype(np.float32) * scale).astype(np.float64)
         return output
+
+
+def _counted(bits: IntegerArray) -> dict[int, int]:
+    """How often each number occurs, the largest first."""
+    return {int(width): int((bits == width).sum()) for width in np.unique(bits)[::-1]}

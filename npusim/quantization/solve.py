@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from npusim.floats.columns import accumulate, from_matrix, to_matrix
 from npusim.floats.network import Activation, FloatArray, FloatLayer
@@ -19,6 +20,8 @@ from npusim.quantization.weight_rounding import LeastSquares, round_sequentially
 from npusim.quantization.weight_steps import Candidate, candidates, largest_sum, real_bias
 
 __all__ = ["Solution", "Task", "requantize_codes", "ridge", "solve"]
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 RIDGE: Final = (0.015, 0.15)
 """How strongly weights are pulled towards their float values while they make good what earlier layers lost: always, and where
@@ -103,6 +106,26 @@ class Solution:
     output_scale: FloatArray
     codes: FloatArray
     bias_fits: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+
+    def with_channels(self, other: Solution, chosen: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], last: bool) -> Solution:
+        """The same with some output channels, [out], of another solution: the last axis of the weights, or the first."""
+
+        def merged(one: npt.NDArray[Scalar], two: npt.NDArray[Scalar], axis: int = 0) -> npt.NDArray[Scalar]:
+            column = [-1 if place == axis else 1 for place in range(one.ndim)]
+            return np.where(chosen.reshape(column), two, one)
+
+        mine, theirs = self.requantization, other.requantization
+        requantization = ShiftFloor(
+            merged(mine.bias, theirs.bias), merged(mine.scale, theirs.scale), merged(mine.shift, theirs.shift), clip=mine.clip
+        )
+        return Solution(
+            merged(self.weights, other.weights, 1 if last else 0),
+            requantization,
+            merged(self.weight_step, other.weight_step),
+            merged(self.output_scale, other.output_scale),
+            merged(self.codes, other.codes, 1),
+            merged(self.bias_fits, other.bias_fits),
+        )
 
 
 def solve(task: Task) -> Solution:

@@ -23,7 +23,7 @@ from npusim.graph import Array
 from npusim.graph.model_file import ModelFile
 from npusim.quantization import QuantizedModel
 from npusim.quantization import quantize as quantize_model
-from npusim.quantization.model import ACTIVATION_BITS, WEIGHT_BITS, LayerReport, check_ending
+from npusim.quantization.model import ACTIVATION_BITS, MIXED, WEIGHT_BITS, LayerReport, check_ending
 from npusim.results.base import CommandResult, Model, ModelIdentity, file_of, identity_of
 from npusim.results.samples import Announce, Inputs, silent
 from npusim.schemas.derivation import Choice, Count, Finite, Rules
@@ -56,6 +56,8 @@ class QuantizedLayer:
         Smallest and largest real value of one code over the channels; null for float results.
     sqnr
         Signal to quantization noise on the calibration samples, in dB.
+    channel_bits
+        Output channels by the bits of their weights, of which `weight_bits` is the largest; empty without weights.
     """
 
     name: str
@@ -65,12 +67,20 @@ class QuantizedLayer:
     weight_scale: _Ends | None
     output_scale: _Ends | None
     sqnr: Annotated[float, Finite()] | Literal["inf"]
+    channel_bits: Mapping[str, Count]
 
     @classmethod
     def of(cls, layer: LayerReport) -> QuantizedLayer:
         """What quantization reports of a layer."""
         return cls(
-            layer.name, layer.tensor, layer.kind.upper(), layer.weight_bits, layer.weight_scale, layer.output_scale, layer.sqnr
+            layer.name,
+            layer.tensor,
+            layer.kind.upper(),
+            layer.weight_bits,
+            layer.weight_scale,
+            layer.output_scale,
+            layer.sqnr,
+            {str(bits): count for bits, count in layer.channel_bits.items()},
         )
 
 
@@ -113,20 +123,23 @@ class QuantizeResult(CommandResult):
     quantized
         The file that was written.
     weight_bits
-        Of weights.
+        Of weights, the largest where they differ by channel.
     activation_bits
         Of codes between layers.
     output
         Whether the model gives codes or real values.
     output_scales
         Real value of one code of each output; 1 where the model gives real values.
+    input_alpha
+        Low and high end of the quantizer in front of each input of a MATCH file, which the file does not hold: codes are
+        ``floor(255 / (high - low + 0.001) * clamp(x, low, high))``. Empty for other formats.
     quantization
         The model file, the integers in it, and a report for each layer.
     """
 
     json_names: ClassVar[tuple[str, ...]] = (
         *("npusim", "model", "ok", "layers", "findings", "totals", "quantized", "weight_bits", "activation_bits"),
-        *("output", "output_scales"),
+        *("output", "output_scales", "input_alpha"),
     )
 
     ok: Literal[True] = field(default=True, init=False)
@@ -138,6 +151,7 @@ class QuantizeResult(CommandResult):
     activation_bits: Annotated[int, Choice(ACTIVATION_BITS)]
     output: Literal["int", "float"]
     output_scales: Mapping[str, Annotated[float, Finite()]]
+    input_alpha: Mapping[str, _Ends]
     quantization: QuantizedModel = field(metadata=UNLISTED)
 
     @property
@@ -166,7 +180,7 @@ class QuantizeResult(CommandResult):
 def quantize(
     model: Model,
     calibration: Inputs,
-    weight_bits: int = 8,
+    weight_bits: int | str = 8,
     activation_bits: int = 8,
     *,
     float_output: bool = False,
@@ -186,13 +200,14 @@ def quantize(
         Samples, as a file, as arrays by input name, or as the array of a model with one input, [N, ...]. Some hundred that look
         like what the device will see; they decide scales, clips and rounding.
     weight_bits
-        8, 4 or 2.
+        8, 4 or 2; ``"mixed"`` for the fewest of them that each output channel bears, with ``to="match"``.
     activation_bits
         8 or 4: codes between layers. Inputs and outputs of the model have 8 bits.
     float_output
         Give real values, by a last multiplication, instead of codes. A TensorFlow Lite model takes real values then, too.
     to
-        ``"tinpu"``: ONNX for TI's NPU. ``"tflite"``: a TensorFlow Lite model in 8-bit integers, channels last.
+        ``"tinpu"``: ONNX for TI's NPU. ``"tflite"``: a TensorFlow Lite model in 8-bit integers, channels last. ``"match"``: a
+        file of the PLiNIO and MATCH family, which takes codes; ``result.input_alpha`` says how they are made.
     output
         Write the quantized model to this file; ``result.save(path)`` does it later.
     overwrite
@@ -254,10 +269,11 @@ def quantize(
             warnings=sum(finding.severity == "warning" for finding in findings),
         ),
         quantized=_identity(found, target),
-        weight_bits=weight_bits,
+        weight_bits=8 if weight_bits == MIXED else int(weight_bits),
         activation_bits=activation_bits,
         output="float" if float_output else "int",
         output_scales=dict(found.output_scales),
+        input_alpha=dict(found.input_alpha),
         quantization=found,
     )
 

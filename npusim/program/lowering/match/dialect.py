@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
@@ -19,6 +20,7 @@ __all__ = [
     "is_match",
     "is_typed",
     "is_valid_in_integers",
+    "noted_codes",
     "plain_graph",
     "weights_of",
     "without_types",
@@ -26,6 +28,8 @@ __all__ = [
 
 ANNOTATIONS: Final = frozenset(("weight_bits", "bias_bits", "mult_bits", "add_bits", "out_bits"))
 """Attributes that the exporters add; ONNX knows none of them."""
+
+_NOTE: Final = re.compile(r"\{'precision': (?P<bits>2|4|8|16), 'signed': (?P<signed>True|False)\}")
 
 _INTEGER_PRODUCTS: Final = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}
 _PRODUCTS: Final = ("Conv", "MatMul", "Gemm", *_INTEGER_PRODUCTS)
@@ -165,8 +169,17 @@ def _plain(value: Array, *, is_signed: bool) -> Array:
         return found if np.array_equal(found.astype(signed.dtype), signed) else value
 
 
+def noted_codes(graph: Graph, name: str) -> str | None:
+    """The codes of a tensor that PLiNIO has noted in the file's metadata; None where it has not.
+
+    A note is ``{'precision': 8, 'signed': True}`` under the tensor's name.
+    """
+    found = _NOTE.fullmatch(graph.notes.get(name, ""))
+    return None if found is None else f"{'s' if found['signed'] == 'True' else 'u'}{found['bits']}"
+
+
 def input_range(graph: Graph, name: str, codes: str | None = None) -> ValueRange:
-    """The codes of an input: as asked for, as its element type says, or as the clips say: unsigned where they start at 0.
+    """The codes of an input: as asked for, as the file notes, as its type says, or as the clips say: unsigned if from 0.
 
     Parameters
     ----------
@@ -177,7 +190,7 @@ def input_range(graph: Graph, name: str, codes: str | None = None) -> ValueRange
     codes
         ``"u8"``, ``"s8"``, ``"u4"`` ...; None where the file has to tell.
     """
-    kind = graph.types[name].dtype
+    kind, codes = graph.types[name].dtype, noted_codes(graph, name) if codes is None else codes
     if codes is not None:
         if codes[:1] not in ("u", "s") or codes[1:] not in ("2", "4", "8", "16"):
             raise UsageError(f"there are no codes '{codes}'; wanted u or s and 2, 4, 8 or 16 bits, for example u8")

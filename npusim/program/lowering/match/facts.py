@@ -12,6 +12,7 @@ from npusim.program.lowering.match.dialect import (
     input_range,
     is_typed,
     is_valid_in_integers,
+    noted_codes,
     weights_of,
 )
 
@@ -54,7 +55,7 @@ def facts_of(graph: Graph) -> MatchFacts:
     weights = weights_of(graph) if valid else {}
     wrapped = tuple(name for name, values in weights.items() if values.dtype == np.uint8 and _is_wrapped(values))
     divisions = tuple(node.name or node.outputs[0] for node in graph.nodes if valid and node.op_type == "Div")
-    floats = [name for name in graph.inputs if graph.types[name].dtype.kind == "f"]
+    floats = [name for name in graph.inputs if graph.types[name].dtype.kind == "f" and noted_codes(graph, name) is None]
     assumed = tuple((name, "s8" if input_range(graph, name).lower < 0 else "u8") for name in floats)
     unannotated = not annotated and not typed and not casts and graph.opset >= FIRST_WITHOUT_ATTRIBUTES
     return MatchFacts(graph.bound_input, unannotated, wrapped, divisions, assumed)
