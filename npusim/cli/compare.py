@@ -111,12 +111,13 @@ def compare_command(
     \b
     Example: npusim compare model.onnx --against float.onnx --data recorded.npz
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
+    given = (("--csv-samples", samples_table), ("--report", report), ("--channels", channels), ("--labels", labels))
     options = FloatOptions(table, samples_table, report, channels, threads, quiet, as_json)
     options.check((model, against, data, labels), force=force)
     session = InferenceSession(model, threads=threads, arithmetic=arithmetic, input_stage=input_stage)
     other, is_dump = None, False
     if against != RUNTIME:
-        is_dump = Path(against).suffix.lower() != ".onnx"
+        is_dump = Path(against).suffix.lower() not in (".onnx", ".tflite")
         other = None if is_dump else other_model(against, input_stage, threads)
     if not is_dump and (tensor is not None or layout is not None):
         raise UsageError("--tensor and --layout are for dumps; leave them out here")
@@ -125,9 +126,11 @@ def compare_command(
     feeds, known, source = read_compared(session, data, labels, samples, seed, extremes=not against_float, announce=note)
     if other is not None and against_float:
         return compare_float(session, other, feeds, known, source, options)
-    if samples_table is not None or report is not None or channels or labels is not None:
+    if floats_only := [name for name, value in given if value]:
+        what = "a dump" if is_dump else "onnxruntime" if other is None else "a quantized model"
         raise UsageError(
-            "--csv-samples, --report, --channels and --labels are for comparisons with a float model; leave them out here"
+            f"{' and '.join(floats_only)}: for comparisons with a float model only, but '{against}' is {what}; leave it out "
+            "or give a float model with --against"
         )
     return compare_exact(
         session,

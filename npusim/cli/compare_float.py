@@ -39,7 +39,10 @@ class FloatOptions:
     def check(self, sources: Sequence[str | None], *, force: bool) -> None:
         """Refuse before any work what could not be written after it."""
         if self.channels and not self.as_json:
-            raise UsageError("--channels is for --json; give both, or write a report with --report")
+            raise UsageError(
+                "--channels is for --json, which is not given: it puts the numbers of each channel into the JSON object; "
+                "add --json, or leave --channels out"
+            )
         if self.report is not None:
             from npusim.comparison.report import check_drawable
 

@@ -83,18 +83,20 @@ def lint_command(
     Example: npusim lint model.onnx --device f28p55x
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     _remember(model, as_json=as_json or style == "json")
-    wanted = "json" if as_json else style
     if show_rules:
-        return _show_rules(device, compiler, wanted)
+        return _show_rules(device, compiler, "json" if as_json else style)
     if model is None or device is None:
         missing = "MODEL is missing" if model is None else "--device is missing"
         raise UsageError(f"{missing}; give for example 'npusim lint model.onnx --device {devices()[0]}', or --rules")
+    wanted = "json" if as_json and (style == "text" or output is None) else style
     if output is not None and wanted == "text":
         raise UsageError("-o writes json or sarif; give one of them with --format")
     for path in (output, fixed_path):
         check_destination(path, (model,), force=force)
     result = lint(model, device, arithmetic=arithmetic, compiler=compiler, strict=strict, fix=fixed_path, overwrite=force)
     _give(result, wanted, output)
+    if as_json and output is not None:
+        print_json(result)
     return 0 if result else 1
 
 

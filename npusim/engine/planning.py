@@ -169,8 +169,9 @@ def _planned(
         if open_tensor is None:
             remaining = tuple(name for name in graph.inputs if name not in values)
             return _lower(declared, replace(folded, inputs=remaining), chosen, input_codes, stage)
+    source = next((f", the result of {node}," for node in folded.nodes if open_tensor in node.outputs), "")
     raise OpenShapeError(
-        f"the shape of tensor '{open_tensor}' is not fixed by the model{'' if feeds is None else ' or the inputs'}; "
+        f"the shape of tensor '{open_tensor}'{source} is not fixed by the model{'' if feeds is None else ' or the inputs'}; "
         "export the model with fixed shapes, or give inputs that fix them"
     )
 

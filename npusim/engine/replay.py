@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from npusim.engine.input_checks import check_finite, check_shapes
+from npusim.engine.input_checks import check_codes, check_finite, check_shapes
 from npusim.engine.runner import Progress, run_chunked
 from npusim.engine.selection import make_runner
 from npusim.errors import InputError, UsageError
@@ -71,6 +71,8 @@ def run_with(
     arrays = {name: _checked(program, name, given[name] if name in given else _fed(feeds, name)) for name in rest.inputs}
     check_shapes(rest, arrays)
     check_finite(arrays, 0)
+    own = [name for name in rest.inputs if name in program.inputs]
+    check_codes(replace(rest, inputs=tuple(own)), arrays, 0)
     results = run_chunked(rest, make_runner(rest, engine), arrays, asked.values(), progress=progress)
     shown = {name: rest.tensors.get(target) for name, target in asked.items()}
     return {

@@ -126,6 +126,7 @@ class InferenceSession:
             )
         self._open_input = needs_inputs(self._graph)
         self._plans: dict[tuple[object, ...], _Prepared] = {}
+        self._open_reason = ""
         self._static = self._plan_static()
 
     @property
@@ -184,7 +185,9 @@ class InferenceSession:
             If the model leaves sizes open, so that a program exists only for given inputs.
         """
         if self._static is None:
-            name = self._open_input or self._graph.inputs[0]
+            name = self._open_input
+            if name is None:
+                raise UnsupportedError(f"{self._model.label} leaves sizes open: {self._open_reason}")
             seen = f"leaves sizes open (input '{name}')"
             if self._graph.types[name].shape is None:
                 seen = f"declares no shape at all for its input '{name}'"
@@ -364,7 +367,8 @@ class InferenceSession:
     def _plan_static(self) -> _Prepared | None:
         try:
             return self._prepare(None)
-        except OpenShapeError:
+        except OpenShapeError as error:
+            self._open_reason = str(error)
             if self._open_input or any(may_decide_shapes(self._graph.types[name]) for name in self._graph.inputs):
                 return None
             raise

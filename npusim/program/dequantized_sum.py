@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from npusim.program.requantization import Clip, FloatArray, IntegerArray, Requantization, TextRow, along
+from npusim.program.requantization import FAR, Clip, FloatArray, IntegerArray, Requantization, TextRow, along
 
 __all__ = ["DequantizedSum"]
-
-FAR: Final = 2.0**61
-"""Codes beyond are of no interest; int64 still holds them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from npusim.program.carriers import FLOAT32_LIMIT, Carrier, CarrierChoice, FloatForm
 from npusim.program.float_operations import FloatOperation, Operator
 from npusim.program.requantization import (
+    FAR,
     INT32,
     Alternative,
     Clip,
@@ -82,14 +83,13 @@ class FloatMultiplier(Requantization):
 
     def unclipped(self, accumulator: IntegerArray, axis: int = 0) -> IntegerArray:
         """``rint(f32(f32(accumulator + bias) * multiplier))``."""
-        product = self.biased(accumulator, axis).astype(np.float32) * along(self.multiplier, accumulator.ndim, axis)
-        return np.asarray(np.rint(product).astype(np.int64))
+        return _rounded(self.biased(accumulator, axis).astype(np.float32), along(self.multiplier, accumulator.ndim, axis))
 
     def text(self, accumulator: int, channel: int) -> tuple[TextRow, ...]:
         """Bias and product."""
         bias, multiplier = int(self.bias[channel]), self.multiplier[channel]
         total = accumulator + bias
-        code = int(np.rint(np.float32(total) * multiplier))
+        code = int(_rounded(np.float32(total), multiplier))
         return (
             TextRow("bias", f"{accumulator} + ({bias})" if bias < 0 else f"{accumulator} + {bias}", total),
             TextRow("multiplier", f"rint(f32(f32({total}) * {float(multiplier)!r}))", code),
@@ -104,3 +104,10 @@ class FloatMultiplier(Requantization):
         """One product, rounded half to even."""
         product = FloatOperation(Operator.MULTIPLY, self.gain)
         return FloatForm(None, self.bias.astype(np.float64), (product, FloatOperation(Operator.ROUND, np.zeros(self.channels))))
+
+
+def _rounded(total: npt.NDArray[np.float32] | np.float32, multiplier: npt.NDArray[np.float32] | np.float32) -> IntegerArray:
+    """The product as the nearest whole number; beyond all codes, infinity too, it stays far beyond them."""
+    with np.errstate(over="ignore"):
+        product = np.rint(total * multiplier)
+    return np.asarray(np.clip(product, -FAR, FAR).astype(np.int64))

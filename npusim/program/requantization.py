@@ -22,10 +22,13 @@ import numpy.typing as npt
 from npusim.program.carriers import Carrier, CarrierChoice, FloatForm
 from npusim.program.float_operations import FloatOperation
 
-__all__ = ["INT32", "Alternative", "Clip", "FloatArray", "IntegerArray", "Requantization", "TextRow", "along"]
+__all__ = ["FAR", "INT32", "Alternative", "Clip", "FloatArray", "IntegerArray", "Requantization", "TextRow", "along"]
 
 IntegerArray: TypeAlias = npt.NDArray[np.int64]
 FloatArray: TypeAlias = npt.NDArray[np.float64]
+
+FAR: Final = 2.0**61
+"""Codes beyond are of no interest; int64 still holds them."""
 
 NEVER: Final = 2**61
 """Stands for an accumulator beyond all that occur: a step that a channel does not have."""

@@ -156,6 +156,9 @@ def test_reports_are_written_to_files(tmp_path: Path) -> None:
     done = call("lint", W8, "--device", "f28p55x", "--format", "sarif", "-o", target)
     assert (done.code, done.out, done.err) == (1, "", f"{target}: 1 finding written\n")
     assert json.loads(target.read_text())["version"] == "2.1.0"
+    both = call("lint", W8, "--device", "f28p55x", "--format", "sarif", "-o", tmp_path / "second.sarif", "--json")
+    assert (tmp_path / "second.sarif").read_text() == target.read_text()
+    assert json.loads(both.out)["totals"] == lint(W8, "--device", "f28p55x")["totals"]
     arguments = ("lint", W8, "--device", "f28p55x", "--format", "sarif", "-o", target)
     check_error(*arguments[:4], "--format", "sarif", "-o", target, code=2, kind="UsageError", says="exists already")
     assert call(*arguments, "--force").code == 1

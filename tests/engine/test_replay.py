@@ -11,6 +11,7 @@ from npusim.errors import UnknownTensorError
 from npusim.files.arrays import read_npz
 from support import ROOT, Export
 from support.builders import GraphBuilder
+from support.match_models import chain
 from support.sketch import Sketch
 
 W4 = ROOT / "golden" / "vibration_w4.onnx"
@@ -102,6 +103,19 @@ def test_what_cannot_be_given_is_refused(session: InferenceSession, x: np.ndarra
         run_with(program, {}, {POOLED: codes - np.eye(1, 512, dtype=np.int64).reshape(codes.shape)})
     with pytest.raises(InputError, match="element type float64, wanted float32"):
         run_with(program, {"input": x.astype(np.float64)}, {})
+
+
+@pytest.mark.parametrize("value", [0.5, 256.0, -1.0, 1e30])
+def test_inputs_that_hold_codes_are_checked_as_in_a_run(value: float) -> None:
+    """They were once cut off to whole numbers of the type, without a word."""
+    session = InferenceSession(chain(3, 5, 7))
+    given = session.get_inputs()[0]
+    x = np.full((2, *given.shape[1:]), 1, np.float32)
+    assert run_with(session.program, {given.name: x}, {})
+    x[1] = value
+    for run in (lambda: session.run(None, {given.name: x}), lambda: run_with(session.program, {given.name: x}, {})):
+        with pytest.raises(InputError, match=r"it holds codes, whole numbers from 0 to 255"):
+            run()
 
 
 def test_real_exports_from_the_codes_of_their_input_stage(export: Export) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from npusim import InferenceSession
 from npusim.golden.check.buffer_causes import Buffer
 from npusim.golden.check.evidence import Hypothesis, Ranking, judge, rank
 from npusim.golden.check.explanation import Simulated, explain
@@ -14,6 +16,7 @@ from npusim.golden.faults import Fault, FaultKind, FaultRunner, run_with_fault
 from npusim.program.input_stage import InputStage
 from npusim.schemas import load_schema
 from npusim.search.sampling import generate_inputs
+from support.fuzz_seeds import quantized, small_tflite
 from support.golden_check_models import MODELS, feeds_for, session_for
 
 
@@ -319,3 +322,32 @@ def test_faults_in_real_exports_are_named(model: str) -> None:
         if int((values != right).sum()) >= 4:
             ranking = explain(Buffer(wide_type(values).reshape(4, -1), flat, right, "nchw", range(4), flat), simulated)
             assert str(fault) in [item.hypothesis.message for item in ranking.stated], fault
+
+
+@pytest.mark.parametrize("name", ["zero points", "channels last"])
+def test_faults_of_models_whose_tensors_are_held_otherwise_than_in_the_file(name: str, tmp_path: Path) -> None:
+    """What a fault gives is compared as dumps have it: with zero points, in the order of the file."""
+    content = quantized(tmp_path, "qdq") if name == "zero points" else small_tflite()
+    session = InferenceSession(content)
+    program = session.program
+    given = session.get_inputs()[0]
+    shape = (6, *given.shape[1:])
+    values = np.random.default_rng(5).integers(-128, 128, shape)
+    feeds = {given.name: values.astype(np.float32) / 16 if given.type == "tensor(float)" else values.astype(np.int8)}
+    layer = program.layers[0]
+    target = program.tensors[layer.output]
+    right = session.trace(feeds, [layer.output])[layer.output]
+    held = {key: program.tensors[key].as_held(array) for key, array in feeds.items()}
+    simulated = Simulated(program, feeds, InputStage.GRAPH, layer.output)
+    shown = 0
+    for fault, codes in FaultRunner(program, held, layer.output).runs():
+        if codes is None:
+            continue
+        # what such a device dumps: codes with the zero point, axes in the order of the file, 8 bits each
+        turned = codes if target.order is None else codes.transpose(target.order)
+        seen = (turned.astype(np.int64) + target.zero_point).astype(right.dtype).astype(np.int64).reshape(6, -1)
+        flat = right.astype(np.int64).reshape(6, -1)
+        ranking = explain(Buffer(seen, flat, right, "nchw", range(6), flat), simulated)
+        assert str(fault) in [item.hypothesis.message for item in (*ranking.stated, *ranking.possible) if item.complete]
+        shown += 1
+    assert shown

@@ -138,3 +138,11 @@ def test_the_steps_of_an_interval_are_all_places_where_the_code_changes(part: Re
 def test_examples() -> None:
     for module in (divide, fixed_point, float_multiplier):
         assert doctest.testmod(module).failed == 0
+
+
+def test_products_beyond_float32_saturate() -> None:
+    """A product that becomes infinite in float32 is far beyond the codes on its own side, and 0 stays 0."""
+    steep = FloatMultiplier(np.zeros(1, np.int64), np.float32([3e38]), clip=Clip(-128, 127))
+    assert steep.codes(np.array([[-(2**31), -2, 0, 2, 2**31 - 1]])).tolist() == [[-128, -128, 0, 127, 127]]
+    (_, row) = steep.text(2, 0)
+    assert row.value > 127

@@ -237,6 +237,24 @@ def test_tflm_pads_blocks_with_something_and_is_refused():
         npusim.InferenceSession(write(tensors, calls, (0,), (5,)))
 
 
+def test_data_that_is_a_constant_is_refused():
+    """Found by fuzzing: SOFTMAX of the weights."""
+    held = tensor("v", "INT8", (3, 4), 0.02, 0, np.arange(12))
+    content = write((held, tensor("z", "INT8", (3, 4), 1 / 256, -128)), (operator("SOFTMAX", (0,), (1,), beta=1.0),), (), (1,))
+    with pytest.raises(UnsupportedError, match="'v' is a constant"):
+        npusim.InferenceSession(content)
+
+
+def test_padding_beyond_any_memory_is_refused():
+    """Found by fuzzing: SAME with a dilation of 2^31 - 1 asks for 4 billion rows."""
+    data = tensor("x", "INT8", (1, 8, 8, 2), 0.05, -3)
+    weights = tensor("w", "INT8", (4, 3, 3, 2), 0.01, 0, np.ones((4, 3, 3, 2)))
+    options = {"padding": "SAME", "stride_w": 1, "stride_h": 1, "dilation_h": 2**31 - 1, "dilation_w": 1, "activation": "NONE"}
+    content = one_operator("CONV_2D", (data, weights), tensor("y", "INT8", (1, 8, 8, 4), 0.1, 5), options)
+    with pytest.raises(UnsupportedError, match=r"pads its input to \(4294967302, 10\)"):
+        npusim.InferenceSession(content)
+
+
 def test_an_arithmetic_that_there_is_not():
     content = one_operator("RELU", [tensor("x", "INT8", (1, 4), 0.1, 0)], tensor("y", "INT8", (1, 4), 0.1, 0))
     with pytest.raises(UsageError, match="tflm, tflm_single, litert_ref, litert, xnnpack"):

@@ -1,20 +1,22 @@
-"""Fuzzing of the command line: models, data and dumps, damaged so that they stay nearly right, are read by every command.
+"""Fuzzing of the command line: models, data, dumps and golden folders, damaged but nearly right, in every command.
 
-A case is a seed and nothing else: ``python benchmarks/fuzz.py --first 4711 --cases 1`` repeats case 4711. Each has a process of
-its own (`isolated.py`); a fault is an internal error, a traceback, a warning of NumPy, more than 10 s of CPU or 1 GB of
-memory, an undocumented exit code, control characters, a message of more than 1,000 characters, or a file left over.
-
+A case is a seed and nothing else: ``python benchmarks/fuzz.py --first 4711 --cases 1`` repeats case 4711. A fault is an
+internal error, a traceback, a warning of NumPy, more than 10 s of CPU or 1 GB of memory, an undocumented exit code, control
+characters, a message of more than 1,000 characters, text of a model that HTML, C or a spreadsheet would run, a file that is
+left over or that a refused command has touched.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
+import json
 import random
 import shutil
 import struct
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,12 +26,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from npusim.errors import NpusimError
 from npusim.graph.tflite_reader import parse_tflite
-from npusim.graph.tflite_writer import c_header, serialize_tflite
+from npusim.graph.tflite_writer import serialize_tflite
 from support import isolated
-from support.builders import GraphBuilder
-from support.tflite_models import operator, tensor, write
+from support.fuzz_seeds import SAMPLES, Seeds
 
-__all__ = ["Case", "fuzz", "make_case", "seeds"]
+__all__ = ["Case", "fuzz", "make_case"]
 
 EDGES = (0, 1, -1, 2, 3, 7, 127, 128, -128, 255, 256, 32767, 2**31 - 1, 2**31, -(2**31), 2**40, 2**62, 2**63 - 1, -(2**63))
 REALS = (
@@ -141,136 +142,9 @@ class Case:
     """A command, and what was done to what it reads."""
 
     number: int
+    target: str
     arguments: tuple[str, ...]
     changes: tuple[str, ...]
-
-
-# ------------------------------------------------------------------------------------------------------------------------ seeds
-
-
-def _tinpu(dialect: str) -> bytes:
-    graph = GraphBuilder((1, 2, 8, 1), dialect=dialect)
-    codes = graph.input_stage([0.5, 0], [40, 50], [3, 3])
-    weights = np.arange(-12, 12).reshape(4, 2, 3, 1)
-    current = graph.convolution(codes, weights, np.arange(4), [1] * 4, [4] * 4, (-128, 127), pads=[1, 0, 1, 0])
-    current = graph.node("MaxPool", current, kernel_shape=[2, 1], strides=[2, 1])
-    current = graph.node("Flatten", current)
-    columns = np.arange(16 * 3).reshape(16, 3) % 9 - 4
-    return graph.model(graph.fully_connected(current, columns, np.arange(3), [1] * 3, [3] * 3, (-128, 127)))
-
-
-def _float() -> onnx.ModelProto:
-    rng = np.random.default_rng(1)
-    constants = {
-        "w": rng.normal(0, 0.3, (4, 2, 3, 1)),
-        "b": rng.normal(0, 0.3, 4),
-        "v": rng.normal(0, 0.3, (16, 3)),
-        "c": rng.normal(0, 0.3, 3),
-    }
-    nodes = [
-        helper.make_node("Conv", ["input", "w", "b"], ["a"], name="conv", pads=[1, 0, 1, 0], kernel_shape=[3, 1]),
-        helper.make_node("Relu", ["a"], ["r"], name="relu"),
-        helper.make_node("MaxPool", ["r"], ["p"], name="pool", kernel_shape=[2, 1], strides=[2, 1]),
-        helper.make_node("Flatten", ["p"], ["f"], name="flat"),
-        helper.make_node("Gemm", ["f", "v", "c"], ["output"], name="fc"),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "float",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 2, 8, 1])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 3])],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def _quantized(folder: Path, form: str) -> bytes:
-    """The float network as ONNX Runtime's own quantization writes it."""
-    import logging
-
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
-
-    logging.disable(logging.WARNING)
-
-    class Data(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            rng = np.random.default_rng(2)
-            self.rows = iter([{"input": rng.normal(0, 1, (1, 2, 8, 1)).astype(np.float32)} for _ in range(4)])
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self.rows, None)
-
-    source, target = folder / "float.onnx", folder / f"{form}.onnx"
-    source.write_bytes(_float().SerializeToString())
-    form_of = {"qdq": QuantFormat.QDQ, "qoperator": QuantFormat.QOperator}
-    quantize_static(source, target, Data(), quant_format=form_of[form], per_channel=True)
-    return target.read_bytes()
-
-
-def _match() -> bytes:
-    """Conv, Mul, Add, Div, Floor, Clip and a last MatMul in floats that are integers, as the MATCH family writes them."""
-    constants = {
-        "w": np.arange(-12, 12).reshape(4, 2, 3, 1),
-        "factor": np.array([3, 5, 7, 9]).reshape(1, 4, 1, 1),
-        "addend": np.array([1, -2, 30, 4]).reshape(1, 4, 1, 1),
-        "divisor": np.array([64]),
-        "last": np.arange(4 * 8 * 2).reshape(-1, 2) % 11 - 5,
-    }
-    nodes = [
-        helper.make_node("Conv", ["input", "w"], ["acc"], pads=[1, 0, 1, 0], weight_bits=8, bias_bits=32),
-        helper.make_node("Mul", ["acc", "factor"], ["scaled"], mult_bits=32),
-        helper.make_node("Add", ["scaled", "addend"], ["added"], add_bits=32),
-        helper.make_node("Div", ["added", "divisor"], ["divided"]),
-        helper.make_node("Floor", ["divided"], ["floored"]),
-        helper.make_node("Clip", ["floored"], ["codes"], min=0.0, max=255.0, out_bits=8),
-        helper.make_node("Flatten", ["codes"], ["flat"], axis=1),
-        helper.make_node("MatMul", ["flat", "last"], ["output"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "match",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 2, 8, 1])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, 2])],
-        [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
-    )
-    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 10)], ir_version=5).SerializeToString())
-
-
-def _tflite() -> bytes:
-    rng = np.random.default_rng(0)
-    tensors = (
-        tensor("x", "INT8", (1, 8, 8, 2), 0.05, -3),
-        tensor("w", "INT8", (4, 3, 3, 2), [0.01, 0.02, 0.03, 0.04], 0, rng.integers(-127, 128, (4, 3, 3, 2))),
-        tensor("b", "INT32", (4,), [0.0005, 0.001, 0.0015, 0.002], 0, [1, -2, 3, -4]),
-        tensor("c", "INT8", (1, 4, 4, 4), 0.1, 5),
-        tensor("shape", "INT32", (2,), data=[1, 64]),
-        tensor("r", "INT8", (1, 64), 0.1, 5),
-        tensor("v", "INT8", (3, 64), 0.02, 0, rng.integers(-127, 128, (3, 64))),
-        tensor("y", "INT8", (1, 3), 0.2, 1),
-        tensor("z", "INT8", (1, 3), 1 / 256, -128),
-    )
-    conv = {"padding": "SAME", "stride_w": 2, "stride_h": 2, "activation": "RELU", "dilation_w": 1, "dilation_h": 1}
-    operators = (
-        operator("CONV_2D", (0, 1, 2), (3,), 3, **conv),
-        operator("RESHAPE", (3, 4), (5,), new_shape=(1, 64)),
-        operator("FULLY_CONNECTED", (5, 6, -1), (7,), 4, activation="NONE", weights_format="DEFAULT", keep_num_dims=0),
-        operator("SOFTMAX", (7,), (8,), beta=1.0),
-    )
-    return write(tensors, operators, (0,), (8,))
-
-
-def seeds(folder: Path) -> dict[str, bytes]:
-    """A small model of each format by file name."""
-    tflite = _tflite()
-    return {
-        **{f"tinpu_{dialect}.onnx": _tinpu(dialect) for dialect in ("ts17", "dyn18v", "nosim")},
-        "float.onnx": bytes(_float().SerializeToString()),
-        "qdq.onnx": _quantized(folder, "qdq"),
-        "qoperator.onnx": _quantized(folder, "qoperator"),
-        "match.onnx": _match(),
-        "small.tflite": tflite,
-        "model.h": c_header(tflite, "model").encode(),
-    }
 
 
 # -------------------------------------------------------------------------------------------------------------------- mutations
@@ -295,25 +169,98 @@ def _attribute_value(rng: random.Random) -> object:
     )()
 
 
+def _near(value: object, rng: random.Random) -> object:
+    """A value of the same kind that is a little off."""
+    if isinstance(value, bool | str | bytes):
+        return value
+    if isinstance(value, int):
+        return value + rng.choice((-2, -1, 1, 2)) if rng.random() < 0.7 else _edge(rng)
+    if isinstance(value, float):
+        return rng.choice((value * 2, -value, value + 1, rng.choice(REALS)))
+    if isinstance(value, list) and value:
+        changed = list(value)
+        action = rng.choice(("one", "one", "one", "longer", "shorter"))
+        if action == "one":
+            at = rng.randrange(len(changed))
+            changed[at] = _near(changed[at], rng)
+        elif action == "longer":
+            changed.append(changed[-1])
+        else:
+            changed.pop()
+        return changed
+    return value
+
+
+KNOWN_VALUES = {
+    "auto_pad": ("SAME_UPPER", "SAME_LOWER", "VALID", "NOTSET", "SAME"),
+    "mode": ("constant", "reflect", "edge", "wrap", "nearest", "linear", "cubic"),
+    "coordinate_transformation_mode": ("half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel", "tf_crop_and_resize"),
+    "nearest_mode": ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil"),
+    "direction": ("forward", "reverse", "bidirectional"),
+    "pads": ([0, 0, 0, 0], [1, 0, 1, 0], [1, 0], [3, 0, 0, 0], [0, 0, -1, 0]),
+    "strides": ([1, 1], [2, 2], [3, 1], [0, 1], [-1, 1], [1]),
+    "dilations": ([1, 1], [2, 1], [2**31, 1], [0, 1], [1]),
+    "kernel_shape": ([1, 1], [2, 1], [3, 1], [3, 3], [2**31, 1], [0, 1]),
+    "output_padding": ([0, 0], [1, 0], [5, 0]),
+    "output_shape": ([8, 1], [16, 1], [2**40, 1]),
+    "perm": ([0, 1, 2, 3], [0, 2, 3, 1], [0, 1, 2], [0, 0, 1, 2], [3, 2, 1]),
+    "to": (1, 2, 3, 6, 7, 9, 10, 11, 16),
+}
+"""Values that an attribute may have somewhere, though perhaps not here."""
+
+
+def _legal_attributes(model: onnx.ModelProto, node: onnx.NodeProto) -> dict[str, int]:
+    try:
+        schema = onnx.defs.get_schema(node.op_type, model.opset_import[0].version, node.domain)
+    except (onnx.defs.SchemaError, IndexError, TypeError):
+        return {}
+    return {name: int(attribute.type.value) for name, attribute in schema.attributes.items()}
+
+
 def _change_attribute(model: onnx.ModelProto, rng: random.Random) -> str:
+    """Another value, mostly of an attribute that the operator has and mostly one that is nearly right."""
     node = rng.choice(model.graph.node)
-    if node.attribute and rng.random() < 0.75:
-        old = rng.choice(node.attribute)
-        name = old.name
-        action = rng.choice(("drop", "element", "value"))
-        if action == "element" and old.ints:
-            old.ints[rng.randrange(len(old.ints))] = max(min(_edge(rng), 2**63 - 1), -(2**63))
-            return f"{node.op_type}: an element of {name} changed to {list(old.ints)}"
-        node.attribute.remove(old)
-        if action == "drop":
-            return f"{node.op_type}: {name} removed"
+    legal = _legal_attributes(model, node)
+    held = {item.name: item for item in node.attribute}
+    draw = rng.random()
+    if held and draw < 0.15:
+        name = rng.choice(sorted(held))
+        node.attribute.remove(held[name])
+        return f"{node.op_type}: {name} removed"
+    if held and draw < 0.5:
+        name = rng.choice(sorted(held))
+        value = _near(helper.get_attribute_value(held[name]), rng)
+    elif legal and draw < 0.85:
+        name = rng.choice(sorted(legal))
+        value = rng.choice(KNOWN_VALUES.get(name, (_edge(rng), rng.choice(REALS))))
+        if isinstance(value, int | float) and legal[name] == onnx.AttributeProto.FLOAT:
+            value = float(value)
     else:
-        name = rng.choice(ATTRIBUTES)
-    value = _attribute_value(rng)
+        name = rng.choice((*ATTRIBUTES, *sorted(legal)))
+        value = _attribute_value(rng)
+    made = helper.make_attribute(name, value)
     kept = [item for item in node.attribute if item.name != name]
     del node.attribute[:]
-    node.attribute.extend([*kept, helper.make_attribute(name, value)])
+    node.attribute.extend([*kept, made])
     return f"{node.op_type}: {name} = {str(value)[:60]!r}"
+
+
+def _rename(model: onnx.ModelProto, rng: random.Random) -> str:
+    """A tensor or a node gets another name everywhere: the model stays right."""
+    graph = model.graph
+    new = rng.choice(NAMES)
+    if rng.random() < 0.3:
+        rng.choice(graph.node).name = new
+        return f"node named {new[:20]!r}"
+    held = [*graph.input, *graph.output, *graph.initializer, *graph.value_info]
+    old = rng.choice([item.name for item in held] + [name for node in graph.node for name in node.output])
+    for node in graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
+    for item in held:
+        if item.name == old:
+            item.name = new
+    return f"tensor {old[:20]!r} named {new[:20]!r}"
 
 
 def _change_constant(model: onnx.ModelProto, rng: random.Random) -> str:
@@ -477,7 +424,7 @@ def _mutate_onnx(content: bytes, rng: random.Random) -> tuple[bytes, list[str]]:
     model = onnx.load_from_string(content)
     changes = []
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
-        change = rng.choice((_change_attribute, _change_constant, _change_node, _change_interface))
+        change = rng.choice((_change_attribute, _change_attribute, _change_constant, _change_node, _change_interface, _rename))
         if not model.graph.node:
             break
         try:
@@ -576,122 +523,245 @@ def _mutate_text(text: str, rng: random.Random) -> tuple[str, str]:
     return " ".join(tokens), f"text: {kind}"
 
 
-def _samples(rng: random.Random, shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(rng.randrange(1000)).normal(0, 2, (12, *shape)).astype(np.float32)
-
-
-def _data(folder: Path, rng: random.Random, shape: tuple[int, ...]) -> tuple[str, list[str]]:
-    """A file of samples, mostly a good one."""
+def _data(folder: Path, rng: random.Random, samples: np.ndarray, damaged: bool) -> tuple[str, list[str]]:
+    """A file of samples."""
     suffix = rng.choice((".npy", ".npz", ".csv"))
     path = folder / f"data{suffix}"
-    x = _samples(rng, shape)
+    x = samples
     changes: list[str] = []
-    if rng.random() < 0.3:
-        kind = rng.choice(("empty", "nan", "rank", "int", "one", "double", "object", "transpose"))
+    if damaged and rng.random() < 0.6:
+        kind = rng.choice(
+            ("empty", "nan", "rank", "int", "one", "double", "object", "transpose", "large", "complex", "fortran")
+        )
         changes.append(f"data: {kind}")
-        if kind == "nan":
-            x.reshape(-1)[3] = rng.choice((np.nan, np.inf))
-        x = {
-            "empty": lambda: x[:0],
-            "rank": lambda: x.reshape(-1),
-            "int": lambda: (x * 50).astype(np.int8),
-            "one": lambda: x[:1],
-            "double": lambda: x.astype(np.float64),
-            "object": lambda: x.astype(str),
-            "transpose": lambda: x.T,
-            "nan": lambda: x,
-        }[kind]()
+        with np.errstate(all="ignore"):
+            x = {
+                "empty": lambda: x[:0],
+                "rank": lambda: x.reshape(-1),
+                "int": lambda: (x * 50).astype(np.int8),
+                "one": lambda: x[:1],
+                "double": lambda: x.astype(np.float64),
+                "object": lambda: x.astype(str),
+                "transpose": lambda: x.T,
+                "nan": lambda: np.where(x > 1, rng.choice((np.nan, np.inf, 1e38, -1e38)), x).astype(np.float32),
+                "large": lambda: (x * np.float32(rng.choice((1e6, 1e20, 1e38, 1e-40)))).astype(np.float32),
+                "complex": lambda: x.astype(np.complex64),
+                "fortran": lambda: np.asfortranarray(x),
+            }[kind]()
     if suffix == ".npy":
         np.save(path, x)
     elif suffix == ".npz":
-        np.savez(path, **{rng.choice(("input", "x", "other")): x})
+        np.savez(path, **{rng.choice(("input", "input", "x", "other") if damaged else ("input",)): x})
     else:
         text = "\n".join(",".join(str(value) for value in row.reshape(-1)) for row in x.reshape(len(x), -1)) if x.size else ""
-        if rng.random() < 0.5:
+        if damaged and rng.random() < 0.7:
             text, what = _mutate_text(text.replace(",", " "), rng)
             text = text.replace(" ", rng.choice((",", ";", "\t")))
             changes.append(what)
         path.write_text(text, encoding="utf-8", errors="replace")
-    if suffix != ".csv" and rng.random() < 0.3:
+    if damaged and suffix != ".csv" and (not changes or rng.random() < 0.2):
         content, what = _mutate_bytes(path.read_bytes(), rng)
         path.write_bytes(content)
         changes.append(f"{suffix} {what}")
     return path.name, changes
 
 
-def _dump(folder: Path, rng: random.Random) -> tuple[str, list[str]]:
-    numbers = [rng.randint(-128, 127) for _ in range(rng.choice((3, 3, 4, 36)))]
-    form = rng.choice(("txt", "c", "csv", "hex", "bin", "dat"))
+def _dump(folder: Path, rng: random.Random, outputs: np.ndarray, damaged: bool) -> tuple[str, list[str]]:
+    """The output of one sample, or of all, as a device writes it."""
+    values = outputs[rng.randrange(SAMPLES)] if rng.random() < 0.6 else outputs
+    numbers = [int(value) if value == int(value) else float(value) for value in values.reshape(-1).tolist()]
+    form = rng.choice(("txt", "c", "csv", "hex", "bin", "dat", "npy", "npz"))
+    name = f"dump.{form}"
+    changes = [f"dump: {form}"]
+    whole = [int(value) for value in numbers]
     text = {
         "txt": " ".join(map(str, numbers)),
         "c": f"int8_t y[{len(numbers)}] = {{ {', '.join(map(str, numbers))} }};\n",
         "csv": ", ".join(map(str, numbers)),
-        "hex": ":0300000002337A1E\n:00000001FF\n",
-        "bin": "".join(chr(value % 128) for value in numbers),
-        "dat": "1651 1 c000 0 1\n" + "\n".join(f"0x{value % 65536:04x}" for value in numbers),
-    }[form]
-    changes = [f"dump: {form}"]
-    for _ in range(rng.choice((0, 1, 2))):
-        text, what = _mutate_text(text, rng)
+        "dat": "1651 1 c000 0 1\n" + "\n".join(f"0x{value % 65536:04x}" for value in whole),
+        "hex": _intel_hex(bytes(value % 256 for value in whole)),
+    }.get(form)
+    if text is not None:
+        for _ in range(rng.choice((1, 1, 2)) if damaged else 0):
+            text, what = _mutate_text(text, rng)
+            changes.append(what)
+        (folder / name).write_bytes(text.encode("utf-8", "replace"))
+        return name, changes
+    if form == "bin":
+        (folder / name).write_bytes(bytes(value % 256 for value in whole))
+    elif form == "npy":
+        np.save(folder / name, values)
+    else:
+        np.savez(folder / name, **{rng.choice(("output", "y")): values})
+    if damaged:
+        content, what = _mutate_bytes((folder / name).read_bytes() or b"\0", rng)
+        (folder / name).write_bytes(content)
         changes.append(what)
-    (folder / f"dump.{form}").write_bytes(text.encode("utf-8", "replace"))
-    return f"dump.{form}", changes
+    return name, changes
+
+
+def _intel_hex(content: bytes) -> str:
+    lines = []
+    for start in range(0, len(content), 16):
+        record = bytes((len(content[start : start + 16]), start >> 8, start & 255, 0)) + content[start : start + 16]
+        lines.append(f":{(record + bytes((-sum(record) % 256,))).hex().upper()}\n")
+    return "".join(lines) + ":00000001FF\n"
+
+
+def _golden(folder: Path, rng: random.Random, files: Mapping[str, bytes], damaged: bool) -> list[str]:
+    """A golden folder, one or two of its files damaged."""
+    changes = []
+    for name, content in files.items():
+        path = folder / "golden" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    for _ in range(rng.choice((1, 1, 2)) if damaged else 0):
+        # the manifest is what everything else rests on
+        name = "manifest.json" if rng.random() < 0.4 else rng.choice(sorted(files))
+        path = folder / "golden" / name
+        draw = rng.random()
+        if draw < 0.1:
+            path.unlink(missing_ok=True)
+            changes.append(f"{name}: removed")
+        elif draw < 0.2:
+            path.unlink(missing_ok=True)
+            path.mkdir(exist_ok=True)
+            changes.append(f"{name}: a folder")
+        elif path.is_file() and name == "manifest.json":
+            text, what = _mutate_json(path.read_text(encoding="utf-8"), rng)
+            path.write_text(text, encoding="utf-8", errors="surrogatepass")
+            changes.append(f"{name}: {what}")
+        elif path.is_file():
+            text_file = path.suffix in (".c", ".h", ".json")
+            if text_file:
+                text, what = _mutate_text(path.read_text(encoding="utf-8", errors="replace"), rng)
+                path.write_text(text, encoding="utf-8", errors="replace")
+            else:
+                content, what = _mutate_bytes(path.read_bytes() or b"\0", rng)
+                path.write_bytes(content)
+            changes.append(f"{name}: {what}")
+    return changes
+
+
+def _mutate_json(text: str, rng: random.Random) -> tuple[str, str]:
+    """A value somewhere inside becomes another, or is gone."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return _mutate_text(text, rng)
+    holder, place = document, None
+    while isinstance(holder, dict | list) and holder:
+        key = rng.choice(sorted(holder)) if isinstance(holder, dict) else rng.randrange(len(holder))
+        if not isinstance(holder[key], dict | list) or not holder[key] or rng.random() < 0.3:
+            place = key
+            break
+        holder = holder[key]
+    if place is None or rng.random() < 0.1:
+        return _mutate_text(text, rng)
+    if rng.random() < 0.2:
+        del holder[place]
+        return json.dumps(document), f"{place} removed"
+    values = (None, True, -1, 0, 2**64, 1.5, "", [], {}, "../../up", "/dev/zero", *NAMES, [[[]]], {"a": 1}, "9" * 300)
+    held = holder[place]
+    holder[place] = rng.choice(values)
+    if isinstance(held, int) and rng.random() < 0.5:
+        holder[place] = held + rng.choice((-1, 1, 2**31))
+    return json.dumps(document), f"{place} = {str(holder[place])[:30]!r}"
 
 
 # ------------------------------------------------------------------------------------------------------------------------ cases
 
 
-def make_case(number: int, models: dict[str, bytes], folder: Path) -> Case:
+def _damaged_model(name: str, content: bytes, rng: random.Random) -> tuple[bytes, list[str]]:
+    suffix = Path(name).suffix
+    if rng.random() < 0.1:
+        damaged, what = _mutate_bytes(content, rng)
+        return damaged, [what]
+    if suffix == ".onnx":
+        return _mutate_onnx(content, rng)
+    if suffix == ".tflite":
+        return _mutate_tflite(content, rng)
+    text, what = _mutate_text(content.decode("utf-8", "replace"), rng)
+    return text.encode("utf-8", "replace"), [what]
+
+
+TARGETS = ("model",) * 11 + ("data",) * 3 + ("dump",) * 3 + ("folder",) * 2 + ("two",)
+"""What is damaged, and how often of twenty."""
+
+
+def make_case(number: int, seeds: Seeds, folder: Path) -> Case:
     """Write the files of a case into a folder and choose its command; the number decides everything."""
     rng = random.Random(number)
-    name = rng.choice(sorted(models))
-    content, changes = models[name], [name]
-    suffix = Path(name).suffix
-    draw = rng.random()
-    if draw < 0.12:
-        content, what = _mutate_bytes(content, rng)
-        changes.append(what)
-    elif draw < 0.9 and suffix == ".onnx":
-        content, made = _mutate_onnx(content, rng)
+    target = rng.choice(TARGETS)
+    name = rng.choice(sorted(seeds.folders if target == "folder" else seeds.samples))
+    # models beside those that samples are known for are read like the TINPU ones
+    content = seeds.models[name]
+    if target == "model" and (more := sorted(set(seeds.models) - set(seeds.samples))) and rng.random() < 0.5:
+        content = seeds.models[rng.choice(more)]
+    changes = [name]
+    if target in ("model", "two"):
+        content, made = _damaged_model(name, content, rng)
         changes.extend(made)
-    elif draw < 0.9 and suffix == ".tflite":
-        content, made = _mutate_tflite(content, rng)
-        changes.extend(made)
-    elif draw < 0.9:
-        text, what = _mutate_text(content.decode("utf-8", "replace"), rng)
-        content, changes = text.encode("utf-8", "replace"), [*changes, what]
-    model = f"model{suffix}"
+    model = f"model{Path(name).suffix}"
     (folder / model).write_bytes(content)
-    (folder / "source.onnx").write_bytes(models["float.onnx"])
-    data, made = _data(folder, rng, (8, 8, 2) if suffix != ".onnx" else (2, 8, 1))
-    dump, dumped = _dump(folder, rng)
-    command = rng.choice(
-        (
-            ("inspect", model),
-            ("verify", model),
-            ("verify", model, data),
-            ("bounds", model),
-            ("bounds", model, "--channels"),
-            ("run", model, data, "-o", "out.npz", "--trace", "*"),
-            ("run", model, data, "-o", "out.npz", "--engine", "reference"),
-            ("lint", model, "--device", "f28p55x"),
-            ("lint", model, "--device", "f28p55x", "--fix", "fixed.onnx"),
-            ("quantize", model, "--calibration", data, "-o", "q.onnx"),
-            ("compare", model, "--against", "source.onnx", "--data", data, "--csv", "t.csv", "--report", "r.html"),
-            ("compare", model, "--against", "ort"),
-            ("compare", model, "--against", dump, "--data", data),
-            ("golden", "write", model, data, "-o", "g", "--format", "c,npz,bin"),
-            ("golden", "write", model, "-o", "g", "--samples", "2"),
-            ("golden", "check", model, "--inputs", data, "--dump", dump),
-        )
-    )
+    (folder / "source.onnx").write_bytes(seeds.models["float.onnx"])
+    data, made = _data(folder, rng, seeds.samples[name], target in ("data", "two"))
+    dump, dumped = _dump(folder, rng, seeds.outputs[name], target in ("dump", "two"))
+    if target == "folder":
+        changes.extend(_golden(folder, rng, seeds.folders[name], True))
+    command = rng.choice(_commands(target, model, data, dump))
     if data in command:
         changes.extend(made)
     if dump in command:
         changes.extend(dumped)
     if rng.random() < 0.3:
         command = (*command, "--json")
-    return Case(number, command, tuple(changes))
+    return Case(number, target, command, tuple(changes))
+
+
+def _commands(target: str, model: str, data: str, dump: str) -> tuple[tuple[str, ...], ...]:
+    """The commands that read what is damaged."""
+    with_dump = (
+        ("compare", model, "--against", dump, "--data", data),
+        ("golden", "check", model, "--inputs", data, "--dump", dump),
+        ("golden", "check", model, "--inputs", data, "--dump", dump, "--set", "2"),
+    )
+    if target == "dump":
+        return with_dump
+    if target == "folder":
+        return (
+            ("golden", "verify", "golden"),
+            ("golden", "verify", "golden", "--model", model),
+            ("golden", "check", "golden", "--dump", dump),
+            ("golden", "write", model, data, "-o", "golden", "--force", "--samples", "2"),
+        )
+    with_data = (
+        ("verify", model, data),
+        ("run", model, data, "-o", "out.npz", "--trace", "*"),
+        ("run", model, data, "-o", "out.npz", "--engine", "reference"),
+        ("run", model, data, "-o", "out.npz", "--codes"),
+        ("quantize", model, "--calibration", data, "-o", "q.onnx"),
+        ("quantize", "source.onnx", "--calibration", data, "-o", "q.onnx", "--weight-bits", "4"),
+        ("compare", model, "--against", "source.onnx", "--data", data, "--csv", "t.csv", "--report", "r.html"),
+        ("compare", "source.onnx", "--against", model, "--data", data, "--csv", "t.csv", "--csv-samples", "s.csv"),
+        ("compare", model, "--against", model, "--data", data),
+        ("golden", "write", model, data, "-o", "g", "--format", "c,npz,bin"),
+        ("golden", "write", model, data, "-o", "g", "--format", "onnx", "--samples", "2"),
+    )
+    if target == "data":
+        return (*with_data, *with_dump)
+    alone = (
+        ("inspect", model),
+        ("verify", model, "--samples", "8"),
+        ("verify", model, "--directed", "--seconds", "0.2"),
+        ("bounds", model, "-o", "cert.json"),
+        ("bounds", model, "--channels"),
+        ("lint", model, "--device", "f28p55x", "--format", "sarif", "-o", "r.sarif"),
+        ("lint", model, "--device", "f28p55x", "--fix", "fixed.onnx"),
+        ("compare", model, "--against", "ort", "--samples", "8"),
+        ("golden", "write", model, "-o", "g", "--samples", "2"),
+    )
+    return (*alone, *with_data, *with_dump)
 
 
 def _warm() -> None:
@@ -707,25 +777,27 @@ def _warm() -> None:
             importlib.import_module(module)
         except ImportError:
             continue
+    gc.collect()
+    gc.freeze()  # a collection in a forked process would copy every page
 
 
-def fuzz(
-    numbers: Iterable[int], models: dict[str, bytes], report: Callable[[Case, Sequence[str], isolated.Outcome], None]
-) -> Counter[str]:
-    """Run cases; `report` is told of each that has faults. Returns how often each kind was seen, and the exit codes."""
+def fuzz(numbers: Iterable[int], seeds: Seeds, report: Callable[[Case, Sequence[str], isolated.Outcome], None]) -> Counter[str]:
+    """Run cases; `report` is told of each, with its faults. Returns how often each kind was seen, and the exit codes."""
     _warm()
     counts: Counter[str] = Counter()
+    worker = isolated.Worker()
     for number in numbers:
         folder = Path(tempfile.mkdtemp(prefix="npusim-fuzz-"))
         try:
-            case = make_case(number, models, folder)
-            outcome = isolated.run(case.arguments, folder)
-            found = isolated.faults(outcome, folder, as_json="--json" in case.arguments)
+            case = make_case(number, seeds, folder)
+            before = isolated.contents(folder)
+            outcome = worker.run(case.arguments, folder)
+            found = isolated.faults(outcome, folder, before, as_json="--json" in case.arguments)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         counts["cases"] += 1
-        counts[f"exit {outcome.code}"] += 1
+        counts[f"{case.target}: {'answered' if outcome.code in (0, 1) else 'refused'}"] += 1
         counts.update(found)
-        if found:
-            report(case, found, outcome)
+        report(case, found, outcome)
+    worker.close()
     return counts

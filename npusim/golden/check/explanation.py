@@ -52,7 +52,7 @@ class Simulated:
     program
         The model.
     feeds
-        Inputs of all sets.
+        Inputs of all sets, as the file has them.
     variant
         The right input stage.
     tensor
@@ -66,8 +66,13 @@ class Simulated:
 
     def runner(self, sets: list[int]) -> FaultRunner:
         """What simulates faults on some sets."""
-        feeds = {name: np.asarray(values)[sets] for name, values in self.feeds.items()}
+        tensors = self.program.tensors
+        feeds = {name: tensors[name].as_held(np.asarray(values)[sets]) for name, values in self.feeds.items()}
         return FaultRunner(self.program, feeds, self.tensor, variant=self.variant)
+
+    def shown(self, values: Array) -> Array:
+        """The tensor under a fault as traces and dumps have it: in the order of the file, with the zero point."""
+        return self.program.tensors[self.tensor].as_shown(values)
 
 
 def explain(buffer: Buffer, simulated: Simulated | None) -> Ranking:
@@ -101,7 +106,7 @@ def _faults(buffer: Buffer, simulated: Simulated) -> Iterator[Hypothesis]:
     found: list[tuple[Fault, Array]] = []
     for fault, values in simulated.runner(chosen).runs():
         if values is not None:
-            found.append((fault, _in_dump_order(values, buffer)))
+            found.append((fault, _in_dump_order(simulated.shown(values), buffer)))
     if len(rows) == len(sets):
         for fault, predicted in found:
             yield _hypothesis(fault, predicted)
@@ -131,7 +136,7 @@ def _on_all_sets(faults: list[Fault], buffer: Buffer, simulated: Simulated) -> l
     for start in range(0, len(sets) if faults else 0, AT_ONCE):
         runner = simulated.runner(sets[start : start + AT_ONCE])
         for part, fault in zip(parts, faults, strict=True):
-            part.append(_in_dump_order(runner.run(fault), buffer))
+            part.append(_in_dump_order(simulated.shown(runner.run(fault)), buffer))
     return [np.concatenate(part) for part in parts]
 
 

@@ -48,8 +48,8 @@ def two_operands(walk: Walk, node: Node) -> None:
     if not variable:
         raise UnsupportedError(f"{node} has two constant operands; convert the model with folded constants")
     # held with the channels first only where that is the order of all operands
-    ranks = {len(walk.places[name].shape) for name in variable}
-    held_first = len(shape) > 2 and ranks == {len(shape)} and any(walk.places[name].first for name in variable)
+    ranks = {len(walk.place(name).shape) for name in variable}
+    held_first = len(shape) > 2 and ranks == {len(shape)} and any(walk.place(name).first for name in variable)
     constant, place_of = None, None
     for position, name in enumerate((first, second)):
         if name not in walk.places:
@@ -124,7 +124,7 @@ def unary(walk: Walk, node: Node) -> None:
 
 def _apply(walk: Walk, node: Node, formula: Codes, affine: Affine, result: Affine, tail: Codes | None = None) -> None:
     source, output = node.inputs[0], node.outputs[0]
-    before = walk.places[source]
+    before = walk.place(source)
     place = walk.declare(output, before.shape, first=before.first)
     common = walk.fields(node, (before.name,), place)
     if affine.upper - affine.lower >= LARGEST_TABLE:
@@ -163,7 +163,7 @@ def quantize(walk: Walk, node: Node) -> None:
         return
     if walk.graph.types[source].dtype != np.float32:
         raise UnsupportedError(f"{node} quantizes {walk.graph.types[source].dtype}, wanted float32 or codes")
-    before = walk.places[source]
+    before = walk.place(source)
     place = walk.declare(output, before.shape, first=before.first)
     clip = Clip(result.lower, result.upper)
     scale = np.float32(result.scale)
@@ -248,7 +248,7 @@ def dequantize(walk: Walk, node: Node) -> None:
             "with "
             "compressed weights; convert it to full integers"
         )
-    affine, before = walk.affine(source), walk.places[source]
+    affine, before = walk.affine(source), walk.place(source)
     place = walk.declare(output, before.shape, first=before.first)
     scale = walk.constant(np.array(affine.scale, np.float32), output)
     point = walk.constant(np.array(affine.zero_point, walk.graph.types[source].dtype), output)
@@ -266,7 +266,7 @@ def softmax(walk: Walk, node: Node) -> None:
             f"{fixed[1]}"
         )
     formula = walk.arithmetic.softmax(affine, result, node.real("beta", 1.0))
-    before = walk.places[source]
+    before = walk.place(source)
     held = walk.held(source, first=False)
     place = walk.declare(output, before.shape, first=False)
     walk.steps.append(

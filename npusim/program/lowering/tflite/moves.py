@@ -27,7 +27,7 @@ def _axis(node: Node, axis: int, rank: int) -> int:
 
 def _reshaped(walk: Walk, node: Node, source: str, shape: Sequence[int]) -> None:
     """Enter an output that holds the data of `source` in another shape."""
-    output, before = node.outputs[0], walk.places[source]
+    output, before = node.outputs[0], walk.place(source)
     same_codes(walk, node, (source, output))
     if math.prod(shape) != math.prod(before.shape):
         raise ModelError(f"{node} gives data of shape {before.shape} the shape {tuple(shape)}; the model is damaged")
@@ -104,13 +104,13 @@ def pack(walk: Walk, node: Node) -> None:
 
 def _permuted(walk: Walk, source: str, by_axis: Sequence[int]) -> list[int]:
     """Numbers given for each axis of the file in the order of the axes as held."""
-    return [by_axis[axis] for axis in channels_first(len(by_axis))] if walk.places[source].first else list(by_axis)
+    return [by_axis[axis] for axis in channels_first(len(by_axis))] if walk.place(source).first else list(by_axis)
 
 
 def pad(walk: Walk, node: Node) -> None:
     """PAD with the zero point, PADV2 with a constant code."""
     source, output = node.inputs[0], node.outputs[0]
-    before = walk.places[source]
+    before = walk.place(source)
     rank = len(before.shape)
     amounts = walk.value(node.inputs[1], node, "its padding").astype(np.int64)
     if amounts.shape != (rank, 2) or amounts.min(initial=0) < 0:
@@ -148,7 +148,7 @@ def concatenation(walk: Walk, node: Node) -> None:
     if node.text("activation", "NONE") != "NONE":
         raise UnsupportedError(f"{node} has a fused activation, which the runtimes ignore or refuse; convert the model again")
     same_codes(walk, node, (*node.inputs, output))
-    places = [walk.places[name] for name in node.inputs]
+    places = [walk.place(name) for name in node.inputs]
     rank = len(places[0].shape)
     axis = _axis(node, node.integer("axis", 0), rank)
     rest = {tuple(size for place, size in enumerate(item.shape) if place != axis) for item in places}
@@ -211,7 +211,7 @@ def strided_slice(walk: Walk, node: Node) -> None:
     if slices[0] != range(shape[0]) or 0 in dropped:
         raise UnsupportedError(f"{node} takes a part of the first axis, which counts samples here; export it without")
     same_codes(walk, node, (source, output))
-    before = walk.places[source]
+    before = walk.place(source)
     first = before.first and not dropped
     held = walk.held(source, first=first)
     place = walk.declare(output, left, first=first)
@@ -244,7 +244,7 @@ def split(walk: Walk, node: Node) -> None:
         raise ModelError(f"{node} makes {node.integer('num_splits', 0)} of an axis of {shape[axis]} for {parts} outputs")
     if axis == 0:
         raise UnsupportedError(f"{node} splits the first axis, which counts samples here; export it without")
-    before, size = walk.places[source], shape[axis] // parts
+    before, size = walk.place(source), shape[axis] // parts
     along = channels_first(len(shape)).index(axis) if before.first else axis
     for position, output in enumerate(node.outputs):
         same_codes(walk, node, (source, output))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from npusim.errors import ModelError, UnsupportedError
 from npusim.graph import Node
+from npusim.graph.folding import MAXIMUM_ELEMENTS
 from npusim.kernels.qlinear import Affine
 from npusim.kernels.tflite import Activation, activation_range, mean_multiplier
 from npusim.program.direct import Average, Table
@@ -152,6 +153,11 @@ def _window(
     begin, end, windows = zip(*ends, strict=True)
     if min(windows) < 1:
         raise ModelError(f"{node} has a kernel of {kernel} on data of {spatial}, which is smaller; the model is damaged")
+    padded = tuple(map(sum, zip(spatial, begin, end, strict=True)))
+    if math.prod(padded) > MAXIMUM_ELEMENTS:
+        raise UnsupportedError(
+            f"{node} pads its input to {padded}, more than {MAXIMUM_ELEMENTS} elements; check its dilations {dilations}"
+        )
     return Window(kernel, strides, (*begin, *end), dilations), windows
 
 

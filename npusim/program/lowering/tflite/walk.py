@@ -134,6 +134,21 @@ class Walk:
         """The shape of a tensor in the order of the file, as it comes out."""
         return self.places[name].shape if name in self.places else self.known[name].shape
 
+    def place(self, name: str) -> Place:
+        """Where a computed tensor is.
+
+        Raises
+        ------
+        UnsupportedError
+            If it is a constant.
+        """
+        if name not in self.places:
+            raise UnsupportedError(
+                f"tensor '{name}' is a constant, but an operator takes it for data that is computed; "
+                "export the model again with constants folded"
+            )
+        return self.places[name]
+
     def value(self, name: str, node: Node, what: str) -> Array:
         """A value that has to be known without running the model."""
         if name not in self.known:
@@ -184,7 +199,7 @@ class Walk:
 
     def held(self, name: str, *, first: bool) -> str:
         """The program's tensor that holds a tensor of the file in an order; it is turned round where it has to be."""
-        place = self.places[name]
+        place = self.place(name)
         if place.first == first or len(place.shape) < 3:
             return place.name
         if (place.name, first) not in self._turned:
