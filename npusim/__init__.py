@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from npusim.program.trace import Trace
     from npusim.results.certificate import certify
     from npusim.results.comparison import compare
+    from npusim.results.equality import prove_equal
     from npusim.results.golden import check_golden, verify_golden, write_golden
     from npusim.results.lint import lint
     from npusim.results.quantization import quantize
@@ -38,6 +39,7 @@ __all__ = [
     "compare",
     "explain_element",
     "lint",
+    "prove_equal",
     "quantize",
     "verify",
     "verify_golden",
@@ -57,6 +59,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "compare": "npusim.results.comparison",
         "explain_element": "npusim.verification.arithmetic",
         "lint": "npusim.results.lint",
+        "prove_equal": "npusim.results.equality",
         "quantize": "npusim.results.quantization",
         "verify": "npusim.results.verification",
         "verify_golden": "npusim.results.golden",

@@ -6,15 +6,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
 from npusim import __version__
 from npusim.bounds.certificate import Certificate, StepCertificate
 from npusim.bounds.verdicts import STATEMENTS_OF, Property, Verdict
 from npusim.errors import InputError
-from npusim.files.arrays import check_readable
-from npusim.files.writing import replacing
+from npusim.files.json_files import read_json
 from npusim.program.input_stage import InputStage
 from npusim.schemas.derivation import Sha256
 from npusim.schemas.objects import json_object
@@ -28,14 +26,10 @@ __all__ = [
     "certificate_object",
     "compare_certificate",
     "read_certificate",
-    "write_certificate",
 ]
 
 FORMAT: Final[Literal[1]] = 1
 """Version of the file format."""
-
-MAXIMUM_BYTES: Final = 64 * 2**20
-"""A certificate has a few hundred bytes for each layer; a larger file is some other thing."""
 
 _STATEMENTS: Final = (Property.ONNXRUNTIME_EXACT, Property.SOFT_INT32, Property.DIGIT_18BIT)
 _BESIDE: Final = str(Property.ONNXRUNTIME_OPTIMIZED)
@@ -149,35 +143,15 @@ def certificate_object(certificate: Certificate, model: CertifiedModel) -> dict[
     return found
 
 
-def write_certificate(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
-    """Write a certificate's JSON object to a file that appears whole or not at all.
-
-    Raises
-    ------
-    UsageError
-        If the file cannot be written.
-    """
-    with replacing(Path(path)) as stream:
-        stream.write((json.dumps(value, indent=1) + "\n").encode())
-
-
 def read_certificate(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a certificate's JSON object.
 
     Raises
     ------
     InputError
-        If the file is missing or damaged: no JSON, or not what `write_certificate` writes.
+        If the file is missing or damaged: no JSON, or not what 'npusim bounds -o' writes.
     """
-    path = Path(path)
-    check_readable(path)
-    try:
-        if path.stat().st_size > MAXIMUM_BYTES:
-            raise InputError(f"{path}: is not a certificate, it has more than {MAXIMUM_BYTES} bytes; name the right file")
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        cause = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: cannot be read as a certificate: {cause}; write it again with 'npusim bounds -o'") from error
+    value = read_json(path, "a certificate", "npusim bounds -o")
     for what, is_right in _requirements(value):
         if not is_right:
             raise InputError(f"{path}: is not a certificate or a damaged one: {what}; write it again with 'npusim bounds -o'")

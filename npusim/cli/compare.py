@@ -8,6 +8,7 @@ import click
 
 from npusim.cli.compare_exact import compare_exact
 from npusim.cli.compare_float import FloatOptions, compare_float
+from npusim.cli.compare_proof import ProofOptions, compare_proof
 from npusim.cli.destinations import force_option
 from npusim.cli.options import (
     INPUT_FILES,
@@ -28,6 +29,7 @@ from npusim.results.compared_samples import read_compared
 from npusim.results.comparison import RUNTIME, other_model
 from npusim.results.samples import DEFAULT_SAMPLES
 from npusim.verification import LAYOUTS
+from npusim.verification.equality import DEFAULT_SECONDS
 
 __all__ = ["compare_command"]
 
@@ -70,6 +72,21 @@ __all__ = ["compare_command"]
     help="Write a report that opens offline (float models only).",
 )
 @click.option("--channels", is_flag=True, help="Put the numbers of each channel into the JSON object (float models only).")
+@click.option(
+    "--prove", is_flag=True, help="Prove that both models are equal for every input, or find one at which they differ."
+)
+@click.option("--certificate", metavar="CERT.json", help="With --prove: write what was found as a certificate.")
+@click.option("--check", metavar="CERT.json", help="With --prove: prove this certificate again.")
+@click.option("--witness", metavar="X.npz", help="With --prove: write inputs at which outputs differ.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="T",
+    help=f"With --prove: time for the search for a difference.  [default: {DEFAULT_SECONDS:g}]",
+)
+@click.option(
+    "--against-arithmetic", metavar="NAME", help="How the integer layers of OTHER are computed.  [default: that of its format]"
+)
 @force_option
 @threads_option
 @quiet_option
@@ -89,6 +106,12 @@ def compare_command(
     samples_table: str | None,
     report: str | None,
     channels: bool,
+    prove: bool,
+    certificate: str | None,
+    check: str | None,
+    witness: str | None,
+    seconds: float | None,
+    against_arithmetic: str | None,
     force: bool,
     threads: int | None,
     quiet: bool,
@@ -106,15 +129,27 @@ def compare_command(
     With another quantized model, onnxruntime or a device dump, every value must be equal; the first that is not is explained
     with its arithmetic.
 
-    The exit code is 0 as expected, and 1 for a finding of severity error or a value that is not equal.
+    With --prove two models are compared for every input: they are proven equal, or an input is found at which they differ, or
+    it is said where the proof stops. A model and itself with --against-arithmetic show whether two arithmetics agree.
+
+    The exit code is 0 as expected, and 1 for a finding of severity error, a value that is not equal, or what is not proven.
 
     \b
     Example: npusim compare model.onnx --against float.onnx --data recorded.npz
+    Example: npusim compare model.onnx --against simplified.onnx --prove
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     given = (("--csv-samples", samples_table), ("--report", report), ("--channels", channels), ("--labels", labels))
     options = FloatOptions(table, samples_table, report, channels, threads, quiet, as_json)
     options.check((model, against, data, labels), force=force)
+    proof = ProofOptions(certificate, check, witness, seconds, against_arithmetic)
+    proof.check((model, against, data, check), asked=prove, force=force)
     session = InferenceSession(model, threads=threads, arithmetic=arithmetic, input_stage=input_stage)
+    if prove:
+        if table is not None or options.is_for_floats or labels is not None or tensor is not None or layout is not None:
+            raise UsageError("--prove compares two models for every input; leave out options for tables, reports and dumps")
+        return compare_proof(
+            session, proof.other(against, input_stage, threads), data, proof, seed=seed, quiet=quiet, as_json=as_json
+        )
     other, is_dump = None, False
     if against != RUNTIME:
         is_dump = Path(against).suffix.lower() not in (".onnx", ".tflite")

@@ -36,6 +36,11 @@ class FloatOptions:
     quiet: bool
     as_json: bool
 
+    @property
+    def is_for_floats(self) -> bool:
+        """Whether something is asked for that only a comparison with a float model gives."""
+        return self.samples is not None or self.report is not None or self.channels
+
     def check(self, sources: Sequence[str | None], *, force: bool) -> None:
         """Refuse before any work what could not be written after it."""
         if self.channels and not self.as_json:

@@ -168,10 +168,23 @@ class InferenceSession:
             If the model has no such implementation.
         """
         wanted = InputStage(input_stage)
-        if wanted is self._input_stage:
-            return self
+        return self if wanted is self._input_stage else self._planned_anew(input_stage=wanted)
+
+    def with_engine(self, engine: str) -> InferenceSession:
+        """The same model run by another engine; the session itself where that is its own.
+
+        Parameters
+        ----------
+        engine
+            As for the class.
+        """
+        return self if engine == self._engine else self._planned_anew(engine=engine)
+
+    def _planned_anew(self, *, input_stage: InputStage | None = None, engine: str | None = None) -> InferenceSession:
         other = copy(self)
-        other._input_stage, other._plans = wanted, {}
+        other._input_stage = self._input_stage if input_stage is None else input_stage
+        other._engine = self._engine if engine is None else engine
+        other._plans = {}
         other._static = other._plan_static()
         return other
 

@@ -15,13 +15,13 @@ from npusim.bounds.certificate_file import (
     certificate_object,
     compare_certificate,
     read_certificate,
-    write_certificate,
 )
 from npusim.bounds.channels import ChannelBounds
 from npusim.bounds.report import RULES, findings_of
 from npusim.bounds.verdicts import Property, Verdict
 from npusim.bounds.widths import Room, room_of
 from npusim.errors import UsageError
+from npusim.files.json_files import write_json
 from npusim.findings import Finding
 from npusim.program.input_stage import InputStage
 from npusim.program.intervals import IntegerEnds, Interval
@@ -216,7 +216,7 @@ def certify(
     if compared is not None:
         findings = (*_comparison_findings(compared), *(findings if strict else ()))
     if output is not None:
-        write_certificate(output, certificate_object(proof, certified))
+        write_json(output, certificate_object(proof, certified))
     path = output if check is None else check
     on_disk = None if path is None else CertificateOnDisk(os.fspath(path), compared is not None, _reproduced(compared))
     return CertifyResult(

@@ -17,6 +17,7 @@ from npusim.results.certificate import CertifyResult
 from npusim.results.check_result import CheckResult
 from npusim.results.comparison import ExactCompareResult, FloatCompareResult
 from npusim.results.demo import DemoResult
+from npusim.results.equality import EqualityFile, EqualityResult
 from npusim.results.golden import GoldenCheckResult, GoldenVerifyResult, GoldenWriteResult
 from npusim.results.inspection import InspectResult
 from npusim.results.lint import LintResult, LintRules
@@ -34,7 +35,7 @@ _RESULTS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
     {
         "bounds": (CertifyResult,),
         "check": (CheckResult,),
-        "compare": (ExactCompareResult, FloatCompareResult),
+        "compare": (ExactCompareResult, FloatCompareResult, EqualityResult),
         "demo": (DemoResult,),
         "golden_check": (GoldenCheckResult,),
         "golden_verify": (GoldenVerifyResult,),
@@ -51,6 +52,7 @@ _RESULTS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
 _FILES: Final[Mapping[str, tuple[str, type]]] = MappingProxyType(
     {
         "certificate": ("npusim certificate", CertificateFile),
+        "equality_certificate": ("npusim certificate of equality", EqualityFile),
         "manifest": ("npusim golden manifest", Manifest),
     }
 )

@@ -37,6 +37,8 @@ SIGNATURES = {
     "channels=False, threads=None, progress=None, announce)",
     "explain_element": "(session, feeds, layer, sample, index)",
     "lint": "(model, device, *, compiler='2.1', strict=False, fix=None, overwrite=False, arithmetic=None)",
+    "prove_equal": "(first, second, inputs=None, *, seconds=20.0, seed=0, output=None, check=None, witness=None, "
+    "progress=None)",
     "quantize": "(model, calibration, weight_bits=8, activation_bits=8, *, float_output=False, to='tinpu', output=None, "
     "overwrite=False, progress=None, announce)",
     "verify": "(model, inputs=None, *, samples=None, seed=None, directed=False, seconds=None, output=None, progress=None)",
