@@ -6,7 +6,9 @@ It is loaded by pytest wherever npusim is installed, so it imports nothing heavy
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +27,8 @@ WIDTH = 100
 def npusim_model(request: pytest.FixtureRequest) -> Callable[[str | os.PathLike[str]], InferenceSession]:
     """Open models: ``npusim_model("models/motor.onnx")`` gives an `npusim.InferenceSession`, planned once in a test run.
 
-    A relative path starts at the root folder of the test run. A model that cannot be read fails the test with one sentence.
+    A relative path starts at the folder of the file that calls this, or else at the root folder of the test run. A model that
+    cannot be read fails the test with one sentence.
 
     Examples
     --------
@@ -40,7 +43,7 @@ def npusim_model(request: pytest.FixtureRequest) -> Callable[[str | os.PathLike[
         from npusim.engine.session import InferenceSession
         from npusim.errors import NpusimError
 
-        full = str(root / path)
+        full = os.fspath(_resolved(path, root))
         message = ""
         if full not in opened:
             try:
@@ -66,7 +69,8 @@ def assert_matches_golden(
 ) -> None:
     """Fail unless what a device computed equals what it must compute, value by value and exactly.
 
-    The failure names the first difference, and what explains the differences.
+    The failure names the first difference, and what explains the differences. Relative paths start at the folder of the file
+    that calls this, or else at the working folder.
 
     Parameters
     ----------
@@ -89,6 +93,8 @@ def assert_matches_golden(
     ------
     AssertionError
         If a value differs.
+    pytest.fail.Exception
+        If there is no such dump: the device wrote nothing, or elsewhere.
     NpusimError
         If the dump cannot be read or has another length, or the golden vectors cannot.
 
@@ -103,6 +109,9 @@ def assert_matches_golden(
     from npusim.golden.check import check_dump, expected_of_dump, expected_of_folder, expected_of_model, is_folder
     from npusim.program.input_stage import InputStage
 
+    seen, golden, inputs = (_resolved(path, Path()) for path in (seen, golden, inputs))
+    if isinstance(seen, Path) and not seen.exists():
+        pytest.fail(f"{seen} does not exist: the device wrote no dump, or to another place", pytrace=False)
     dump = _dump(seen)
     if input_stage not in (*InputStage, InputStage.GRAPH.recorded):
         raise UsageError(f"there is no input stage '{input_stage}'; there are {', '.join(InputStage)}")
@@ -121,6 +130,17 @@ def assert_matches_golden(
             f"{check.differing} of {check.values} values of '{check.tensor}'" for check in checks if not check
         )
         raise AssertionError("\n".join((f"{differing} differ", "", *check_lines(checks, dump, WIDTH))))
+
+
+def _resolved(path: Any, other: Path) -> Any:  # noqa: ANN401 - what is not a path is given back
+    """A relative path as one beside the file of the caller's caller where that is, else in another folder."""
+    if not isinstance(path, str | os.PathLike):
+        return path
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename == __file__ and frame.f_back is not None:
+        frame = frame.f_back
+    beside = Path(frame.f_code.co_filename).parent / path
+    return beside if beside.exists() else other / path
 
 
 def _dump(seen: str | os.PathLike[str] | Any) -> Dump:  # noqa: ANN401 - as above

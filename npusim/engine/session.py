@@ -11,8 +11,8 @@ from npusim.engine.input_checks import check_codes, check_finite, check_names_an
 from npusim.engine.planning import MATCH, OpenShapeError, choose_arithmetic, format_of, may_decide_shapes, needs_inputs, plan
 from npusim.engine.runner import ChunkRunner, Progress, available_threads, run_chunked
 from npusim.engine.selection import ENGINES, make_runner
-from npusim.errors import UnsupportedError, UsageError
-from npusim.graph import Array, Dimension, TensorType
+from npusim.errors import InputError, UnsupportedError, UsageError
+from npusim.graph import Array, Dimension, ModelMetadata, TensorType
 from npusim.graph.model_file import ModelFile, open_model
 from npusim.graph.model_reader import read_model
 from npusim.program import Batching, Program
@@ -61,6 +61,8 @@ class InferenceSession:
     ----------
     model
         Path of an ``.onnx`` file, or its content as bytes.
+    sess_options, providers
+        Taken and ignored, so that a program written for onnxruntime runs as it is: none of their settings has a meaning here.
     engine
         ``"fast"``: float BLAS wherever a bound proves it exact; ``"reference"``: plain int64 arithmetic. Same results.
     threads
@@ -98,6 +100,8 @@ class InferenceSession:
     def __init__(
         self,
         model: str | os.PathLike[str] | bytes,
+        sess_options: object = None,
+        providers: object = None,
         *,
         engine: str = "fast",
         threads: int | None = None,
@@ -217,8 +221,42 @@ class InferenceSession:
         """The outputs in declared order."""
         return [self._argument(name) for name in self._graph.outputs]
 
+    def get_modelmeta(self) -> ModelMetadata:
+        """What the file says about itself: producer, names, version, and texts by name."""
+        return self._graph.metadata
+
+    def __call__(self, *inputs: Array) -> Array | list[Array]:
+        """Compute all outputs for inputs in declared order: ``y = session(x)``.
+
+        Parameters
+        ----------
+        inputs
+            An array for each input, as for :meth:`run`.
+
+        Returns
+        -------
+        array or list of arrays
+            The output of a model that has one, else all in declared order.
+
+        Raises
+        ------
+        InputError
+            If their number or one of them is wrong.
+        """
+        names = self._graph.inputs
+        if len(inputs) != len(names):
+            wanted = ", ".join(f"'{name}'" for name in names)
+            raise InputError(f"{len(inputs)} arrays are given, wanted {len(names)}: the model's inputs are {wanted}")
+        outputs = self.run(None, dict(zip(names, inputs, strict=True)))
+        return outputs[0] if len(outputs) == 1 else outputs
+
     def run(
-        self, output_names: Sequence[str] | None, feeds: Mapping[str, Array], *, progress: Progress | None = None
+        self,
+        output_names: Sequence[str] | None,
+        feeds: Mapping[str, Array],
+        run_options: object = None,
+        *,
+        progress: Progress | None = None,
     ) -> list[Array]:
         """Compute outputs.
 
@@ -229,6 +267,8 @@ class InferenceSession:
         feeds
             Input arrays by name, in the declared element type; any number of samples on the first axis of a model with batch 1.
             Memory-mapped arrays are read chunk by chunk.
+        run_options
+            Taken and ignored, as `sess_options`.
         progress
             Called with the number of samples done and the number of all, after each chunk.
 
@@ -243,6 +283,8 @@ class InferenceSession:
             If an input is missing, unknown, of another type or shape, or not finite.
         UnknownTensorError
             If there is no tensor of a name.
+        UsageError
+            If `output_names` is a text instead of a list of texts.
         """
         return self._outputs(self._plan_for(feeds), feeds, output_names, 0, progress)
 
@@ -418,6 +460,8 @@ class InferenceSession:
         first: int,
         progress: Progress | None,
     ) -> list[Array]:
+        if isinstance(output_names, str):
+            raise UsageError(f"output_names is the text '{output_names}', wanted a list of names, ['{output_names}'], or None")
         names = list(self._graph.outputs if output_names is None else output_names)
         arrays = self._execute(chosen, feeds, names, first, progress)
         return [self._as_declared(chosen, name, arrays[name]) for name in names]

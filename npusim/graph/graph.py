@@ -160,6 +160,31 @@ class Quantization:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What a model file says about itself, with the names of onnxruntime's class; empty where it says nothing.
+
+    Attributes
+    ----------
+    producer_name
+        The program that wrote it.
+    graph_name, domain, description, graph_description
+        Texts.
+    version
+        Of the model; 0 where it says none.
+    custom_metadata_map
+        Texts by name.
+    """
+
+    producer_name: str = ""
+    graph_name: str = ""
+    domain: str = ""
+    description: str = ""
+    graph_description: str = ""
+    version: int = 0
+    custom_metadata_map: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Graph:
     """A graph in topological order: each node's inputs are graph inputs, constants or outputs of earlier nodes.
 
@@ -185,8 +210,8 @@ class Graph:
         Scales and zero points of tensors, where the format keeps them with the tensor.
     bound_input
         The name that nothing produced and that was taken for the one input that nothing read; None where all names were right.
-    notes
-        The file's metadata.
+    metadata
+        What the file says about itself.
     """
 
     opset: int
@@ -200,7 +225,7 @@ class Graph:
     format: str = "onnx"
     quantization: Mapping[str, Quantization] = field(default_factory=dict)
     bound_input: str | None = None
-    notes: Mapping[str, str] = field(default_factory=dict)
+    metadata: ModelMetadata = field(default_factory=ModelMetadata)
 
     def producers(self) -> dict[str, Node]:
         """The node that produces each tensor."""

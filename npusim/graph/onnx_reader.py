@@ -18,7 +18,17 @@ from onnx import helper, numpy_helper
 from npusim.errors import ModelError, UnsupportedError
 from npusim.graph.branches import take_constant_branches
 from npusim.graph.foreign import FOREIGN_DOMAIN, FOREIGN_OPERATORS, foreign_types
-from npusim.graph.graph import Array, Attribute, Dimension, Graph, Node, TensorType, bind_dangling_input, sort_topologically
+from npusim.graph.graph import (
+    Array,
+    Attribute,
+    Dimension,
+    Graph,
+    ModelMetadata,
+    Node,
+    TensorType,
+    bind_dangling_input,
+    sort_topologically,
+)
 from npusim.graph.model_file import ModelFile, guess_format
 from npusim.kernels.quantization import NARROW_BITS
 
@@ -67,11 +77,11 @@ def read_graph(model: ModelFile) -> Graph:
     outputs = tuple(info.name for info in graph.output)
     if not outputs:
         raise ModelError(f"{model.label} declares no output, so there is nothing to compute; export the model again")
-    opset, notes = _opset(proto, model), {item.key: item.value for item in proto.metadata_props}
+    opset = _opset(proto, model)
     for node in nodes:
         _check_inputs(node, opset, model)
     ordered = sort_topologically(nodes, {*inputs, *constants}, outputs)
-    return Graph(opset, inputs, outputs, ordered, constants, types, bound_input=lost, notes=notes)
+    return Graph(opset, inputs, outputs, ordered, constants, types, bound_input=lost, metadata=_metadata(proto))
 
 
 def infer_node(
@@ -253,6 +263,18 @@ def _inline_functions(proto: onnx.ModelProto, model: ModelFile) -> onnx.ModelPro
         return onnx.inliner.inline_local_functions(proto)
     except Exception as error:  # noqa: BLE001 - a C++ library that raises several kinds
         raise ModelError(f"the local functions of {model.label} cannot be expanded: {_first_sentence(error)}") from None
+
+
+def _metadata(proto: onnx.ModelProto) -> ModelMetadata:
+    return ModelMetadata(
+        proto.producer_name,
+        proto.graph.name,
+        proto.domain,
+        proto.doc_string,
+        proto.graph.doc_string,
+        proto.model_version,
+        {entry.key: entry.value for entry in proto.metadata_props},
+    )
 
 
 def _opset(proto: onnx.ModelProto, model: ModelFile) -> int:

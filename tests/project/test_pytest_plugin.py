@@ -68,10 +68,13 @@ def test_a_firmware_repository(pytester: pytest.Pytester) -> None:
 
         def test_missing_model(npusim_model):
             npusim_model("models/none.onnx")
+
+        def test_missing_dump():
+            assert_matches_golden("build/uart.txt", "golden_vectors", set_index=2)
         """
     )
     result = pytester.runpytest_inprocess("-p", "no:timeout")
-    result.assert_outcomes(passed=2, failed=2)
+    result.assert_outcomes(passed=2, failed=3)
     result.stdout.fnmatch_lines(
         [
             "E *AssertionError: 4 of 4 values of 'output' differ",
@@ -79,11 +82,31 @@ def test_a_firmware_repository(pytester: pytest.Pytester) -> None:
             "*First difference in the values from line 1: set 2, value 0, which is output[[]0]:*",
             "*these are the values of set 4 (4 of 4 differences)*give --set 4*",
             "*models/none.onnx does not exist*",
+            "build/uart.txt does not exist: the device wrote no dump, or to another place",
         ],
         consecutive=False,
     )
     assert "pytest_plugin.py:" not in result.stdout.str(), "the failure points at the test, not at the plugin"
     assert "During handling" not in result.stdout.str()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_paths_start_at_the_file_of_the_test(pytester: pytest.Pytester) -> None:
+    """Not at the folder in which pytest was started; what is not beside the test is looked for there."""
+    folder = pytester.path / "tests" / "device"
+    folder.mkdir(parents=True)
+    (folder / "motor.onnx").write_bytes(MODEL.read_bytes())
+    (folder / "uart.txt").write_text(" ".join(map(str, outputs()[2])), encoding="ascii")
+    write_golden(pytester.path / "vectors")
+    (folder / "test_device.py").write_text(
+        "from npusim.pytest_plugin import assert_matches_golden\n"
+        "def test_paths(npusim_model):\n"
+        "    assert len(npusim_model('motor.onnx').program.layers) == 6\n"
+        "    assert_matches_golden('uart.txt', 'vectors', set_index=2)\n"
+        "    assert_matches_golden('uart.txt', '../../vectors', set_index=2)\n",
+        encoding="utf-8",
+    )
+    pytester.runpytest_inprocess("-p", "no:timeout").assert_outcomes(passed=1)
 
 
 def test_arrays_and_sessions() -> None:

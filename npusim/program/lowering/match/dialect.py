@@ -174,7 +174,7 @@ def noted_codes(graph: Graph, name: str) -> str | None:
 
     A note is ``{'precision': 8, 'signed': True}`` under the tensor's name.
     """
-    found = _NOTE.fullmatch(graph.notes.get(name, ""))
+    found = _NOTE.fullmatch(graph.metadata.custom_metadata_map.get(name, ""))
     return None if found is None else f"{'s' if found['signed'] == 'True' else 'u'}{found['bits']}"
 
 
