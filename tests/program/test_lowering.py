@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -11,7 +12,11 @@ import pytest
 
 from npusim import InferenceSession
 from npusim.bounds import certify
+from npusim.graph.value_range import ValueRange
 from npusim.program import Accumulating, Batching, Clip, LayerKind, ResidualConvolution, Weighted, geometry_of, weight_bits_of
+from npusim.program.layers import Window
+from npusim.program.lowering.tinpu.layers import _check_width, _Weighted
+from npusim.program.lowering.tinpu.view import NotALayer
 from npusim.verification import verify
 from support.builders import DIALECTS, GraphBuilder
 from support.command_line import call
@@ -422,3 +427,46 @@ def test_golden_folders_and_faults_of_a_tensor_that_two_nodes_read(tmp_path: Pat
         name = InferenceSession(str(model)).program.outputs[0]
         np.savez(tmp_path / "dump.npz", **{name: vectors[name] + 1})
     assert call("golden", "check", tmp_path / "golden", "--dump", tmp_path / "dump.npz").code == 1
+
+
+@pytest.mark.parametrize(("length", "kinds"), [(32767, ["AVGPOOL"]), (32768, [])])
+def test_averages_are_pools_while_their_sums_stay_below_2_22(length: int, kinds: list[str]) -> None:
+    """32,768 codes of -128 sum up to -2**22: from there two roundings in float32 may move a sum by a half."""
+    graph = GraphBuilder((1, 1, length, 1))
+    codes = graph.input_stage([0], [1], [0])
+    mean = graph.node("GlobalAveragePool", codes)
+    rounded = graph.node("Round", graph.binary("Mul", mean, float(length)))
+    program = InferenceSession(graph.model(graph.requantize(rounded, (1, 1, 1, 1), [0], [1], [15], (-128, 127)))).program
+    assert [layer.kind for layer in program.layers] == kinds
+
+
+def test_sums_below_2_22_come_back_from_their_float32_average() -> None:
+    """What the limit rests on, for the largest sums and odd areas: ``round(f32(f32(sum / area) * area)) == sum``."""
+    sums = np.arange(2**22 - 4096, 2**22, dtype=np.float32)
+    for area in (3, 7, 9, 25, 49, 121, 1001, 32767):
+        average = sums / np.float32(area)
+        assert (np.round(average * np.float32(area)) == sums).all(), area
+
+
+@pytest.mark.parametrize(
+    ("window", "group", "transposed", "shape", "terms"),
+    [
+        (None, 1, False, (6, 4), 6),  # [in, out]
+        (Window((3, 5), (1, 1), (0, 0, 0, 0), (1, 1)), 1, False, (4, 2, 3, 5), 30),  # [out, in, kernel]
+        (Window((3, 5), (1, 1), (0, 0, 0, 0), (1, 1)), 2, False, (4, 1, 3, 5), 15),
+    ],
+)
+def test_accumulators_are_held_against_what_int64_takes(
+    window: Window | None, group: int, transposed: bool, shape: tuple[int, ...], terms: int
+) -> None:
+    """So many products of the largest weight and the largest code must lie inside of the staircase's domain."""
+    weights = np.full(shape, -3, np.int64)
+    found = _Weighted("x", weights, None, 1, window, group, transposed)
+    reach = terms * 3 * 100
+    for limit, fits in ((reach + 1, True), (reach, False)):
+        chain = SimpleNamespace(requantization=SimpleNamespace(domain=Clip(-limit, limit)))
+        if fits:
+            _check_width(found, weights, chain, ValueRange(-100, 7, True))
+        else:
+            with pytest.raises(NotALayer, match="62 bits"):
+                _check_width(found, weights, chain, ValueRange(-100, 7, True))

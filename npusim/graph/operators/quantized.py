@@ -238,7 +238,7 @@ def _softmax(
     source, result = affine_of(x_scale, x_zero, x.dtype), affine_of(scale, zero_point, x.dtype)
     opset = call.integer("opset", call.opset)
     flat = opset <= MAXIMUM_OPSET_OF_FLAT_SOFTMAX
-    axis = call.integer("axis", 1 if flat else -1) % x.ndim
+    axis = call.integer("axis", -1) % x.ndim  # also where it is flat: the operator is younger than opset 13
     if flat:
         rows = x.reshape(-1, int(np.prod(x.shape[axis:])))
         return softmax_codes(rows.astype(np.int64), source=source, result=result).astype(x.dtype).reshape(x.shape)

@@ -150,7 +150,7 @@ def _sigmoid(scene: Scene, node: Node) -> AffineForm:
 def _softmax(scene: Scene, node: Node) -> AffineForm:
     source = scene.source(node.inputs[0], node, 1, 2)
     flat = node.integer("opset", scene.graph.opset) <= FLAT_SOFTMAX
-    axis = node.integer("axis", 1 if flat else -1) % len(source.shape)
+    axis = node.integer("axis", -1) % len(source.shape)
     return SoftmaxForm(**_fields(scene, node, 3, 4), source=source, axis=axis, flat=flat)
 
 
