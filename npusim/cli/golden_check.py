@@ -214,6 +214,7 @@ def _causes(causes: Sequence[WeighedCause], width: int) -> Iterator[str]:
         cause = item.hypothesis
         share = f"{item.explained:,} of {item.differing:,} differences"
         share = share if item.complete else f"fits {share}, so it is not the whole cause"
+        share = f"{share}; {cause.note}" if cause.note else share
         text = f"* {cause.message} ({share}). To do: {cause.remedy}."
         yield "  " + paragraph(text, width - 4).replace("\n", "\n    ")
     if len(causes) > SHOWN:

@@ -7,7 +7,7 @@ input stage runs. Everything behind it is simulated as it should be. To add a fa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from npusim.bounds.channels import digits_of
-from npusim.engine.input_stages import stage_codes
+from npusim.engine.input_stages import stage_codes, stage_parameters
 from npusim.engine.reference import run_step
 from npusim.engine.replay import program_from
 from npusim.engine.samples import join_samples, of_sample
@@ -31,6 +31,7 @@ from npusim.program import (
     IntegerLayer,
     Program,
     QuantizeStage,
+    Requantization,
     Step,
 )
 from npusim.program.accumulation import accumulate
@@ -49,14 +50,18 @@ DIGIT_BITS: Final = 18
 class FaultKind(StrEnum):
     """What is done wrong.
 
-    ROUND_HALF_UP, TOWARD_ZERO: the shift rounds to nearest or truncates instead of flooring. NO_BIAS: the bias is not added.
+    ROUND_HALF_UP, ROUND_HALF_EVEN, ROUND_HALF_AWAY, TOWARD_ZERO: the shift rounds to nearest, halves up, to even or away from
+    zero, or truncates instead of flooring. NO_BIAS: the bias is not added.
     NO_CLIP: the codes are cut to their low bits instead of saturated. INNER_512, NO_INNER: before a residual the codes are
     saturated to -512..511, or not at all. WRAP_18, WRAP_24: the accumulator wraps at so many bits; WRAP_32: the product
     ``(accumulator + bias) * scale`` does. DIGITS_WRAP, DIGITS_SATURATE: what the accumulators of 2-bit weight digits do past 18
-    bits. C28, MSPM0, ONNX: that implementation of the input stage.
+    bits. C28, MSPM0, ONNX, TRUNCATED: that implementation of the input stage; ROUNDED: its float is rounded to nearest instead
+    of floored.
     """
 
     ROUND_HALF_UP = "round_half_up"
+    ROUND_HALF_EVEN = "round_half_even"
+    ROUND_HALF_AWAY = "round_half_away"
     TOWARD_ZERO = "toward_zero"
     NO_BIAS = "missing_bias"
     NO_CLIP = "missing_clip"
@@ -70,10 +75,14 @@ class FaultKind(StrEnum):
     C28 = "input_stage_c28"
     MSPM0 = "input_stage_mspm0"
     ONNX = "input_stage_onnx"
+    TRUNCATED = "input_stage_truncated"
+    ROUNDED = "input_stage_rounded"
 
 
 _SENTENCES: Final[Mapping[FaultKind, str]] = {
     FaultKind.ROUND_HALF_UP: "the shift rounds half up instead of flooring",
+    FaultKind.ROUND_HALF_EVEN: "the shift rounds half to even instead of flooring",
+    FaultKind.ROUND_HALF_AWAY: "the shift rounds half away from zero instead of flooring",
     FaultKind.TOWARD_ZERO: "the shift rounds toward zero instead of flooring",
     FaultKind.NO_BIAS: "the bias is missing",
     FaultKind.NO_CLIP: "the clip is missing, codes are cut to their low bits",
@@ -87,6 +96,8 @@ _SENTENCES: Final[Mapping[FaultKind, str]] = {
     FaultKind.C28: "the input stage is the one of C2000 and AM26x (c28)",
     FaultKind.MSPM0: "the input stage is the one of MSPM0 (mspm0), which truncates toward zero",
     FaultKind.ONNX: "the input stage is the one of the ONNX graph (onnx)",
+    FaultKind.TRUNCATED: "the scaled float is truncated toward zero, as a conversion in C does, instead of floored",
+    FaultKind.ROUNDED: "the scaled float is rounded to nearest instead of floored",
 }
 
 
@@ -96,6 +107,9 @@ _ALTERNATIVES: Final[Mapping[FaultKind, Alternative]] = {
     FaultKind.NO_BIAS: Alternative.NO_BIAS,
 }
 """Faults that are another staircase."""
+
+_TIES: Final = (FaultKind.ROUND_HALF_EVEN, FaultKind.ROUND_HALF_AWAY)
+"""Roundings to nearest that part from halves up only where the staircases with halves up and down differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +138,8 @@ def faults_of_layer(layer: IntegerLayer) -> tuple[FaultKind, ...]:
         return ()
     known = layer.requantization.alternatives
     kinds = [kind for kind, alternative in _ALTERNATIVES.items() if alternative in known]
+    if Alternative.HALF_UP in known and Alternative.HALF_DOWN in known:
+        kinds += _TIES
     kinds.append(FaultKind.NO_CLIP)
     if layer.residual is not None:
         kinds += [FaultKind.INNER_512, FaultKind.NO_INNER]
@@ -192,7 +208,9 @@ def _finish(layer: Accumulating, accumulator: IntegerArray, residual: IntegerArr
     if kind in (FaultKind.WRAP_18, FaultKind.WRAP_24):
         accumulator = wrapped(accumulator, 18 if kind is FaultKind.WRAP_18 else 24)
     other = part.alternatives.get(_ALTERNATIVES[kind], part) if kind in _ALTERNATIVES else part
-    if kind is FaultKind.WRAP_32 and part.has_product:
+    if kind in _TIES:
+        values = _nearest(part, accumulator, axis, away=kind is FaultKind.ROUND_HALF_AWAY)
+    elif kind is FaultKind.WRAP_32 and part.has_product:
         values = part.codes_of_scaled(wrapped(part.scaled(accumulator, axis), 32), axis)
     else:
         values = other.unclipped(accumulator, axis)
@@ -201,6 +219,14 @@ def _finish(layer: Accumulating, accumulator: IntegerArray, residual: IntegerArr
     else:
         values = layer.before_clip(values, residual)
     return values if kind is FaultKind.NO_CLIP else layer.output_clip.apply(values)
+
+
+def _nearest(part: Requantization, accumulator: IntegerArray, axis: int, *, away: bool) -> IntegerArray:
+    """Codes rounded to nearest; at a tie, where halves up and halves down differ, to even or away from zero."""
+    up, down = (
+        part.alternatives.get(one, part).unclipped(accumulator, axis) for one in (Alternative.HALF_UP, Alternative.HALF_DOWN)
+    )
+    return np.where(up >= 1 if away else up % 2 == 0, up, down)
 
 
 def _digit_accumulator(
@@ -224,6 +250,8 @@ ROWS: Final = 32
 
 EVERYWHERE: Final = (
     FaultKind.ROUND_HALF_UP,
+    FaultKind.ROUND_HALF_EVEN,
+    FaultKind.ROUND_HALF_AWAY,
     FaultKind.TOWARD_ZERO,
     FaultKind.NO_BIAS,
     FaultKind.NO_CLIP,
@@ -241,6 +269,7 @@ _STAGES: Final = {
     InputStage.GRAPH: FaultKind.ONNX,
     InputStage.C28: FaultKind.C28,
     InputStage.MSPM0: FaultKind.MSPM0,
+    InputStage.TRUNCATED: FaultKind.TRUNCATED,
 }
 
 
@@ -293,6 +322,39 @@ class FaultRunner:
                 if any(kind in faults_of_layer(layer) for layer in layers):
                     yield Fault(kind, None), self._changed(self.run(Fault(kind, None)))
 
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps that the target depends on, in their order."""
+        return tuple(self._steps)
+
+    def is_input_stage(self, stage: QuantizeStage) -> bool:
+        """Whether a stage makes codes of the model's inputs, and shows a fault in them."""
+        return stage.name in self._stages and self._target not in stage.tensors[:-1]
+
+    def layers_with(self, kind: FaultKind) -> frozenset[str]:
+        """Names of the layers that can have a fault and show it in their codes."""
+        layers = (step for step in self._steps if isinstance(step, IntegerLayer))
+        return frozenset(layer.name for layer in layers if kind in faults_of_layer(layer) and self._is_open(layer))
+
+    def run_in(self, kind: FaultKind, layers: Collection[str]) -> Array:
+        """The target under a fault in some layers."""
+        return self._run(dict(self._given), kind, layers)
+
+    def values(self, name: str) -> Array:
+        """A tensor upstream of the target without any fault."""
+        return self._value(name)
+
+    def replaced(self, step: Step, codes: list[Array]) -> list[Array]:
+        """The target where a step gives other codes, for each of some arrays of them."""
+        if step.tensors[-1] == self._target or not codes:
+            return codes
+        size = max(1, ROWS // self._count) if self._program.batching is Batching.STACKED else 1
+        index = next(place for place, one in enumerate(self._steps) if one.name == step.name)
+        found: list[Array] = []
+        for start in range(0, len(codes), size):
+            found += self._behind(index, codes[start : start + size])
+        return found
+
     def run(self, fault: Fault) -> Array:
         """The target under one fault."""
         if fault.step is None:
@@ -329,8 +391,11 @@ class FaultRunner:
     def _kinds(self, step: Step) -> tuple[FaultKind, ...]:
         if isinstance(step, IntegerLayer):
             return faults_of_layer(step) if self._is_open(step) else ()
-        if isinstance(step, QuantizeStage) and step.name in self._stages and self._target not in step.tensors[:-1]:
-            return tuple(kind for variant, kind in _STAGES.items() if variant is not self._variant)
+        if isinstance(step, QuantizeStage) and self.is_input_stage(step):
+            return (
+                *(kind for variant, kind in _STAGES.items() if variant is not self._variant),
+                FaultKind.ROUNDED,
+            )
         return ()
 
     def _is_open(self, layer: IntegerLayer) -> bool:
@@ -347,7 +412,10 @@ class FaultRunner:
             variants = {kind: variant for variant, kind in _STAGES.items()}
             for kind in kinds:
                 try:
-                    found[kind] = stage_codes(self._program, step, self._value(step.input), variants[kind])
+                    if kind is FaultKind.ROUNDED:
+                        found[kind] = _rounded(self._program, step, self._value(step.input))
+                    else:
+                        found[kind] = stage_codes(self._program, step, self._value(step.input), variants[kind])
                 except UnsupportedError:
                     # a stage of another form has no variants
                     continue
@@ -398,23 +466,25 @@ class FaultRunner:
     def _value(self, name: str) -> Array:
         return self._values[name] if name in self._values else self._program.constants[name]
 
-    def _run(self, values: dict[str, Array], kind: FaultKind | None) -> Array:
-        """Run all steps, each layer with the fault, and keep every result in `values`."""
+    def _run(self, values: dict[str, Array], kind: FaultKind | None, layers: Collection[str] | None = None) -> Array:
+        """Run all steps, each layer (or each of some) with the fault, and keep every result in `values`."""
         if self._program.batching is Batching.SINGLE and self._count > 1:
             parts = []
             for sample in range(self._count):
                 part = {name: of_sample(self._program, name, array, sample) for name, array in values.items()}
-                self._run_steps(part, kind)
+                self._run_steps(part, kind, layers)
                 parts.append(part)
             values.update({name: join_samples([part[name] for part in parts]) for name in parts[0]})
         else:
-            self._run_steps(values, kind)
+            self._run_steps(values, kind, layers)
         return values[self._target] if self._target in values else self._program.constants[self._target]
 
-    def _run_steps(self, values: dict[str, Array], kind: FaultKind | None) -> None:
+    def _run_steps(self, values: dict[str, Array], kind: FaultKind | None, layers: Collection[str] | None) -> None:
         program = self._program
+        wrong = frozenset() if kind is None else self.layers_with(kind)
+        wrong = wrong if layers is None else wrong & frozenset(layers)
         for step in self._steps:
-            if isinstance(step, IntegerLayer) and kind is not None and kind in faults_of_layer(step) and self._is_open(step):
+            if isinstance(step, IntegerLayer) and kind is not None and step.name in wrong:
                 inputs = [values[name] for name in step.inputs]
                 stored = program.tensors[step.output].stored
                 (values[step.output],) = faulty_codes(step, inputs, [kind], stored).values()
@@ -422,6 +492,14 @@ class FaultRunner:
                 values[step.output] = stage_codes(program, step, values[step.input], self._variant)
             else:
                 values.update(run_step(program, step, values, {self._target}))
+
+
+def _rounded(program: Program, stage: QuantizeStage, values: Array) -> Array:
+    """Codes of an input stage that rounds to nearest: ``clip(rint((x + offset) * multiplier * 2**-n))``."""
+    known = stage_parameters(program, stage)
+    product = (values.astype(np.float32) + known.offset) * known.multiplier * np.ldexp(np.float32(1), -known.shift)
+    codes: Array = np.clip(np.rint(product), stage.clip.lower, stage.clip.upper)
+    return codes.astype(program.tensors[stage.output].stored)
 
 
 def run_with_fault(program: Program, feeds: Mapping[str, Array], fault: Fault, target: str) -> Array:

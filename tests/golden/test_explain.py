@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from npusim import InferenceSession
 from npusim.golden.check.buffer_causes import Buffer
-from npusim.golden.check.evidence import Hypothesis, Ranking, judge, rank
+from npusim.golden.check.evidence import NO_TIE, OTHER_LAYERS, Hypothesis, Ranking, WeighedCause, judge, rank
 from npusim.golden.check.explanation import Simulated, explain
 from npusim.golden.faults import Fault, FaultKind, FaultRunner, run_with_fault
 from npusim.program.input_stage import InputStage
@@ -58,24 +59,40 @@ def causes(ranking: Ranking) -> list[str]:
     return found
 
 
+NEAREST = {FaultKind.ROUND_HALF_UP, FaultKind.ROUND_HALF_EVEN, FaultKind.ROUND_HALF_AWAY}
+
+
+def is_named(fault: Fault, found: Iterable[WeighedCause]) -> bool:
+    """Whether a fault is among causes: in its own words, or in those that say how far the dump tells it from its kin."""
+    for item in found:
+        hypothesis = item.hypothesis
+        rounds = {fault.kind, hypothesis.cause} <= NEAREST and NO_TIE in hypothesis.note
+        place = fault.step == hypothesis.step or (fault.step is None and OTHER_LAYERS in hypothesis.note)
+        if (fault.kind == hypothesis.cause or rounds) and place:
+            return True
+    return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_every_fault_that_shows_is_named(name: str) -> None:
     bench = Bench(name)
-    named = 0
+    named = stated = 0
     for fault, values in FaultRunner(bench.session.program, bench.feeds, bench.tensor).runs():
         if values is None:
             continue
         ranking = bench.explain(bench.flat(values))
         differing = int((bench.flat(values) != bench.flat(bench.right)).sum())
-        # one or two values prove nothing, and what fits as well as another fault is listed with it
+        # it is stated, alone; or a few values prove nothing; or something else gives the same dump and is listed with it
         found = ranking.stated or [item for item in ranking.possible if item.complete]
-        kinds = {(item.hypothesis.cause, item.hypothesis.step) for item in ranking.possible}
-        assert ranking.stated or differing <= 2 or len(kinds) > 1, (fault, differing)
-        assert str(fault) in [item.hypothesis.message for item in found], (fault, differing)
+        assert is_named(fault, found), (fault, differing)
+        assert len(found) == 1 or not ranking.stated, (fault, differing)
+        assert len(found) > 1 or ranking.stated or differing <= 4, (fault, differing)
         assert all(item.explained == item.differing == differing and not item.broken for item in ranking.stated)
         named += 1
+        stated += bool(ranking.stated)
     assert named > 10
+    assert stated >= 0.6 * named, (stated, named)
 
 
 def test_the_models_here_show_every_kind_of_fault() -> None:
@@ -100,8 +117,8 @@ def test_one_set_of_an_inner_tensor_is_enough(name: str) -> None:
             continue
         ranking = bench.explain(bench.flat(values)[2:3], [2])
         few = int((values[2] != bench.right[2]).sum()) < 4
-        found = ranking.stated or (ranking.possible if few else ())
-        assert str(fault) in [item.hypothesis.message for item in found], fault
+        found = ranking.stated or (ranking.possible if few or len(ranking.possible) > 1 else ())
+        assert is_named(fault, found), fault
         count += 1
     assert count > 3
 
@@ -212,7 +229,13 @@ def test_truncated_buffers() -> None:
 def test_stale_buffers_and_wrong_sets() -> None:
     bench = inner_bench()
     flat = bench.flat(bench.right)
-    assert causes(bench.explain(np.zeros_like(flat))) == ["constant_buffer"]
+    assert causes(bench.explain(np.full_like(flat, 0xA5))) == ["constant_buffer"]
+    # a network that is dead or saturates gives these too
+    for usual in (0, 255):
+        ranking = bench.explain(np.full_like(flat, usual))
+        assert ranking.stated == ()
+        assert [item.hypothesis.cause for item in ranking.possible][:1] == ["constant_buffer"]
+        assert ranking.possible[-1].hypothesis.cause == "unlisted"
     assert causes(bench.explain(flat[1:2], [2])) == ["stale_previous_set"]
     ranking = bench.explain(flat[4:5], [2])
     assert causes(ranking) == ["wrong_set"]
@@ -257,11 +280,11 @@ def test_many_sets_are_screened_and_then_simulated_all() -> None:
     observed = seen.reshape(75, -1).astype(np.int64)
     simulated = Simulated(program, feeds, InputStage.GRAPH, "output")
     ranking = explain(Buffer(observed, flat, right, "nchw", range(75), flat), simulated)
-    assert [item.hypothesis.message for item in ranking.stated] == [str(fault)]
+    assert is_named(fault, ranking.stated)
     observed[60, 2] += 1
     again = explain(Buffer(observed, flat, right, "nchw", range(75), flat), simulated)
     assert flat[60, 2] == observed[60, 2] or again.stated == ()
-    assert [item.hypothesis.message for item in (*again.stated, *again.possible)] == [str(fault)]
+    assert fault.kind in [item.hypothesis.cause for item in (*again.stated, *again.possible)]
 
 
 def test_weak_evidence_is_listed_and_not_stated() -> None:
@@ -283,7 +306,9 @@ def test_causes_that_exclude_each_other_are_never_stated() -> None:
     alone = Hypothesis("toward_zero", "in a", "", seen, step="a")
     everywhere = Hypothesis("toward_zero", "in all", "", seen)
     assert len(rank([alone], seen, right).stated) == 1
-    assert len(rank([alone, everywhere], seen, right).stated) == 2
+    (both,) = rank([alone, everywhere], seen, right).stated
+    assert both.hypothesis.step == "a"
+    assert (both.hypothesis.message, both.hypothesis.note) == ("in a", OTHER_LAYERS)
     for rival in (
         Hypothesis("missing_bias", "other", "", seen, step="a"),
         Hypothesis("toward_zero", "in b", "", seen, step="b"),
@@ -321,7 +346,8 @@ def test_faults_in_real_exports_are_named(model: str) -> None:
     for fault, values in shown[::4]:
         if int((values != right).sum()) >= 4:
             ranking = explain(Buffer(wide_type(values).reshape(4, -1), flat, right, "nchw", range(4), flat), simulated)
-            assert str(fault) in [item.hypothesis.message for item in ranking.stated], fault
+            assert is_named(fault, ranking.stated or ranking.possible), fault
+            assert ranking.stated or len(ranking.possible) > 1, fault
 
 
 @pytest.mark.parametrize("name", ["zero points", "channels last"])
@@ -348,6 +374,6 @@ def test_faults_of_models_whose_tensors_are_held_otherwise_than_in_the_file(name
         seen = (turned.astype(np.int64) + target.zero_point).astype(right.dtype).astype(np.int64).reshape(6, -1)
         flat = right.astype(np.int64).reshape(6, -1)
         ranking = explain(Buffer(seen, flat, right, "nchw", range(6), flat), simulated)
-        assert str(fault) in [item.hypothesis.message for item in (*ranking.stated, *ranking.possible) if item.complete]
+        assert is_named(fault, [item for item in (*ranking.stated, *ranking.possible) if item.complete]), fault
         shown += 1
     assert shown

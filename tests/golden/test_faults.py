@@ -8,11 +8,11 @@ from math import floor
 import numpy as np
 import pytest
 
-from npusim.engine.input_stages import stage_codes
+from npusim.engine.input_stages import stage_codes, stage_parameters
 from npusim.engine.replay import run_with
 from npusim.golden.faults import Fault, FaultKind, FaultRunner, faults_of_layer, faulty_codes, run_with_fault, wrapped
 from npusim.kernels.requantize import weight_digits
-from npusim.program import Accumulating, IntegerLayer, LayerKind, Weighted
+from npusim.program import Accumulating, IntegerLayer, LayerKind, Program, QuantizeStage, Weighted
 from npusim.program.accumulation import accumulate
 from npusim.program.input_stage import InputStage
 from support.golden_check_models import MODELS, feeds_for, session_for
@@ -46,6 +46,10 @@ def one_code(layer: IntegerLayer, kind: FaultKind | None, channel: int, acc: int
     exact = Fraction(product, 2**shift)
     if kind is FaultKind.ROUND_HALF_UP:
         value = floor(exact + Fraction(1, 2))
+    elif kind is FaultKind.ROUND_HALF_EVEN:
+        value = round(exact)
+    elif kind is FaultKind.ROUND_HALF_AWAY:
+        value = floor(abs(exact) + Fraction(1, 2)) * (1 if exact > 0 else -1)
     else:
         value = int(exact) if kind is FaultKind.TOWARD_ZERO else floor(exact)
     if layer.kind is LayerKind.PWCONVRES:
@@ -54,6 +58,19 @@ def one_code(layer: IntegerLayer, kind: FaultKind | None, channel: int, acc: int
             value = clipped(value, *((-512, 511) if kind is FaultKind.INNER_512 else inner))
         value += residual
     return value if kind is FaultKind.NO_CLIP else clipped(value, layer.output_clip.lower, layer.output_clip.upper)
+
+
+def stage_oracle(program: Program, stage: QuantizeStage, values: np.ndarray, kind: FaultKind) -> np.ndarray:
+    """Codes of another input stage; the roundings of the float in Python, from the product in float32."""
+    if kind in (FaultKind.C28, FaultKind.MSPM0):
+        return stage_codes(program, stage, values, InputStage.C28 if kind is FaultKind.C28 else InputStage.MSPM0)
+    known = stage_parameters(program, stage)
+    product = (values + known.offset) * known.multiplier
+    shifts = np.broadcast_to(known.shift, product.shape)
+    exact = [Fraction(float(product[index])) / 2 ** int(shifts[index]) for index in np.ndindex(product.shape)]
+    whole = [int(value) if kind is FaultKind.TRUNCATED else round(value) for value in exact]
+    codes = [clipped(value, stage.clip.lower, stage.clip.upper) for value in whole]
+    return np.array(codes, program.tensors[stage.output].stored).reshape(product.shape)
 
 
 def oracle(layer: IntegerLayer, inputs: list[np.ndarray], kind: FaultKind | None, stored: np.dtype) -> np.ndarray:
@@ -104,8 +121,7 @@ def test_the_rest_of_the_program_runs_as_it_should(name: str) -> None:
         if fault.step is None:
             continue
         if fault.step == stage.name:
-            variant = InputStage.C28 if fault.kind is FaultKind.C28 else InputStage.MSPM0
-            override = {stage.output: stage_codes(program, stage, feeds["input"], variant)}
+            override = {stage.output: stage_oracle(program, stage, feeds["input"], fault.kind)}
         else:
             layer = layers[fault.step]
             stored = program.tensors[layer.output].stored

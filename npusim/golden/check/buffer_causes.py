@@ -9,8 +9,9 @@ from itertools import permutations
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from npusim.golden.check.evidence import Hypothesis
+from npusim.golden.check.evidence import UNLISTED, Hypothesis
 from npusim.graph import Array
 
 __all__ = ["Buffer", "buffer_causes"]
@@ -25,6 +26,15 @@ SCREENED: Final = 256
 
 FILLERS: Final = (0x00, 0xFF, 0xA5, 0x5A, 0x55, 0xAA, 0xCC, 0xCD, 0xDE, 0xEE)
 """Bytes that memory holds before it is written: cleared, erased, or filled by a loader or a debugger."""
+
+PADDINGS: Final = (4, 8, 16, 32)
+"""Multiples to which libraries fill up channels."""
+
+FEW_CROSSING: Final = 4
+"""Different values that have to move from one channel to the next before a buffer is taken to have moved."""
+
+OUT_OF_RANGE: Final = 2.0**-10
+"""Chance of a value that no code of the tensor's type can be, and that is the right one with the other sign."""
 
 _AXES: Final = {2: "CW", 3: "CHW", 4: "CDHW"}
 """Names of a sample's axes, by their number."""
@@ -64,7 +74,7 @@ def buffer_causes(buffer: Buffer) -> Iterator[Hypothesis]:
     buffer
         What was read and what was wanted.
     """
-    for cause in (_layouts, _bytes_in_words, _signs, _wide_words, _sets, _stale, _cut, _shifts, _decimals):
+    for cause in (_layouts, _padded, _bytes_in_words, _signs, _wide_words, _sets, _stale, _cut, _shifts, _decimals, _exchanges):
         for hypothesis in cause(buffer):
             if not np.array_equal(hypothesis.predicted, buffer.expected) or hypothesis.known is not None:
                 yield hypothesis
@@ -103,6 +113,24 @@ def _layouts(buffer: Buffer) -> Iterator[Hypothesis]:
             )
 
 
+def _padded(buffer: Buffer) -> Iterator[Hypothesis]:
+    """Channels last and filled up with zeros to a multiple, of which as many values were saved as the tensor has."""
+    if buffer.wanted.ndim < 3:
+        return
+    last = np.moveaxis(buffer.wanted, 1, -1)
+    channels, count = last.shape[-1], buffer.expected.shape[1]
+    for multiple in PADDINGS:
+        rest = -channels % multiple
+        if rest and (multiple == PADDINGS[0] or -channels % (multiple // 2) != rest):
+            wide = np.concatenate([last, np.zeros((*last.shape[:-1], rest), last.dtype)], axis=-1)
+            yield Hypothesis(
+                "padded_channels",
+                f"the channels stand last, filled up with zeros from {channels} to {channels + rest}",
+                f"save all {wide[0].size} values, and leave out the channels from {channels} on",
+                wide.reshape(len(wide), -1)[:, :count].astype(buffer.expected.dtype),
+            )
+
+
 def _bytes_in_words(buffer: Buffer) -> Iterator[Hypothesis]:
     """Each word's bytes in the other order."""
     remedy = "save the memory byte by byte, or in the byte order of the processor"
@@ -120,18 +148,20 @@ def _bytes_in_words(buffer: Buffer) -> Iterator[Hypothesis]:
 
 
 def _signs(buffer: Buffer) -> Iterator[Hypothesis]:
-    """Codes of 8 bits read with the other sign."""
+    """Codes of 8 bits read with the other sign, as they are or widened to more bits."""
     held = _in_dump_order(buffer)
     if held.dtype == np.int8:
-        message = "int8 codes were read as uint8: 256 is missing from every negative value"
-        yield Hypothesis("read_as_uint8", message, "print the values as signed, or read them as int8", _other_sign(held))
+        for bits in (8, 16, 32):
+            missing = "256" if bits == 8 else f"2^{bits}"
+            message = f"int8 codes were read as uint{bits}: {missing} is missing from every negative value"
+            remedy = f"print the values as signed, or read them as int{bits}"
+            seen = held.astype(np.int64) & (2**bits - 1)
+            yield Hypothesis(f"read_as_uint{bits}", message, remedy, _as_read(seen, buffer), chance=OUT_OF_RANGE)
     elif held.dtype == np.uint8:
         message = "uint8 codes were read as int8: 256 is missing in every value from 128"
-        yield Hypothesis("read_as_int8", message, "print the values as unsigned, or read them as uint8", _other_sign(held))
-
-
-def _other_sign(held: Array) -> Array:
-    return np.ascontiguousarray(held).view(np.uint8 if held.dtype == np.int8 else np.int8).astype(np.int64)
+        remedy = "print the values as unsigned, or read them as uint8"
+        seen = np.ascontiguousarray(held).view(np.int8).astype(np.int64)
+        yield Hypothesis("read_as_int8", message, remedy, seen, chance=OUT_OF_RANGE)
 
 
 def _wide_words(buffer: Buffer) -> Iterator[Hypothesis]:
@@ -178,15 +208,21 @@ def _sets(buffer: Buffer) -> Iterator[Hypothesis]:
 def _stale(buffer: Buffer) -> Iterator[Hypothesis]:
     """One value everywhere."""
     value = buffer.observed.flat[0]
-    if buffer.observed.size > 1 and bool((buffer.observed == value).all()) and _is_filler(value):
-        yield Hypothesis(
-            "constant_buffer",
-            f"all values are {value}: the buffer was never written, or was cleared",
-            "check that the model ran and that this is its buffer",
-            np.full_like(buffer.expected, value),
-            fitted=1,
-            chance=_share_of(buffer, value),
-        )
+    if buffer.observed.size == 1 or not bool((buffer.observed == value).all()) or not _is_filler(value):
+        return
+    predicted = np.full_like(buffer.expected, value)
+    # a network that is dead writes one value for each channel, whatever the set and the place
+    channels = _channels(buffer)
+    yield Hypothesis(
+        "constant_buffer",
+        f"all values are {value}: the buffer was never written, or was cleared",
+        "check that the model ran and that this is its buffer",
+        predicted,
+        fitted=max(1 + int((buffer.observed != buffer.expected).sum()) - channels, 1),
+        chance=_share_of(buffer, value),
+    )
+    if _is_usual(buffer, value):
+        yield _unlisted(f"every code is {value}, as in a network that is dead or saturates", predicted)
 
 
 def _cut(buffer: Buffer) -> Iterator[Hypothesis]:
@@ -205,6 +241,8 @@ def _cut(buffer: Buffer) -> Iterator[Hypothesis]:
         chance = _share_of(buffer, rest.flat[0])
         message = f"{begun} is {rest.flat[0]}"
         yield Hypothesis("truncated_buffer", message, remedy, predicted, fitted=2, chance=chance)
+        if _is_usual(buffer, rest.flat[0]) and first % _channel_size(buffer) == 0:
+            yield _unlisted(f"the channels from {first // _channel_size(buffer)} on are {rest.flat[0]}", predicted)
     for other in range(len(buffer.all_sets)):
         # where the beginnings are equal too, it is the other set as a whole
         begins_alike = np.array_equal(buffer.all_sets[other, :first], buffer.expected[0, :first])
@@ -218,6 +256,30 @@ def _is_filler(value: np.generic) -> bool:
     """Whether nothing but a pattern of unwritten memory need stand behind a value; a saturated channel is constant too."""
     number = float(value)
     return number.is_integer() and int(number) in (*FILLERS, *(byte - 256 for byte in FILLERS if byte > 127))
+
+
+def _is_usual(buffer: Buffer, value: np.generic) -> bool:
+    """Whether a layer that is wrong gives a value easily: 0, the floor of a small negative, or an end of the range."""
+    held = buffer.wanted.dtype
+    ends = (np.iinfo(held.name).min, np.iinfo(held.name).max) if held.kind in "iu" else ()
+    seen = (buffer.all_sets.min(), buffer.all_sets.max())
+    return float(value) in (0.0, -1.0, *map(float, (*ends, *seen)))
+
+
+def _channels(buffer: Buffer) -> int:
+    return buffer.wanted.shape[1] if buffer.wanted.ndim > 1 else 1
+
+
+def _channel_size(buffer: Buffer) -> int:
+    """Values that follow each other in a dump and belong to one channel; of a dump with the channels last those of a place."""
+    if buffer.layout == "nhwc":
+        return _channels(buffer)
+    return max(math.prod(buffer.wanted.shape[2:]), 1)
+
+
+def _unlisted(message: str, predicted: Array, known: npt.NDArray[np.bool_] | None = None) -> Hypothesis:
+    """Something else that would have written the same, and that is not looked for."""
+    return Hypothesis(UNLISTED, message, "look at an inner tensor, which tells more", predicted, known)
 
 
 def _share_of(buffer: Buffer, value: np.generic) -> float:
@@ -243,11 +305,32 @@ def _shifts(buffer: Buffer) -> Iterator[Hypothesis]:
         yield Hypothesis(
             "shifted_buffer", message, "check the address that the buffer is read from", predicted, known, price=price
         )
+        size = _channel_size(buffer)
+        if shift % size == 0:
+            yield _unlisted(f"the channels are in another order, by {abs(shift) // size}", predicted)
+        elif abs(shift) < size:
+            parts = buffer.expected.reshape(-1, size)
+            kept = np.zeros(parts.shape, np.bool_)
+            _overlap(kept, shift)[...] = True
+            moved, inside = np.roll(parts, shift, axis=1).reshape(predicted.shape), kept.reshape(predicted.shape)
+            if np.unique(predicted[known & ~inside]).size < FEW_CROSSING:
+                # hardly a value crosses from a channel to the next, as it would if the buffer moved and not the network's input
+                yield _unlisted("the layer's input is moved by a place", moved, inside)
 
 
 def _overlap(values: Array, shift: int) -> Array:
     """The columns that stay when values move by `shift`: without the first ones for a positive shift."""
     return values[:, shift:] if shift > 0 else values[:, :shift]
+
+
+def _exchanges(buffer: Buffer) -> Iterator[Hypothesis]:
+    """The order turned around, or two places exchanged: what small buffers do not tell from words and layouts."""
+    yield _unlisted("the values stand in the opposite order", buffer.expected[:, ::-1])
+    wrong = np.flatnonzero((buffer.observed != buffer.expected).any(axis=0))
+    if wrong.size == 2:
+        predicted = buffer.expected.copy()
+        predicted[:, wrong] = buffer.expected[:, wrong[::-1]]
+        yield _unlisted("two values are exchanged", predicted)
 
 
 def _decimals(buffer: Buffer) -> Iterator[Hypothesis]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Final
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from npusim.graph import Array
 from npusim.schemas.derivation import Choice, Finite, Minimum
 
-__all__ = ["CAUSES", "ENOUGH", "Hypothesis", "Ranking", "WeighedCause", "judge", "rank"]
+__all__ = ["CAUSES", "ENOUGH", "NO_TIE", "OTHER_LAYERS", "UNLISTED", "Hypothesis", "Ranking", "WeighedCause", "judge", "rank"]
 
 CAUSES: Final = (
     "channels_last",
@@ -23,7 +23,12 @@ CAUSES: Final = (
     "bytes_swapped",
     "read_as_uint8",
     "read_as_int8",
+    "read_as_uint16",
+    "read_as_uint32",
     "words_of_16_bits",
+    "padded_channels",
+    "codes_for_values",
+    "other_tensor",
     "stale_previous_set",
     "wrong_set",
     "constant_buffer",
@@ -32,6 +37,8 @@ CAUSES: Final = (
     "printed_decimals",
     "rounded_parameters",
     "round_half_up",
+    "round_half_even",
+    "round_half_away",
     "toward_zero",
     "missing_bias",
     "missing_clip",
@@ -45,8 +52,20 @@ CAUSES: Final = (
     "input_stage_c28",
     "input_stage_mspm0",
     "input_stage_onnx",
+    "input_stage_truncated",
+    "input_stage_rounded",
+    "unlisted",
 )
-"""Kinds of causes."""
+"""Kinds of causes. ``unlisted`` is never stated: something that is no common mistake, but would do as well as one."""
+
+UNLISTED: Final = "unlisted"
+
+OTHER_LAYERS: Final = "whether other layers do so too does not show"
+
+NO_TIE: Final = "no tie shows where halves go"
+
+_NEAREST: Final = ("round_half_up", "round_half_even", "round_half_away")
+"""Causes that are one where no tie is seen; the first stands for all."""
 
 ENOUGH: Final = 5.0
 """Bits of evidence, less the logarithm of the number of causes tried, from which on a cause is stated: 1 chance in 32."""
@@ -85,6 +104,8 @@ class Hypothesis:
         Number of values that were used to choose it, and so prove nothing.
     chance
         Chance that it meets a value by accident, where that cannot be seen from the values.
+    note
+        What the dump leaves open about it; empty where that is nothing.
     """
 
     cause: Annotated[str, Choice(CAUSES)]
@@ -96,6 +117,7 @@ class Hypothesis:
     price: float = 0.0
     fitted: int = 0
     chance: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +141,13 @@ class WeighedCause:
     """
 
     json_names: ClassVar[tuple[str, ...]] = (
-        *("cause=hypothesis.cause", "layer=hypothesis.step", "message=hypothesis.message", "remedy=hypothesis.remedy"),
+        *(
+            "cause=hypothesis.cause",
+            "layer=hypothesis.step",
+            "message=hypothesis.message",
+            "note=hypothesis.note",
+            "remedy=hypothesis.remedy",
+        ),
         *("explained", "differing", "bits=rounded_bits"),
     )
 
@@ -143,8 +171,8 @@ class Ranking:
     Attributes
     ----------
     stated
-        The cause that explains all differences, without contradiction and better than chance, while no other does; several only
-        where they are one kind of fault, in one layer and in all.
+        The cause that explains all differences, without contradiction and better than chance, while no other does; empty where
+        there is none. A fault in a layer that would give the same in all layers is stated of the layer: true in both cases.
     possible
         Causes without contradiction that are not stated: several that explain everything, one that does no better than chance,
         or those that fit a part of the differences.
@@ -210,7 +238,8 @@ def rank(hypotheses: Iterable[Hypothesis], observed: Array, expected: Array) -> 
     predictions: set[bytes] = set()
     kept: list[WeighedCause] = []
     for hypothesis in hypotheses:
-        predictions.add(hashlib.sha256(np.ascontiguousarray(hypothesis.predicted).tobytes()).digest())
+        if hypothesis.cause != UNLISTED:
+            predictions.add(hashlib.sha256(np.ascontiguousarray(hypothesis.predicted).tobytes()).digest())
         judged = judge(hypothesis, observed, expected)
         if judged.explained and not judged.broken and judged.explained >= LEAST_SHARE * judged.differing:
             kept.append(judged)
@@ -218,20 +247,48 @@ def rank(hypotheses: Iterable[Hypothesis], observed: Array, expected: Array) -> 
     price = math.log2(tried)
     kept.sort(key=lambda item: (-item.explained, -item.bits))
     complete = [item for item in kept if item.complete]
-    if complete and complete[0].bits - price >= ENOUGH and _are_one(complete):
-        return Ranking(tuple(complete), (), tried)
+    complete = _merged(complete)
+    settled = _settled(complete)
+    if settled is not None and settled.bits - price >= ENOUGH:
+        return Ranking((settled,), (), tried)
     if complete:
         return Ranking((), tuple(complete), tried)
     enough = [item for item in kept if item.bits - price >= ENOUGH]
     return Ranking((), tuple(item for item in enough if item.explained == enough[0].explained), tried)
 
 
-def _are_one(causes: Sequence[WeighedCause]) -> bool:
-    """Whether causes do not exclude each other: one, or one kind of fault in a layer and in all layers."""
+def _merged(causes: Sequence[WeighedCause]) -> list[WeighedCause]:
+    """Roundings to nearest that are one here, in one entry each; what is not of the list stands last."""
+    kept: list[WeighedCause] = []
+    nearest: dict[str | None, list[WeighedCause]] = {}
+    for item in causes:
+        group = nearest.setdefault(item.hypothesis.step, []) if item.hypothesis.cause in _NEAREST else None
+        if group is None or not group:
+            kept.append(item)
+        if group is not None:
+            group.append(item)
+    for group in nearest.values():
+        if len(group) > 1:
+            chosen = min(group, key=lambda item: _NEAREST.index(item.hypothesis.cause))
+            kept[kept.index(group[0])] = _noted(chosen, NO_TIE)
+    return sorted(kept, key=lambda item: item.hypothesis.cause == UNLISTED)
+
+
+def _settled(causes: Sequence[WeighedCause]) -> WeighedCause | None:
+    """The one cause that several complete ones come to, saying no more than all of them; None where they exclude each other."""
     kinds = {item.hypothesis.cause for item in causes}
-    places = {item.hypothesis.step for item in causes if item.hypothesis.step is not None}
-    messages = {item.hypothesis.message for item in causes}
-    return len(kinds) == 1 and len(places) <= 1 and len(messages) <= len(places) + 1
+    steps = {item.hypothesis.step for item in causes}
+    if len(kinds) != 1 or UNLISTED in kinds or len(steps - {None}) > 1 or len(steps) < len(causes):
+        return None
+    if len(causes) == 1:
+        return causes[0]
+    alone = next(item for item in causes if item.hypothesis.step is not None)
+    return _noted(alone, OTHER_LAYERS)
+
+
+def _noted(item: WeighedCause, note: str) -> WeighedCause:
+    notes = "; ".join(filter(None, (item.hypothesis.note, note)))
+    return replace(item, hypothesis=replace(item.hypothesis, note=notes))
 
 
 def _chance(observed: npt.NDArray[Any], expected: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> float:

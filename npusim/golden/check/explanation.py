@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from npusim.engine.replay import run_with
 from npusim.golden.check.buffer_causes import Buffer, buffer_causes
-from npusim.golden.check.evidence import Hypothesis, Ranking, judge, rank
+from npusim.golden.check.evidence import OTHER_LAYERS, UNLISTED, Hypothesis, Ranking, judge, rank
+from npusim.golden.check.rivals import AT_ONCE, Observation, layers_needed, rivals, sentence_of
 from npusim.golden.faults import Fault, FaultKind, FaultRunner
 from npusim.graph import Array
 from npusim.program import Program
@@ -22,11 +25,13 @@ SCREENED: Final = 4
 
 SURVIVORS: Final = 12
 
-AT_ONCE: Final = 32
-"""Sets simulated at a time: bounds the memory."""
+STRONG: Final = 100.0
+"""Bits of evidence from which on faults of other layers need not be held against a cause: chance does not bring them about."""
 
 _REMEDIES: Final[Mapping[FaultKind, str]] = {
     FaultKind.ROUND_HALF_UP: "shift arithmetically without adding a half; exported biases hold it already",
+    FaultKind.ROUND_HALF_EVEN: "shift arithmetically without rounding; exported biases hold the half already",
+    FaultKind.ROUND_HALF_AWAY: "shift arithmetically without rounding; exported biases hold the half already",
     FaultKind.TOWARD_ZERO: "shift arithmetically; a division in C truncates",
     FaultKind.NO_BIAS: "check that the bias array of this layer is linked and passed",
     FaultKind.NO_CLIP: "saturate before storing 8 bits",
@@ -40,7 +45,14 @@ _REMEDIES: Final[Mapping[FaultKind, str]] = {
     FaultKind.C28: "compare with golden vectors of this input stage: --input-stage c28",
     FaultKind.MSPM0: "compare with golden vectors of this input stage: --input-stage mspm0",
     FaultKind.ONNX: "compare with golden vectors of this input stage: --input-stage onnx",
+    FaultKind.TRUNCATED: "floor the scaled value (floorf) before it is converted, or compare with --input-stage truncated",
+    FaultKind.ROUNDED: "floor the scaled value before it becomes an integer (floorf)",
 }
+
+_UNLISTED: Final = "look at an inner tensor, which tells more"
+
+_CODE: Final = 1 / 64
+"""Chance that a float is the whole number that stands for it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,9 +78,12 @@ class Simulated:
 
     def runner(self, sets: list[int]) -> FaultRunner:
         """What simulates faults on some sets."""
+        return FaultRunner(self.program, self.held(sets), self.tensor, variant=self.variant)
+
+    def held(self, sets: list[int]) -> dict[str, Array]:
+        """The inputs of some sets as the program holds them."""
         tensors = self.program.tensors
-        feeds = {name: tensors[name].as_held(np.asarray(values)[sets]) for name, values in self.feeds.items()}
-        return FaultRunner(self.program, feeds, self.tensor, variant=self.variant)
+        return {name: tensors[name].as_held(np.asarray(values)[sets]) for name, values in self.feeds.items()}
 
     def shown(self, values: Array) -> Array:
         """The tensor under a fault as traces and dumps have it: in the order of the file, with the zero point."""
@@ -79,7 +94,8 @@ def explain(buffer: Buffer, simulated: Simulated | None) -> Ranking:
     """Find the causes that account for the differences in a dump.
 
     Each cause predicts every value. One is stated only if it breaks no value that is right, explains all of those that are
-    not, and does so much better than chance among so many causes, while no other explains them all. Where values stand
+    not, and does so much better than chance among so many causes, while no other explains them all: none of the list, and none
+    of some dozens for each layer that are simulated only then (:mod:`npusim.golden.check.rivals`). Where values stand
     elsewhere, or were read otherwise, that is tried before any fault of the arithmetic.
 
     Parameters
@@ -90,12 +106,61 @@ def explain(buffer: Buffer, simulated: Simulated | None) -> Ranking:
         The model; without it only the causes that lie in buffers are tried.
     """
     causes = list(buffer_causes(buffer))
-    moved = rank(causes, buffer.observed, buffer.expected)
-    if moved.stated:
-        return moved
     if simulated is not None:
-        causes.extend(_faults(buffer, simulated))
-    return rank(causes, buffer.observed, buffer.expected)
+        causes.extend(_codes_for_values(buffer, simulated))
+    moved = rank(causes, buffer.observed, buffer.expected)
+    if moved.stated or simulated is None:
+        return moved
+    causes.extend(_faults(buffer, simulated))
+    found = rank(causes, buffer.observed, buffer.expected)
+    if not found.stated or found.stated[0].hypothesis.cause not in set(FaultKind):
+        return found
+    fault = Fault(FaultKind(found.stated[0].hypothesis.cause), found.stated[0].hypothesis.step)
+    observation = _observation(buffer, simulated)
+    names = rivals(observation, fault, everywhere=found.stated[0].bits < STRONG)
+    others = [Hypothesis(UNLISTED, name, _UNLISTED, buffer.observed) for name in names]
+    if others:
+        return rank([*causes, *others], buffer.observed, buffer.expected)
+    return _of_layers(found, fault, observation) if fault.step is None else found
+
+
+def _observation(buffer: Buffer, simulated: Simulated) -> Observation:
+    sets = list(buffer.sets)
+
+    def runner(rows: list[int]) -> FaultRunner:
+        return simulated.runner([sets[row] for row in rows])
+
+    return Observation(buffer.observed, buffer.expected, runner, lambda values: _in_dump_order(simulated.shown(values), buffer))
+
+
+def _of_layers(ranking: Ranking, fault: Fault, observation: Observation) -> Ranking:
+    """A fault in all layers, stated of those in which the dump shows it."""
+    (stated,) = ranking.stated
+    needed, every = layers_needed(observation, fault.kind)
+    if len(needed) == every:
+        return ranking
+    message = stated.hypothesis.message.replace("in all layers", f"in {sentence_of(needed)}", 1)
+    note = "; ".join(filter(None, (stated.hypothesis.note, OTHER_LAYERS)))
+    return replace(ranking, stated=(replace(stated, hypothesis=replace(stated.hypothesis, message=message, note=note)),))
+
+
+def _codes_for_values(buffer: Buffer, simulated: Simulated) -> Iterator[Hypothesis]:
+    """The codes that a float output is made of, in its place."""
+    program, count = simulated.program, buffer.expected.shape[1]
+    if buffer.expected.dtype.kind != "f":
+        return
+    feeds = simulated.held(list(buffer.sets))
+    names = [step.output for step in program.layers if math.prod(program.tensors[step.output].shape[1:]) == count]
+    for name, values in run_with(program, feeds, {}, names).items() if names else ():
+        if values.size != buffer.expected.size:
+            continue
+        yield Hypothesis(
+            "codes_for_values",
+            f"these are the codes of '{name}', not the values that the model makes of them",
+            f"compare them with --tensor '{name}', or convert them as the model does",
+            _in_dump_order(program.tensors[name].as_shown(values), buffer),
+            chance=_CODE,
+        )
 
 
 def _faults(buffer: Buffer, simulated: Simulated) -> Iterator[Hypothesis]:
