@@ -75,9 +75,13 @@ __all__ = ["compare_command"]
 @click.option(
     "--prove", is_flag=True, help="Prove that both models are equal for every input, or find one at which they differ."
 )
-@click.option("--certificate", metavar="CERT.json", help="With --prove: write what was found as a certificate.")
-@click.option("--check", metavar="CERT.json", help="With --prove: prove this certificate again.")
-@click.option("--witness", metavar="X.npz", help="With --prove: write inputs at which outputs differ.")
+@click.option(
+    "--certificate", type=Destination(".json"), metavar="CERT.json", help="With --prove: write what was found as a certificate."
+)
+@click.option("--check", type=SOURCE, metavar="CERT.json", help="With --prove: prove this certificate again.")
+@click.option(
+    "--witness", type=Destination(".npz"), metavar="X.npz", help="With --prove: write inputs at which outputs differ."
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),

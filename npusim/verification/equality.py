@@ -8,7 +8,7 @@ network, then inputs at which the codes of the first layer that differs are know
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -28,7 +28,7 @@ from npusim.search.sampling import generate_inputs
 from npusim.search.toward_values import Search
 from npusim.search.wanted_values import WantedValues
 
-__all__ = ["DEFAULT_SECONDS", "Equality", "EqualityVerdict", "SameStep", "prove_programs_equal"]
+__all__ = ["DEFAULT_SECONDS", "Equality", "EqualityVerdict", "SameStep", "prove_programs_equal", "why_not_proven"]
 
 DEFAULT_SECONDS: Final = 20.0
 """For the search for an input at which two models differ."""
@@ -154,18 +154,15 @@ def prove_programs_equal(
         If a model leaves sizes open.
     """
     names = _paired(one.program, other.program)
-    maps = Maps()
-    places = {name: place for place, name in enumerate(one.program.inputs)}
-    first = outline(one.program, maps, places)
-    second = outline(other.program, maps, {name: places[names[name]] for name in other.program.inputs})
+    maps, first, second = _outlined(one.program, other.program, names)
     steps = _same_steps(one.program, first, other.program, second)
-    stop = next((step for step, same in zip(other.program.steps, steps, strict=True) if same.same < same.values), None)
-    if all(bool((mine == theirs).all()) for mine, theirs in _outputs(first, second)):
+    stop = _stop(other.program, steps)
+    if _same_outputs(first, second):
         count = len(other.program.steps)
         reason = f"each output is the same function of the inputs in both, through {count} step{'s' if count != 1 else ''}"
         return Equality(EqualityVerdict.PROVEN, reason, None, steps)
     layer = None if stop is None else stop.name
-    reason = _stop_reason(stop, maps, first, second) if stop is not None else "outputs stand in another order or place"
+    reason = _stop_reason(stop, maps, first, second)
     if Batching.FIXED in (one.program.batching, other.program.batching):
         return Equality(EqualityVerdict.UNKNOWN, f"{reason}; a model without a batch axis of one is not searched", layer, steps)
     hunt = _Hunt(one, other, names, Budget(seconds, evaluations, progress), np.random.default_rng(seed))
@@ -177,6 +174,35 @@ def prove_programs_equal(
         tried = f"{hunt.budget.used:,} inputs give equal outputs"
         return Equality(EqualityVerdict.UNKNOWN, f"{reason}; {tried}", layer, steps, evaluations=hunt.budget.used)
     return _shown(one, other, names, found, reason, layer, steps, hunt.budget.used)
+
+
+def why_not_proven(one: Program, other: Program) -> str | None:
+    """Why two programs are not proven to give the same outputs for every input, a clause; None where they are.
+
+    Raises
+    ------
+    UsageError
+        As for :func:`prove_programs_equal`.
+    """
+    maps, first, second = _outlined(one, other, _paired(one, other))
+    if _same_outputs(first, second):
+        return None
+    return _stop_reason(_stop(other, _same_steps(one, first, other, second)), maps, first, second)
+
+
+def _outlined(one: Program, other: Program, names: Mapping[str, str]) -> tuple[Maps, Outline, Outline]:
+    maps = Maps()
+    places = {name: place for place, name in enumerate(one.inputs)}
+    return maps, outline(one, maps, places), outline(other, maps, {name: places[names[name]] for name in other.inputs})
+
+
+def _same_outputs(first: Outline, second: Outline) -> bool:
+    return all(bool((mine == theirs).all()) for mine, theirs in zip(first.outputs, second.outputs, strict=True))
+
+
+def _stop(other: Program, steps: Sequence[SameStep]) -> Step | None:
+    """The first step of the second program that the first does not compute."""
+    return next((step for step, same in zip(other.steps, steps, strict=True) if same.same < same.values), None)
 
 
 def _paired(one: Program, other: Program) -> dict[str, str]:
@@ -205,10 +231,6 @@ def _declared(program: Program, name: str) -> tuple[str, tuple[int, ...]]:
     return constant.dtype.name, constant.shape
 
 
-def _outputs(first: Outline, second: Outline) -> list[tuple[IntegerArray, IntegerArray]]:
-    return list(zip(first.outputs, second.outputs, strict=True))
-
-
 def _same_steps(one: Program, first: Outline, other: Program, second: Outline) -> tuple[SameStep, ...]:
     known = np.unique(np.concatenate([elements.reshape(-1) for elements in (*first.tensors.values(), *first.outputs)]))
     whole = {first.tensors[step.tensors[-1]].tobytes(): step.name for step in reversed(one.steps)}
@@ -222,8 +244,10 @@ def _same_steps(one: Program, first: Outline, other: Program, second: Outline) -
     return tuple(found)
 
 
-def _stop_reason(step: Step, maps: Maps, first: Outline, second: Outline) -> str:
+def _stop_reason(step: Step | None, maps: Maps, first: Outline, second: Outline) -> str:
     """Why the first model does not compute what a step gives, a clause."""
+    if step is None:
+        return "outputs stand in another order or place"
     where = f"what '{step.name}' gives is not computed by the first model"
     if isinstance(step, HostOperation):
         return f"{where}: {step.operator} is compared as it is written, with the same operands and constants"

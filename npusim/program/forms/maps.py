@@ -186,6 +186,7 @@ class _Map:
     form: int
     function: StepFunction | None
     size: int
+    ends: tuple[int, int] | None
 
 
 class Maps:
@@ -196,6 +197,8 @@ class Maps:
         self._domains: dict[int, StepFunction | None] = {}
         self._numbers: dict[tuple[int, bytes | None, int], int] = {}
         self._maps: list[_Map] = []
+        # the first map is the constant 0, so that what an operation fills up with zeros are its elements
+        self.constant(0.0)
 
     def form(self, number: int) -> int:
         """The number of a map's form."""
@@ -216,8 +219,7 @@ class Maps:
 
     def whole_ends(self, number: int) -> tuple[int, int] | None:
         """Smallest and largest value of a map; None where they are not integers or not known."""
-        function = self.function(number)
-        return function.ends if function is not None and function.is_whole else None
+        return self._maps[number].ends
 
     def constant(self, value: float) -> int:
         """The map that has this value."""
@@ -410,7 +412,8 @@ class Maps:
         known = form, None if function is None else function.key, size
         number = self._numbers.setdefault(known, len(self._maps))
         if number == len(self._maps):
-            self._maps.append(_Map(form, function, size))
+            ends = function.ends if function is not None and function.is_whole else None
+            self._maps.append(_Map(form, function, size, ends))
         return number
 
 

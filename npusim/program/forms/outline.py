@@ -366,7 +366,7 @@ class _Walk:
     def _host(self, step: HostOperation) -> None:
         node, program = step.node, self.program
         read = program.inputs_of(step)
-        if is_a(node.op_type, Trait.MOVES) and not is_a(node.op_type, Trait.INTERPOLATES) and self._moves(node):
+        if is_a(node.op_type, Trait.MOVES) and self._moves(node):
             for name, found in zip(node.outputs, self._moved(node), strict=False):
                 if name:
                     self._hold(name, found.astype(np.int64))
@@ -383,12 +383,23 @@ class _Walk:
         return one and is_a(step.operator, Trait.ELEMENTWISE) and not self.program.computes_in_float16(step)
 
     def _moves(self, node: Node) -> bool:
-        """Whether elements are all that the operation needs: what says where they go is constant, and nothing is added."""
+        """Whether elements are all that the operation needs: what says where they go is constant, and what is added is 0."""
         traits = traits_of(node.op_type)
         others = [name for place, name in enumerate(node.inputs) if name and traits.moved and place not in traits.moved]
-        return traits.samples is not SampleAxis.PADDED and all(name in self.program.constants for name in others)
+        if traits.samples is SampleAxis.PADDED:
+            added = [
+                node.attributes.get("value", 0.0),
+                *(self.program.constants.get(name, 1.0) for name in node.inputs[2:3] if name),
+            ]
+            if any(np.any(np.asarray(value) != 0) or np.any(np.signbit(np.asarray(value))) for value in added):
+                return False
+        interpolates = is_a(node.op_type, Trait.INTERPOLATES)
+        if interpolates and (node.text("mode", "nearest") != "nearest" or node.real("extrapolation_value", 0.0)):
+            return False
+        return all(name in self.program.constants for name in others)
 
     def _moved(self, node: Node) -> tuple[Array, ...]:
+        """What the operation makes of elements; zeros that it adds are the constant 0, see :class:`Maps`."""
         moved = traits_of(node.op_type).moved
         values: dict[str, Array] = {}
         for place, name in enumerate(node.inputs):

@@ -11,7 +11,7 @@ import numpy as np
 
 from npusim.engine.planning import plan
 from npusim.engine.session import InferenceSession
-from npusim.errors import InternalMismatchError, ModelError, UnsupportedError
+from npusim.errors import InternalMismatchError, ModelError, UnsupportedError, UsageError
 from npusim.graph import Graph
 from npusim.graph.folding import fold
 from npusim.graph.model_file import ModelFile
@@ -22,7 +22,6 @@ from npusim.program.intervals import analyse
 from npusim.program.lowering.tinpu.chain import node_label
 from npusim.rules.fix.channels import pad_channels, pad_input
 from npusim.rules.fix.draft import Draft, Refusal
-from npusim.rules.fix.proof import difference
 from npusim.rules.fix.rewrites import matmul_to_gemm, merge_saturations, narrow_saturations
 from npusim.rules.graph_findings import stages_of
 from npusim.rules.layer_properties import layer_properties
@@ -31,6 +30,7 @@ from npusim.rules.report import LintReport, lint_model
 from npusim.rules.rulebook import Rulebook
 from npusim.schemas.derivation import Choice
 from npusim.search.sampling import generate_inputs
+from npusim.verification.equality import why_not_proven
 
 __all__ = ["Fixed", "Repair", "fix_model"]
 
@@ -106,7 +106,7 @@ class _Workshop:
         except (Refusal, ModelError, UnsupportedError) as reason:
             self.left[layer] = str(reason)
             return False
-        reason_or_none = difference(self.program, program, analyse(self.program))
+        reason_or_none = _not_proven(self.program, program)
         if reason_or_none is not None:
             self.left[layer] = f"the outputs are not proven equal: {reason_or_none}"
             return False
@@ -155,6 +155,14 @@ def fix_model(model: ModelFile, report: LintReport) -> Fixed:
     _compare(model, content, program)
     fixed = ModelFile(None, content)
     return Fixed(content, tuple(workshop.repairs), left, lint_model(fixed, report.book), SAMPLES)
+
+
+def _not_proven(old: Program, new: Program) -> str | None:
+    """Why a repaired program is not proven to compute what the other does; None where it is."""
+    try:
+        return why_not_proven(old, new)
+    except UsageError as reason:
+        return str(reason)
 
 
 def _with_batch_1(graph: Graph) -> Graph:

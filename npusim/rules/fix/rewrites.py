@@ -13,9 +13,8 @@ from npusim.program.intervals import RangeAnalysis
 from npusim.program.lowering.tinpu.chain import merge_clips
 from npusim.program.lowering.tinpu.view import View, read_clip
 from npusim.rules.fix.draft import Draft
-from npusim.rules.fix.proof import clips_alike
 
-__all__ = ["matmul_to_gemm", "merge_saturations", "narrow_saturations"]
+__all__ = ["clips_alike", "matmul_to_gemm", "merge_saturations", "narrow_saturations"]
 
 _WIDE = 2**62
 
@@ -117,3 +116,10 @@ def _bounds(draft: Draft, output: str, clip: Clip) -> tuple[str, str]:
 
 def _variable(node: Node, constants: Mapping[str, Array]) -> str:
     return next(name for name in node.inputs if name and name not in constants)
+
+
+def clips_alike(one: Clip, two: Clip, lower: int, upper: int) -> bool:
+    """Whether two saturations agree on [lower, upper]: each end is the same, or is not reached."""
+    return (one.lower == two.lower or lower >= max(one.lower, two.lower)) and (
+        one.upper == two.upper or upper <= min(one.upper, two.upper)
+    )
