@@ -14,6 +14,7 @@ from npusim.graph.model_reader import read_model
 from npusim.program.input_stage import InputStage
 from npusim.program.inspection import Codes, Inspection, LayerSummary, inspect_program
 from npusim.results.inspection import inspect_result
+from npusim.rules.dialects import dialect_findings
 from npusim.rules.match_findings import match_findings
 from npusim.rules.recognition import recognition_findings
 
@@ -59,9 +60,11 @@ def inspect_command(model: str, arithmetic: str | None, input_stage: str, as_jso
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     session = InferenceSession(model, arithmetic=arithmetic, input_stage=input_stage)
     found = inspect_program(session.program)
+    graph = read_model(session.model)
     findings = (
         *recognition_findings(session.program),
-        *match_findings(read_model(session.model), session.program),
+        *dialect_findings(graph, session.program),
+        *match_findings(graph, session.program),
     )
     if as_json:
         print_json(inspect_result(session, found, findings))

@@ -129,6 +129,9 @@ def _print(found: VerifyResult, searched: Directed | None, arithmetic: str, widt
         click.echo(paragraph(f"'{step.name}': {remedy_of(step, differing[0], arithmetic, result.runtime)}", width))
     for text in [] if searched is None else directed_paragraphs(searched):
         click.echo(paragraph(text, width))
+    for finding in found.findings:
+        if finding.rule == "unknown-dialect":
+            click.echo(paragraph(f"{finding.message}; {finding.remedy}.", width))
     _print_stage(found.input_stage, width)
     click.echo(paragraph(f"{_verdict(result)}; {_for_every_input(found.every_input)}", width))
 

@@ -212,6 +212,8 @@ class Graph:
         The name that nothing produced and that was taken for the one input that nothing read; None where all names were right.
     metadata
         What the file says about itself.
+    producer_version
+        The version of the program that wrote it; empty where the file does not say.
     """
 
     opset: int
@@ -226,6 +228,7 @@ class Graph:
     quantization: Mapping[str, Quantization] = field(default_factory=dict)
     bound_input: str | None = None
     metadata: ModelMetadata = field(default_factory=ModelMetadata)
+    producer_version: str = ""
 
     def producers(self) -> dict[str, Node]:
         """The node that produces each tensor."""

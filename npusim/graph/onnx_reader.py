@@ -81,7 +81,12 @@ def read_graph(model: ModelFile) -> Graph:
     for node in nodes:
         _check_inputs(node, opset, model)
     ordered = sort_topologically(nodes, {*inputs, *constants}, outputs)
-    return Graph(opset, inputs, outputs, ordered, constants, types, bound_input=lost, metadata=_metadata(proto))
+    return Graph(
+        *(opset, inputs, outputs, ordered, constants, types),
+        bound_input=lost,
+        metadata=_metadata(proto),
+        producer_version=proto.producer_version,
+    )
 
 
 def infer_node(

@@ -13,13 +13,15 @@ from npusim.bounds.verdicts import Statement, Verdict
 from npusim.engine.input_stages import StageDifference, compare_stages
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
-from npusim.findings import Finding
+from npusim.findings import Finding, SourcedFinding
 from npusim.graph import Array
+from npusim.graph.model_reader import read_model
 from npusim.program import Batching
 from npusim.program.input_stage import InputStage, input_stages
 from npusim.results.base import CommandResult, Model, SampleSource, identity_of, session_of
 from npusim.results.directed import Directed, search_directed
 from npusim.results.samples import Inputs, choose_inputs
+from npusim.rules.dialects import dialect_findings
 from npusim.schemas.derivation import Count, Rules
 from npusim.schemas.objects import UNLISTED, WHERE_KNOWN, json_object
 from npusim.verification import ONNXRUNTIME, StepComparison, Verification
@@ -135,7 +137,7 @@ class VerifyResult(CommandResult):
     layers
         In execution order.
     findings
-        One for each layer that differs; empty when ok.
+        One for each layer that differs, and one about the file where it is written in a dialect that was not read.
     totals
         Sums over the layers.
     inputs
@@ -153,7 +155,7 @@ class VerifyResult(CommandResult):
     """
 
     layers: tuple[StepComparison, ...]
-    findings: Annotated[tuple[Finding, ...], Rules(severities=("error", "warning"))]
+    findings: Annotated[tuple[Finding, ...], Rules(severities=("error", "warning", "info"))]
     totals: VerifyTotals
     inputs: SampleSource
     onnxruntime: RuntimeOpinion
@@ -247,7 +249,11 @@ def verify_samples(
         model=identity_of(session),
         ok=found.ok,
         layers=tuple(found.steps),
-        findings=(*_findings(found, session.arithmetic), *(() if searched is None else searched.findings())),
+        findings=(
+            *_findings(found, session.arithmetic),
+            *(() if searched is None else searched.findings()),
+            *(_plain(finding) for finding in dialect_findings(read_model(session.model), session.program)),
+        ),
         totals=VerifyTotals(
             samples=found.samples,
             layers=len(found.steps),
@@ -263,6 +269,11 @@ def verify_samples(
         comparison=found,
         proof=proof,
     )
+
+
+def _plain(finding: SourcedFinding) -> Finding:
+    """A finding without its place in the graph, as this command has them."""
+    return Finding(finding.rule, finding.severity, finding.layer, finding.message, finding.remedy, finding.evidence)
 
 
 def _stage_of(session: InferenceSession, feeds: Mapping[str, Array]) -> VerifiedStage:

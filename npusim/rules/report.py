@@ -16,6 +16,7 @@ from npusim.program import HostOperation, IntegerLayer, Program, Step, weight_bi
 from npusim.program.trace import StepKind, step_kind
 from npusim.rules.conditions import failed_checks
 from npusim.rules.cost import Memory, StepCost, peak_memory, step_cost
+from npusim.rules.dialects import dialect_findings
 from npusim.rules.findings import layer_findings
 from npusim.rules.graph_findings import (
     Stage,
@@ -218,6 +219,7 @@ def lint_graph(graph: Graph, book: Rulebook, arithmetic: str | None = None) -> L
             layers.append(LintedLayer(step, Placement.HOST, None, None, None, step_cost(step, program)))
     findings += host_findings(program)
     findings += recognition_findings(program)
+    findings += dialect_findings(graph, program)
     findings += match_findings(graph, program)
     findings += padding_findings(program) if is_for_npu(program) else ()
     memory = peak_memory(program)
