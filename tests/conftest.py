@@ -53,8 +53,8 @@ MISSING = {
     "cases": f"models on which something false was once said ({support.CASES_FOLDER} is not here)",
     "exports": f"the real exports ({support.EXPORTS_FOLDER} is not here)",
     "formats": f"the real models of other formats ({support.FORMATS_FOLDER} is not here)",
-    "torch": "torch (it is not installed: pip install 'npusim[torch]')",
-    "tflite": "the runtimes of TensorFlow Lite (not installed: pip install 'npusim[tflite]')",
+    "torch": "torch (it is not installed: pip install '.[torch]')",
+    "tflite": "the runtimes of TensorFlow Lite (not installed: pip install '.[tflite]')",
 }
 
 # No deadline: how long an example takes must not decide a test. On a server the examples are always the same, so that a check

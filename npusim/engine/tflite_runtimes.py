@@ -61,7 +61,7 @@ class TfliteRuntime:
             self.package, self.version = package, version(package)
         except PackageNotFoundError:
             raise UsageError(
-                f"{package} is not installed; it is what '{arithmetic}' is held against: pip install 'npusim[tflite]'"
+                f"{package} is not installed; it is what '{arithmetic}' is held against: pip install '.[tflite]'"
             ) from None
         held = model.content if is_tflite(model.content) else find_model(model.content, model.label)
         self._content, self._model, self._arithmetic = held or model.content, model, arithmetic

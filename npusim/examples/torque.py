@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if find_spec("torch") is None:
-            raise UsageError("the example trains with PyTorch, which is not installed; run: pip install 'npusim[torch]'")
+            raise UsageError("the example trains with PyTorch, which is not installed; run: pip install '.[torch]'")
         _run(options)
     except NpusimError as error:
         text = " ".join(str(error).split())

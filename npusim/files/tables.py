@@ -108,9 +108,7 @@ def read_parquet(path: str | os.PathLike[str]) -> list[tuple[str, Array]]:
             check_growth(path, held.num_rows * held.num_columns * LARGEST_NUMBER)
             frame = pd.read_parquet(path, engine="pyarrow")
     except ImportError as error:
-        raise InputError(
-            f"{path}: Parquet files need pyarrow; pip install 'npusim[parquet]', or save as .npz or .csv"
-        ) from error
+        raise InputError(f"{path}: Parquet files need pyarrow; pip install '.[parquet]', or save as .npz or .csv") from error
     if not len(frame.columns):
         raise InputError(f"{path}: holds no columns; write one column for each value of a sample")
     return [(str(label), _numbers(frame.iloc[:, at], path)) for at, label in enumerate(frame.columns)]

@@ -7,7 +7,7 @@
 
 `QATModule` trains with the NPU's arithmetic; `PTQModule` only looks at samples. Both take Conv1d, Conv2d (depthwise too),
 ConvTranspose1d and 2d, Linear, BatchNorm (as the first layer it becomes the input stage), ReLU, ReLU6, MaxPool, AvgPool,
-AdaptiveAvgPool, Flatten, Dropout, Identity, additions and concatenations. PyTorch is needed: ``pip install 'npusim[torch]'``.
+AdaptiveAvgPool, Flatten, Dropout, Identity, additions and concatenations. PyTorch is needed: ``pip install '.[torch]'``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 if find_spec("torch") is None:
-    raise ImportError("npusim.torch needs PyTorch, which is not installed; run: pip install 'npusim[torch]'")
+    raise ImportError("npusim.torch needs PyTorch, which is not installed; run: pip install '.[torch]'")
 
 from npusim.torch.integers import IntegerModel
 from npusim.torch.ptq import PTQModule

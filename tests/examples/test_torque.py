@@ -162,8 +162,5 @@ def test_without_torch_one_sentence_says_what_to_do() -> None:
         "import npusim.torch"
     )
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=False)
-    assert (
-        "npusim: error: the example trains with PyTorch, which is not installed; run: pip install 'npusim[torch]'"
-        in done.stderr
-    )
+    assert "npusim: error: the example trains with PyTorch, which is not installed; run: pip install '.[torch]'" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("ImportError: npusim.torch needs PyTorch, which is not installed; run: pip")

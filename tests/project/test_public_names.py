@@ -197,11 +197,11 @@ def test_programs_and_layers_print_in_a_line() -> None:
         assert len(repr(layer)) < 150
 
 
-@pytest.mark.parametrize("place", ["README.md", "npusim/examples", "golden/make_models.py", "benchmarks"])
+@pytest.mark.parametrize("place", ["README.md", "docs", "npusim/examples", "golden/make_models.py", "benchmarks"])
 def test_examples_import_public_names_only(place: str) -> None:
     """What is below the top level may be moved; `SPECIAL` measure or fit npusim's own parts."""
     path = ROOT / place
-    files = [path] if path.is_file() else sorted(path.glob("*.py"))
+    files = [path] if path.is_file() else sorted([*path.glob("*.py"), *path.glob("*.md")])
     public = ("npusim.torch", "npusim.pytest_plugin", "npusim.examples")
     for file in files:
         for line in file.read_text(encoding="utf-8").splitlines():

@@ -1,14 +1,16 @@
-"""The README's commands and examples, run as they stand there: what it shows is what happens."""
+"""Commands and examples of README and docs/, run as they stand there: what a page shows is what happens."""
 
 from __future__ import annotations
 
 import doctest
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -22,11 +24,27 @@ from npusim.verification import verify
 from support import ROOT
 from support.command_line import Outcome, call
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-EXAMPLES = [block for language, block in BLOCKS if language == "console"]
-PROGRAMS = [block for language, block in BLOCKS if language == "py"]
-SHELL = [block.strip() for language, block in BLOCKS if language == "sh"]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+README = PAGES["README.md"]
+FORMATS = PAGES["docs/formats.md"]
+
+
+def blocks(text: str, wanted: str) -> list[str]:
+    return [
+        block for language, block in re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL) if language == wanted
+    ]
+
+
+EXAMPLES = [
+    pytest.param(block, id=f"{name}:{block.split()[2]}") for name, text in PAGES.items() for block in blocks(text, "console")
+]
+PROGRAMS = [block for text in PAGES.values() for block in blocks(text, "py")]
+SHELL = [block.strip() for block in blocks(README, "sh")]
+LONGEST = 180
+"""Lines of the README, which is to be read to its end."""
 
 
 @pytest.fixture(name="folder")
@@ -38,7 +56,10 @@ def folder_with_golden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_line(line: str) -> Outcome:
-    program, *arguments = shlex.split(line)
+    program, *arguments = shlex.split(line, comments=True)
+    if program == "cd":
+        os.chdir(arguments[0])
+        return Outcome(0, "", "")
     assert program == "npusim"
     return call(*arguments)
 
@@ -50,21 +71,46 @@ def normalised(text: str) -> list[str]:
     return [*body.splitlines(), " ".join(verdict.split())]
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.split()[2])
-def test_example_prints_what_the_readme_shows(folder: Path, example: str) -> None:
-    line, _, shown = example.partition("\n")
-    done = run_line(line.removeprefix("$ "))
-    assert (done.code, done.err) == (0, "")
-    assert normalised(done.out) == normalised(shown), f"the README is to show:\n{done.out}"
+def is_shown(out: str, shown: str) -> bool:
+    """Whether a page shows what a command printed; a line ``...`` stands for any lines that are left out."""
+    if "..." not in shown.splitlines():
+        return normalised(out) == normalised(shown)
+    parts = [re.escape(part) for part in re.split(r"^\.\.\.\n", shown, flags=re.MULTILINE)]
+    return re.fullmatch(r"(?:.*\n)*".join(parts), out) is not None
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_example_prints_what_the_page_shows(folder: Path, example: str) -> None:
+    for command in re.split(r"^\$ ", example, flags=re.MULTILINE)[1:]:
+        line, _, shown = command.partition("\n")
+        done = run_line(line)
+        assert (done.code, done.err) == (1 if line.endswith("# exit code 1") else 0, "")
+        assert is_shown(done.out, shown), f"the page is to show:\n{done.out}"
+
+
+def test_what_is_left_out_is_nothing_else() -> None:
+    assert is_shown("a\nb\nc\n", "a\n...\nc\n")
+    assert is_shown("a\nb\nc\n", "...\n")
+    assert not is_shown("a\nb\nc\n", "...\nb\n")
+    assert not is_shown("a\nb\nc\n", "b\n...\n")
+    assert not is_shown("a\nb\n", "a\nc\n")
 
 
 def test_there_is_an_example_of_every_command() -> None:
-    assert {example.split()[2] for example in EXAMPLES} == {command.split("_")[0] for command in COMMANDS} == set(TABLE)
+    called = {
+        line.split()[2]
+        for text in PAGES.values()
+        for block in blocks(text, "console")
+        for line in block.splitlines()
+        if line.startswith("$ npusim")
+    }
+    assert called == {command.split("_")[0] for command in COMMANDS} == set(TABLE)
 
 
-def test_python_examples_give_what_the_readme_shows(folder: Path) -> None:
-    examples = doctest.DocTestParser().get_doctest(README, {}, "README.md", "README.md", 0)
-    assert len(examples.examples) > 8
+@pytest.mark.parametrize("name", [name for name, text in PAGES.items() if ">>> " in text])
+def test_python_examples_give_what_the_page_shows(folder: Path, name: str) -> None:
+    examples = doctest.DocTestParser().get_doctest(PAGES[name], {}, name, name, 0)
+    assert examples.examples
     report: list[str] = []
     assert doctest.DocTestRunner(verbose=False).run(examples, out=report.append).failed == 0, "".join(report)
 
@@ -109,17 +155,33 @@ def test_the_second_command_is_what_the_checks_run() -> None:
 
 
 def test_operators_are_those_that_npusim_has() -> None:
-    listed = re.search(r"<!-- operators -->\n(.*?)<!-- /operators -->", README, re.DOTALL)
+    listed = re.search(r"<!-- operators -->\n(.*?)<!-- /operators -->", FORMATS, re.DOTALL)
     assert listed is not None
-    assert listed[1].split() == sorted(SUPPORTED), f"the README is to list:\n{' '.join(sorted(SUPPORTED))}"
+    assert listed[1].split() == sorted(SUPPORTED), f"docs/formats.md is to list:\n{' '.join(sorted(SUPPORTED))}"
 
 
 def test_every_kind_of_layer_is_explained() -> None:
-    rows = re.findall(r"^\| ([A-Z]+) \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| ([A-Z]+) \|", FORMATS, re.MULTILINE)
     assert rows == [*(str(kind) for kind in LayerKind), "QUANTIZE", "HOST"]
 
 
-def test_files_and_modules_that_the_readme_names_exist() -> None:
-    for name in re.findall(r"`((?:golden|\.ci)/[\w./]*)`", README):
+def test_files_that_the_pages_name_exist() -> None:
+    for name in re.findall(r"`((?:golden|benchmarks|\.ci)/[\w./]*)`", "".join(PAGES.values())):
         assert (ROOT / name).exists(), name
     assert (ROOT / "LICENSE").is_file()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", PAGES[name]):
+        assert "://" not in target, "what is far away changes without notice"
+        assert ((ROOT / name).parent / target.partition("#")[0]).exists(), target
+
+
+def test_the_readme_is_short_and_its_picture_reads_in_light_and_dark() -> None:
+    assert len(README.splitlines()) <= LONGEST
+    picture = ElementTree.parse(ROOT / "docs" / "way.svg")
+    assert "prefers-color-scheme: dark" in "".join(picture.getroot().itertext())
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} - set(re.findall(r"docs/\w+\.md", README)) == set(), (
+        "pages without a link"
+    )

@@ -66,7 +66,7 @@ def check_drawable() -> None:
     """
     missing = [package for module, package in NEEDED.items() if find_spec(module) is None]
     if missing:
-        raise UsageError(f"a report needs {' and '.join(missing)}, not installed here; pip install 'npusim[report]'")
+        raise UsageError(f"a report needs {' and '.join(missing)}, not installed here; pip install '.[report]'")
 
 
 def render_report(content: ReportContent) -> str:
