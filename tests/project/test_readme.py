@@ -182,6 +182,8 @@ def test_the_readme_is_short_and_its_picture_reads_in_light_and_dark() -> None:
     assert len(README.splitlines()) <= LONGEST
     picture = ElementTree.parse(ROOT / "docs" / "way.svg")
     assert "prefers-color-scheme: dark" in "".join(picture.getroot().itertext())
-    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} - set(re.findall(r"docs/\w+\.md", README)) == set(), (
-        "pages without a link"
-    )
+
+
+def test_every_page_can_be_reached() -> None:
+    linked = {(Path(name).parent / target).as_posix() for name in PAGES for target in re.findall(r"\]\(([^)#]+)", PAGES[name])}
+    assert set(PAGES) - linked - {"README.md"} == set(), "link the page from the README, or from a page of its topic"
