@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
-from npusim import NpusimError, UsageError, __version__
+from npusim import __version__
+from npusim.examples.commands import common_options, count, need, prepared_folder, print_json, run_command
 from npusim.examples.motor import simulate_measurements
 from npusim.examples.torque_experiment import Experiment, Quality, Settings, run_experiment
 from npusim.examples.windows import Windows, read_measurements, split_profiles
@@ -59,19 +58,7 @@ EPILOG = "Example: python -m npusim.examples.torque --weight-bits 8 4 2 -o torqu
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the example; returns the exit code: 0, or 2 for wrong usage and unreadable input."""
-    options = _parser().parse_args(arguments)
-    try:
-        if find_spec("torch") is None:
-            raise UsageError("the example trains with PyTorch, which is not installed; run: pip install '.[torch]'")
-        _run(options)
-    except NpusimError as error:
-        text = " ".join(str(error).split())
-        if options.json:
-            _print_json({"npusim": __version__, "ok": False, "error": {"kind": type(error).__name__, "message": text}})
-        else:
-            click.echo(f"npusim: error: {text}", err=True)
-        return error.exit_code
-    return 0
+    return run_command(_run, _parser().parse_args(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,32 +71,25 @@ def _parser() -> argparse.ArgumentParser:
     bits = "weight widths [default: 8 4 2]"
     parser.add_argument("--weight-bits", type=int, nargs="+", choices=(8, 4, 2), default=[8, 4, 2], help=bits)
     parser.add_argument(
-        "--epochs", type=_count, help=f"of float training [default: {EPOCHS}; large tables fewer, small ones more]"
+        "--epochs", type=count, help=f"of float training [default: {EPOCHS}; large tables fewer, small ones more]"
     )
-    parser.add_argument("--qat-epochs", type=_count, help=f"of each training on [default: {QAT_EPOCHS}, likewise]")
-    parser.add_argument("--profiles", type=_count, default=PROFILES, help=f"simulated drive cycles [default: {PROFILES}]")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same result [default: 0]")
-    parser.add_argument("-o", "--output", metavar="DIR", help="write the ONNX files and some windows to this folder")
-    parser.add_argument("--force", action="store_true", help="replace files that are there")
-    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.add_argument("--qat-epochs", type=count, help=f"of each training on [default: {QAT_EPOCHS}, likewise]")
+    parser.add_argument("--profiles", type=count, default=PROFILES, help=f"simulated drive cycles [default: {PROFILES}]")
+    common_options(parser, "the ONNX files and some windows")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     return parser
 
 
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is too small, wanted at least 1")
-    return value
-
-
 def _run(options: argparse.Namespace) -> None:
+    need("torch", "torch", "trains with PyTorch")
     import torch
 
-    folder = _prepared_folder(options)
+    methods = METHODS[options.method]
+    names = [f"torque_{method}_w{bits}.onnx" for method in methods for bits in options.weight_bits]
+    folder = prepared_folder(options.output, (*names, SAMPLES_FILE), force=options.force)
     train, test = split_profiles(_table(options))
     settings = Settings(
-        METHODS[options.method],
+        methods,
         tuple(dict.fromkeys(options.weight_bits)),
         options.epochs or _usual_epochs(EPOCHS, len(train)),
         options.qat_epochs or _usual_epochs(QAT_EPOCHS, len(train)),
@@ -123,7 +103,7 @@ def _run(options: argparse.Namespace) -> None:
     if folder is not None:
         np.savez(folder / SAMPLES_FILE, input=test.inputs[:SAMPLES_KEPT], torque=test.targets[:SAMPLES_KEPT])
     if options.json:
-        _print_json(_as_object(experiment, options, train, test, folder))
+        print_json(_as_object(experiment, options, train, test, folder))
     else:
         _show(experiment, options, train, test, folder)
 
@@ -139,10 +119,6 @@ def _progress(label: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
 def _usual_epochs(epochs: int, windows: int) -> int:
     """About as many steps for any table."""
     return max(FEWEST_EPOCHS, min(epochs * MOST_TIMES, epochs * USUAL_WINDOWS // windows))
@@ -152,24 +128,6 @@ def _table(options: argparse.Namespace) -> pd.DataFrame:
     if options.csv is not None:
         return read_measurements(options.csv)
     return simulate_measurements(max(options.profiles, 2), ROWS, options.seed)
-
-
-def _prepared_folder(options: argparse.Namespace) -> Path | None:
-    """The output folder, made if it is not there; refuses before any work what could not be written after it."""
-    if options.output is None:
-        return None
-    folder = Path(options.output)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is not a folder; name another one")
-    names = [f"torque_{method}_w{bits}.onnx" for method in METHODS[options.method] for bits in options.weight_bits]
-    there = [name for name in (*names, SAMPLES_FILE) if (folder / name).exists()]
-    if there and not options.force:
-        raise UsageError(f"{folder / there[0]}: exists; name another folder, or replace it with --force")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be made: {error.strerror}; name another folder") from None
-    return folder
 
 
 def _source(options: argparse.Namespace) -> str:
