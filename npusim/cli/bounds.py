@@ -14,15 +14,16 @@ from npusim.bounds.verdicts import Judgement, Property, Verdict
 from npusim.bounds.widths import room_of
 from npusim.cli.destinations import check_destination, force_option
 from npusim.cli.input_stages import holds_for
-from npusim.cli.options import arithmetic_option, input_stage_option, json_option, model_argument
+from npusim.cli.options import INPUT_FILES, arithmetic_option, input_stage_option, json_option, model_argument, quiet_option
 from npusim.cli.output import Column, Row, count, paragraph, print_json, render_table, terminal_width
 from npusim.cli.paths import SOURCE, Destination
+from npusim.cli.progress import progress
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.findings import Finding
 from npusim.program.input_stage import input_stages
 from npusim.program.intervals import Interval, hull_of
-from npusim.results.certificate import certify
+from npusim.results.certificate import RobustnessReport, certify
 
 __all__ = ["bounds_command", "print_bounds", "print_comparison"]
 
@@ -45,7 +46,18 @@ __all__ = ["bounds_command", "print_bounds", "print_comparison"]
 )
 @click.option("--channels", is_flag=True, help="Show the intervals of each channel as well.")
 @click.option("--strict", is_flag=True, help="Exit code 1 also where a statement is not proven for every input.")
+@click.option(
+    "--robust",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Say of each sample in --data whether its class can change when every input code moves by at most K.",
+)
+@click.option("--data", type=SOURCE, metavar="X.npz", help=f"With --robust: samples, a {INPUT_FILES} file.")
+@click.option(
+    "--witness", type=Destination(".npz"), metavar="W.npz", help="With --robust: write inputs at which the class changes."
+)
 @force_option
+@quiet_option
 @arithmetic_option
 @input_stage_option
 @json_option
@@ -55,7 +67,11 @@ def bounds_command(
     certified: str | None,
     channels: bool,
     strict: bool,
+    robust: int | None,
+    data: str | None,
+    witness: str | None,
     force: bool,
+    quiet: bool,
     arithmetic: str | None,
     input_stage: str,
     as_json: bool,
@@ -71,20 +87,27 @@ def bounds_command(
 
     The exit code is 0 when nothing is violated and all widths hold, and 1 when not. With --strict, what is unknown counts as
     violated. With --check it is 0 when every statement of the certificate is found again for this model, 1 when one is not or
-    the certificate is of another model, and 2 when the certificate is damaged.
+    the certificate is of another model, and 2 when the certificate is damaged. With --robust it is 1 as well when the class of
+    a sample changes.
 
     \b
     Example: npusim bounds model.onnx -o certificate.json
+    Example: npusim bounds model.onnx --robust 1 --data recorded.npz
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
-    _check_files(model, output, certified, force=force)
+    _check_files(model, output, certified, data, witness, force=force)
     session = InferenceSession(model, arithmetic=arithmetic, input_stage=input_stage)
-    result = certify(
-        session,
-        strict=strict,
-        channels=channels,
-        output=output,
-        check=certified,
-    )
+    with progress("bounds", quiet=quiet or robust is None) as report:
+        result = certify(
+            session,
+            strict=strict,
+            channels=channels,
+            output=output,
+            check=certified,
+            robust=robust,
+            inputs=data,
+            witness=witness,
+            progress=report,
+        )
     stage = holds_for(session.input_stage) if input_stages(session.program) else None
     if as_json:
         print_json(result)
@@ -92,14 +115,32 @@ def bounds_command(
         print_comparison(result.proof, result.compared, result.findings, certified, terminal_width(), stage)
     else:
         print_bounds(result.proof, result.findings, terminal_width(), channels=channels, written=output, stage=stage)
+    if result.robustness is not None and not as_json:
+        _print_robustness(result.robustness, terminal_width())
     return 0 if result else 1
 
 
-def _check_files(model: str, output: str | None, certified: str | None, *, force: bool) -> None:
+def _print_robustness(found: RobustnessReport, width: int) -> None:
+    """How many samples keep their class, in a sentence."""
+    click.echo(
+        paragraph(
+            f"Class of {count(len(found.samples), 'sample')} when each input code moves by at most {found.codes}: "
+            f"{found.proven} proven to stay, {found.broken} changed by an input that was found, {found.unknown} unknown.",
+            width,
+        )
+    )
+    if found.witness is not None:
+        click.echo(paragraph(f"The inputs are in {found.witness}.", width))
+
+
+def _check_files(
+    model: str, output: str | None, certified: str | None, data: str | None, witness: str | None, *, force: bool
+) -> None:
     """Refuse before any work what could not be written after it."""
     if output is not None and certified is not None:
         raise UsageError("--check compares with a certificate and -o writes one; give one of them")
     check_destination(output, (model,), force=force)
+    check_destination(witness, (model, data), force=force)
 
 
 INTERVAL_COLUMNS: Final = (

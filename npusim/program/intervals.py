@@ -92,20 +92,23 @@ class RangeAnalysis:
     layers: Mapping[str, LayerBounds]
 
 
-def analyse(program: Program) -> RangeAnalysis:
+def analyse(program: Program, *, given: Mapping[str, Interval] | None = None) -> RangeAnalysis:
     """Find the reachable intervals of a program.
 
     Parameters
     ----------
     program
         Any program; its tensors' declared ranges are used where an operation has no rule.
+    given
+        Intervals of inputs or of the codes of quantize stages, where other values are left out.
 
     Returns
     -------
     RangeAnalysis
         No value that the program can compute lies outside of its interval.
     """
-    tensors = {name: declared_interval(program.tensors[name]) for name in program.inputs}
+    fixed = given or {}
+    tensors = {name: fixed.get(name, declared_interval(program.tensors[name])) for name in program.inputs}
     origins = {name: name for name in program.inputs}
     layers = {}
     read = program.read_by_steps
@@ -126,7 +129,7 @@ def analyse(program: Program) -> RangeAnalysis:
                 case _:
                     raise unknown_kind(step)
         elif isinstance(step, QuantizeStage):
-            found = stage_interval(program, step, tensors[step.input])
+            found = fixed.get(step.output) or stage_interval(program, step, tensors[step.input])
             tensors[step.output] = declared_interval(program.tensors[step.output]) if found is None else found
             if found is not None and program.tensors[step.input].shape == program.tensors[step.output].shape:
                 _inherit(origins, step.input, step.output)

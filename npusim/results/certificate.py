@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
@@ -18,19 +19,25 @@ from npusim.bounds.certificate_file import (
 )
 from npusim.bounds.channels import ChannelBounds
 from npusim.bounds.report import RULES, findings_of
+from npusim.bounds.robustness import RobustnessVerdict, RobustSample, judge_robustness
 from npusim.bounds.verdicts import Property, Verdict
 from npusim.bounds.widths import Room, room_of
+from npusim.engine.runner import Progress
+from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
+from npusim.files.arrays import write_arrays
 from npusim.files.json_files import write_json
 from npusim.findings import Finding
 from npusim.program.input_stage import InputStage
 from npusim.program.intervals import IntegerEnds, Interval
-from npusim.results.base import CommandResult, Model, identity_of, session_of
+from npusim.results.base import CommandResult, Model, SampleSource, identity_of, session_of
+from npusim.results.samples import Inputs, choose_inputs
 from npusim.schemas.derivation import Count, Rules
 from npusim.schemas.objects import UNLISTED
 
 __all__ = ["BoundsLayer", "BoundsTotals", "CertificateOnDisk", "CertifyResult", "ChannelIntervals", "certify"]
 
+_ROBUSTNESS_RULES = ("class_changes", "class_unknown")
 _CHECK_RULES = ("other_model", "changed_verdict", "changed_evidence")
 
 
@@ -123,6 +130,36 @@ class CertificateOnDisk:
     reproduced: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class RobustnessReport:
+    """Whether the class of samples can change when each input code moves a little.
+
+    Attributes
+    ----------
+    codes
+        How far each input code may move, up or down.
+    output
+        The output whose largest element is the class.
+    inputs
+        The samples.
+    proven, broken, unknown
+        How many keep their class, how many lose it at an input that was found, and how many are neither.
+    samples
+        Each of them.
+    witness
+        The file that inputs with another class were written to; null without one.
+    """
+
+    codes: Count
+    output: str
+    inputs: SampleSource
+    proven: Count
+    broken: Count
+    unknown: Count
+    samples: tuple[RobustSample, ...]
+    witness: str | None
+
+
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class CertifyResult(CommandResult):
     """What is proven of a model for every input; true when nothing is violated and all widths hold.
@@ -141,19 +178,22 @@ class CertifyResult(CommandResult):
         Null without -o and --check.
     compared
         How a certificate that was given compares.
+    robustness
+        Whether the class of samples can change when each input code moves a little; null where it was not asked for.
     """
 
     json_names: ClassVar[tuple[str, ...]] = (
         *("npusim", "model", "ok", "layers", "findings", "totals", "verdicts=proof.verdicts", "reasons=proof.reasons"),
-        *("onnxruntime_optimized=proof.onnxruntime_optimized", "certificate"),
+        *("onnxruntime_optimized=proof.onnxruntime_optimized", "certificate", "robustness"),
     )
 
     layers: tuple[BoundsLayer, ...]
-    findings: Annotated[tuple[Finding, ...], Rules((*RULES, *_CHECK_RULES))]
+    findings: Annotated[tuple[Finding, ...], Rules((*RULES, *_CHECK_RULES, *_ROBUSTNESS_RULES))]
     totals: BoundsTotals
     proof: Certificate
     certificate: CertificateOnDisk | None
     compared: Comparison | None = field(default=None, metadata=UNLISTED)
+    robustness: RobustnessReport | None = None
 
     def summary(self) -> str:
         """The verdict on each statement."""
@@ -169,6 +209,10 @@ def certify(
     channels: bool = False,
     output: str | os.PathLike[str] | None = None,
     check: str | os.PathLike[str] | None = None,
+    robust: int | None = None,
+    inputs: Inputs | None = None,
+    witness: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
 ) -> CertifyResult:
     """Find the range of every integer of a model over all inputs, and prove what follows from it.
 
@@ -184,6 +228,14 @@ def certify(
         Write the certificate to this file.
     check
         Prove the statements of this certificate again. The result is true then where all of them are found again.
+    robust
+        Say of each sample in `inputs` whether its class can change when every input code moves by at most so much.
+    inputs
+        Samples for `robust`.
+    witness
+        Write inputs with another class, where such are found, to this .npz file.
+    progress
+        Called with the samples judged and those of all.
 
     Returns
     -------
@@ -207,14 +259,23 @@ def certify(
     """
     if output is not None and check is not None:
         raise UsageError("a certificate is either written or checked; give one of both files")
+    if (robust is None) is not (inputs is None) or (witness is not None and robust is None):
+        raise UsageError(
+            "robustness is that of samples: give how far codes move and the samples, and a file for inputs only then"
+        )
     stated = None if check is None else read_certificate(check)
     session = session_of(model)
+    moved = None
+    if robust is not None and inputs is not None:
+        moved = _robustness(session, inputs, robust, witness, progress)
     certified = CertifiedModel(session.model.sha256, session.format, session.arithmetic, InputStage(session.input_stage))
     proof = prove(session.program)
     findings = findings_of(proof, strict=strict)
     compared = None if stated is None else compare_certificate(stated, proof, certified)
     if compared is not None:
         findings = (*_comparison_findings(compared), *(findings if strict else ()))
+    if moved is not None:
+        findings = (*findings, *_robustness_findings(moved, strict=strict))
     if output is not None:
         write_json(output, certificate_object(proof, certified))
     path = output if check is None else check
@@ -228,7 +289,48 @@ def certify(
         proof=proof,
         certificate=on_disk,
         compared=compared,
+        robustness=moved,
     )
+
+
+def _robustness(
+    session: InferenceSession,
+    inputs: Inputs,
+    codes: int,
+    witness: str | os.PathLike[str] | None,
+    progress: Progress | None,
+) -> RobustnessReport:
+    feeds, source = choose_inputs(session, inputs, None, None)
+    found = judge_robustness(session, feeds, codes, progress=progress)
+    if witness is not None and found.inputs is not None:
+        write_arrays(witness, found.inputs)
+    return RobustnessReport(
+        codes=codes,
+        output=found.output,
+        inputs=source,
+        proven=found.count(RobustnessVerdict.PROVEN),
+        broken=found.count(RobustnessVerdict.BROKEN),
+        unknown=found.count(RobustnessVerdict.UNKNOWN),
+        samples=found.samples,
+        witness=None if witness is None or found.inputs is None else os.fspath(witness),
+    )
+
+
+def _robustness_findings(found: RobustnessReport, *, strict: bool) -> Iterator[Finding]:
+    """Samples whose class changes, and those of which it is not known."""
+    moved = f"when each input code moves by at most {found.codes}"
+    if found.broken:
+        first = next(sample for sample in found.samples if sample.verdict is RobustnessVerdict.BROKEN)
+        message = (
+            f"the class of {found.broken} of {len(found.samples)} samples changes {moved}; the first is sample {first.sample}, "
+            f"which becomes {first.other} instead of {first.label}"
+        )
+        yield Finding("class_changes", "error", None, message, "look at these inputs; train with such noise added")
+    if found.unknown:
+        message = f"of {found.unknown} of {len(found.samples)} samples it is not known whether their class can change {moved}"
+        yield Finding(
+            "class_unknown", "error" if strict else "warning", None, message, "move codes less, or search with more time"
+        )
 
 
 def _reproduced(compared: Comparison | None) -> bool | None:
