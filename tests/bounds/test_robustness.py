@@ -39,7 +39,7 @@ def test_verdicts_are_those_of_all_inputs_around_a_sample(moved: int) -> None:
             broken = [sample for sample in judged.samples if sample.other is not None]
             assert _classes(session, judged.inputs["input"]).tolist() == [sample.other for sample in broken]
     assert found[RobustnessVerdict.PROVEN] > 10
-    assert found[RobustnessVerdict.BROKEN] > 10
+    assert found[RobustnessVerdict.BROKEN] > 5
 
 
 def test_the_command_writes_the_inputs_that_change_a_class(tmp_path) -> None:
