@@ -128,6 +128,10 @@ def check_size(node: Node, types: Mapping[str, TensorType]) -> None:
                 "no microcontroller holds that, so check the model"
             )
     _check_window(node, types)
+    for name in node.outputs:
+        sizes = () if name not in types else types[name].shape or ()
+        if any(isinstance(size, int) and size < 0 for size in sizes):
+            raise ModelError(f"{node} produces '{name}' of shape {_show(sizes)}, and no size is below 0; check the model")
 
 
 def _check_window(node: Node, types: Mapping[str, TensorType]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
@@ -68,7 +69,8 @@ def read_graph(model: ModelFile) -> Graph:
     proto = _parse(model)
     graph = proto.graph
     constants = {tensor.name: _array(tensor, f"initializer '{tensor.name}'", model) for tensor in graph.initializer}
-    types = {info.name: _tensor_type(info) for info in (*graph.value_info, *graph.output, *graph.input) if _is_tensor(info)}
+    declared = (*graph.value_info, *graph.output, *graph.input)
+    types = {info.name: _with_open_sizes(_tensor_type(info)) for info in declared if _is_tensor(info)}
     inputs = tuple(info.name for info in graph.input if info.name not in constants)
     for name in inputs:
         if name not in types:
@@ -393,6 +395,13 @@ def _from_type_proto(proto: onnx.TypeProto) -> TensorType | None:
     if not tensor.HasField("shape"):
         return TensorType(dtype, None)
     return TensorType(dtype, tuple(_dimension(dim) for dim in tensor.shape.dim))
+
+
+def _with_open_sizes(declared: TensorType) -> TensorType:
+    """A declared type; some exporters write -1 for an open size, which ONNX Runtime reads so as well."""
+    if declared.shape is None:
+        return declared
+    return replace(declared, shape=tuple(None if isinstance(size, int) and size < 0 else size for size in declared.shape))
 
 
 def _dimension(dim: onnx.TensorShapeProto.Dimension) -> Dimension:

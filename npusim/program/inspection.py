@@ -286,9 +286,14 @@ def _summarise_stage(stage: QuantizeStage, program: Program) -> LayerSummary:
         output_codes=_codes(program.tensors[stage.output]),
         parameters=sum(constant.size for constant in constants),
         clip=_clip(stage.clip),
-        offset=(float(stage.offset.min()), float(stage.offset.max())),
-        multiplier=(float(stage.multiplier.min()), float(stage.multiplier.max())),
+        offset=_float_ends(stage.offset),
+        multiplier=_float_ends(stage.multiplier),
     )
+
+
+def _float_ends(values: Array) -> tuple[float, float]:
+    """Smallest and largest; of no channels, which a tensor without elements has, 0."""
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
 
 
 def _summarise_host_operation(step: HostOperation, program: Program) -> LayerSummary:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from npusim.comparison.outputs import LABEL_KEYS, read_labels
 from npusim.engine.session import InferenceSession
-from npusim.engine.simulation import input_specs
+from npusim.engine.simulation import count_samples, input_specs
 from npusim.errors import InputError, UsageError
 from npusim.files.arrays import list_npz, read_npz
 from npusim.files.datasets import InputSpec, check_samples, read_inputs, width_note, with_width
@@ -76,15 +75,11 @@ def read_compared(
         raise UsageError("--samples and --seed are for generated samples; leave them out where --data is given")
     if not isinstance(data, (str, os.PathLike)):
         feeds = arrays_of(session, data)
-        return feeds, None if labels is None else _labels(labels, _count(feeds)), SampleSource(None, None)
+        return feeds, None if labels is None else _labels(labels, count_samples(feeds)), SampleSource(None, None)
     path = os.fspath(data)
     feeds = _read_samples(path, input_specs(session), announce)
-    found = _labels_beside(path, _count(feeds), session) if labels is None else _labels(labels, _count(feeds))
+    found = _labels_beside(path, count_samples(feeds), session) if labels is None else _labels(labels, count_samples(feeds))
     return feeds, found, SampleSource(path, None)
-
-
-def _count(feeds: Mapping[str, Array]) -> int:
-    return len(next(iter(feeds.values())))
 
 
 def _labels(labels: Labels, count: int) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -38,6 +39,12 @@ __all__ = [
 ]
 
 CHUNK: Final = 128
+
+PART_BYTES: Final = 128 * 2**20
+"""About as much is held of the samples of one part: fewer samples of a deep network."""
+
+VALUE_BYTES: Final = 12
+"""Of a value: up to eight bytes here, and four in onnxruntime."""
 """Samples compared at once: the codes of all layers of both sides are held in memory meanwhile."""
 
 Progress = Callable[[int, int], None]
@@ -358,9 +365,14 @@ def sample_chunks(
         yield 0, dict(feeds), 1
         return
     count = min(len(values) for values in feeds.values())
-    size = 1 if program.batching is Batching.SINGLE else size
+    size = 1 if program.batching is Batching.SINGLE else max(1, min(size, PART_BYTES // max(_sample_bytes(program), 1)))
     for start in range(0, count, size):
         yield start, {name: values[start : start + size] for name, values in feeds.items()}, count
+
+
+def _sample_bytes(program: Program) -> int:
+    """About what all tensors of a sample take on both sides."""
+    return VALUE_BYTES * sum(math.prod(tensor.shape) for tensor in program.tensors.values())
 
 
 def _labels(session: InferenceSession, other: InferenceSession) -> tuple[str, str]:

@@ -327,7 +327,7 @@ class _Reader:
     def _right(self, name: str) -> tuple[Array, Array]:
         """What is right for all sets: in ONNX layout, and ``[sets, values]`` in the order of the dump."""
         if name not in self._known:
-            right = self._values(name)
+            right = np.atleast_1d(self._values(name))  # a result without axes is that of the only set
             if len(right) != self._sets:
                 # a tensor without a batch axis: the sets' values stand one after the other on its first one
                 right = right.reshape(self._sets, len(right) // self._sets, *right.shape[1:])
