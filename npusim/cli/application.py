@@ -148,7 +148,7 @@ def _run(given: list[str]) -> int:
         message = f"{error.filename}: {error.strerror or error}; check the path"
         return _report(invocation, UsageError.__name__, message, UsageError.exit_code)
     except MemoryError:
-        message = "there is not enough memory for this model and these samples; give fewer samples"
+        message = "there is not enough memory for this model and these samples; give fewer samples, or check the model's sizes"
         return _report(invocation, MemoryError.__name__, message, UnsupportedError.exit_code)
     except Exception as error:  # noqa: BLE001 - users get a sentence and an exit code even for npusim's own bugs
         return _report(invocation, type(error).__name__, _bug(error), UnsupportedError.exit_code)

@@ -94,7 +94,7 @@ def check_readable(path: Path) -> None:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise InputError(f"{path}: cannot be read: {reason}; check the path") from None
     if stat.S_ISDIR(mode):
-        raise InputError(f"{path}: is a directory, wanted a file; name one of the files in it")
+        raise InputError(f"{path}: is a directory, wanted a file; give the file itself")
     if not stat.S_ISREG(mode):
         raise InputError(f"{path}: is not a regular file; save the data to a file first")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,10 @@ _FOREIGN_STARTS: tuple[tuple[bytes, str], ...] = (
     (b"<", "a text or HTML document"),
     (b"{", "a JSON document"),
 )
+
+
+_C_SOURCE = re.compile(rb"(?m)^\s*(?:#\s*(?:include|define|ifndef|pragma)|(?:alignas|const|static|extern|unsigned)\b)")
+LONGEST_PREFIX = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,4 +116,9 @@ def guess_format(content: bytes) -> str:
     for start, meaning in _FOREIGN_STARTS:
         if content.startswith(start):
             return f"; it looks like {meaning}"
+    if _C_SOURCE.search(content[:LONGEST_PREFIX]):
+        return (
+            "; it looks like C source, but none of its arrays holds a whole TensorFlow Lite model (bytes 4 to 7 are 'TFL3'): "
+            "copy the file again"
+        )
     return "; it may be truncated or of another format: export or copy it again"

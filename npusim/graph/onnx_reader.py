@@ -7,6 +7,7 @@ its outputs look like; `expose_tensors` makes the copy of a model whose every te
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
@@ -37,6 +38,8 @@ __all__ = ["expose_tensors", "extract", "infer_node", "read_graph"]
 
 MAXIMUM_INFERENCE_CONSTANT = 4096
 """Constants up to this many elements are shown to ONNX's shape inference (shapes, axes, pads); weights are not needed there."""
+
+_UNKNOWN_ATTRIBUTE = re.compile(r"Unrecognized attribute: (.*) for operator ")
 
 MAXIMUM_NODES = 2**14
 """Most nodes of a graph, after its local functions are expanded: networks for a microcontroller have some hundred."""
@@ -136,7 +139,7 @@ def infer_node(
             opset_imports=[helper.make_opsetid("", opset)],
         )
     except _LIBRARY_ERRORS as error:
-        raise ModelError(f"{node} does not fit its inputs: {_first_sentence(error)}") from None
+        raise ModelError(f"{node} {_misfit(error, opset)}; export the model again") from None
     return tuple(_from_type_proto(inferred[name]) if name in inferred else None for name in node.outputs)
 
 
@@ -302,7 +305,7 @@ def _node(proto: onnx.NodeProto, model: ModelFile) -> Node:
     if domain and not (domain == FOREIGN_DOMAIN and bare.op_type in FOREIGN_OPERATORS):
         raise UnsupportedError(
             f"{bare} in {model.label} is an operator of domain '{domain}'; npusim knows the standard ONNX operators and the "
-            f"quantized ones of {FOREIGN_DOMAIN} ({', '.join(sorted(FOREIGN_OPERATORS))})"
+            f"quantized ones of {FOREIGN_DOMAIN} ({', '.join(sorted(FOREIGN_OPERATORS))}); export the model with these"
         )
     attributes = {entry.name: _attribute(entry, bare, model) for entry in proto.attribute}
     return Node(bare.op_type, bare.name, bare.inputs, bare.outputs, attributes, domain)
@@ -365,7 +368,7 @@ def _array(tensor: onnx.TensorProto, where: str, model: ModelFile) -> Array:
     try:
         array = numpy_helper.to_array(tensor)
     except Exception as error:  # noqa: BLE001 - the library raises several kinds for damaged tensors
-        raise ModelError(f"{where} in {model.label} is damaged: {_first_sentence(error)}") from None
+        raise ModelError(f"{where} in {model.label} is damaged: {_first_sentence(error)}; export the model again") from None
     if array.dtype.kind not in "fiub" and array.dtype.name not in NARROW_BITS:
         raise UnsupportedError(f"{where} in {model.label} has element type {array.dtype}, which npusim does not simulate")
     frozen = np.ascontiguousarray(array).reshape(array.shape)
@@ -421,3 +424,12 @@ def _type_proto(tensor: TensorType) -> onnx.TypeProto:
 def _first_sentence(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].removesuffix(".") if lines else type(error).__name__
+
+
+def _misfit(error: BaseException, opset: int) -> str:
+    """What the checks of the onnx package say of a node, as the rest of a sentence that begins with it."""
+    sentence = _first_sentence(error).removeprefix("[ShapeInferenceError] ").removeprefix("[TypeInferenceError] ")
+    unknown = _UNKNOWN_ATTRIBUTE.match(sentence)
+    if unknown is not None:
+        return f"has an attribute '{unknown.group(1)}', which this operator does not have in opset {opset}"
+    return f"does not fit its inputs: {sentence}"

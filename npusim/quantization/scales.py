@@ -57,7 +57,8 @@ class Tail:
 
     def excess(self, limit: FloatArray) -> FloatArray:
         """Mean squared excess over a limit, [C]."""
-        distance = np.maximum(limit - self.start, 0.0) / np.maximum(self.decay, 1e-300)
+        with np.errstate(over="ignore"):  # no tail at all: an infinite distance is none that counts
+            distance = np.maximum(limit - self.start, 0.0) / np.maximum(self.decay, 1e-300)
         expected: FloatArray = self.part * 2 * np.square(self.decay) * np.exp(-np.minimum(distance, 700.0))
         return expected
 

@@ -23,6 +23,7 @@ from support import EXPORTS_FOLDER, ROOT, Export, export_names, load_export
 from support.builders import GraphBuilder
 from support.command_line import model_beyond_float32, model_with_float_layer
 from support.dense_layer import fully_connected
+from support.fuzz_seeds import small_tflite
 from support.strategies import Network, networks
 
 EXACT, OPTIMIZED = Property.ONNXRUNTIME_EXACT, Property.ONNXRUNTIME_OPTIMIZED
@@ -339,3 +340,12 @@ def test_the_only_bias_wider_than_its_bits_is_that_of_the_big_accumulator() -> N
     for name, wanted in (("H_BIGACC__qat_w4a8_oi__ts17", ["bias_width"]), ("CNN_LENET5__qat_w4a8_oi__ts17", [])):
         found = findings_of(certified(load_export(name)))
         assert [finding.rule for finding in found if finding.severity == "error"] == wanted
+
+
+def test_what_layers_of_tensorflow_lite_compute_inside_is_not_examined() -> None:
+    """A softmax adds up exponentials in integers of its own; a Reshape adds up nothing."""
+    certificate = certify(InferenceSession(small_tflite()).program)
+    found = {part.name: part.judgements[Property.ACCUMULATOR_INT32].verdict for part in certificate.steps}
+    assert found.pop("z") is Verdict.UNKNOWN
+    assert set(found) == {"c", "c:channels_last", "r", "y"}
+    assert set(found.values()) == {Verdict.PROVEN}

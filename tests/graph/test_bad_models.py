@@ -343,3 +343,45 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
 def test_exit_codes_are_those_documented() -> None:
     codes = {kind.__name__: kind.exit_code for kind in (UsageError, ModelError, InputError, UnsupportedError)}
     assert json.dumps(codes) == '{"UsageError": 2, "ModelError": 2, "InputError": 2, "UnsupportedError": 3}'
+
+
+C_SOURCE = b"#include <stdint.h>\nalignas(16) const unsigned char model[] = {0x1c, 0x00, 0x00};\nconst int model_len = 3;\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "wanted", "advice"),
+    [
+        (
+            one_node("Relu", (1, 4), axis=1),
+            "Relu 'the_node'",
+            "an attribute 'axis', which this operator does not have in opset 17",
+            "export",
+        ),
+        (one_node("MatMul", (1, 4), np.ones((3, 2), np.float32)), "MatMul 'the_node'", "does not fit its inputs", "export"),
+        (one_node("Relu", (1, 4), domain="com.example"), "Relu 'the_node'", "the standard ONNX operators", "export"),
+        (one_node("Clip", (1, 4), np.float32([[1, 2]])), "Clip 'the_node'", "wanted scalars", "export"),
+        (C_SOURCE, "the model given as bytes", "none of its arrays holds a whole TensorFlow Lite model", "copy the file again"),
+    ],
+)
+def test_refusals_say_what_where_what_was_wanted_and_what_to_do(content: bytes, what: str, wanted: str, advice: str) -> None:
+    with pytest.raises(NpusimError) as caught:
+        InferenceSession(content).run(None, {"x": np.ones((1, 4), np.float32)})
+    said, _, remedy = str(caught.value).rpartition("; ") if advice == "export" else str(caught.value).rpartition(": ")
+    assert what in said
+    assert wanted in said
+    assert advice in remedy
+
+
+def test_open_sizes_name_the_tensor_and_the_node_that_leaves_them_open() -> None:
+    """Not the input, whose shape is fixed: a Reshape by numbers that the input holds."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["sizes"], to=TensorProto.INT64),
+        helper.make_node("Cast", ["x"], ["real"], to=FLOAT),
+        helper.make_node("Reshape", ["real", "sizes"], ["y"], name="by_values"),
+    ]
+    ends = [helper.make_tensor_value_info("x", TensorProto.INT8, [4]), helper.make_tensor_value_info("y", FLOAT, None)]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session = InferenceSession(model.SerializeToString())
+    with pytest.raises(UnsupportedError, match=r"the shape of tensor 'y', the result of Reshape 'by_values'"):
+        _ = session.program

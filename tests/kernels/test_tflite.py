@@ -364,3 +364,19 @@ def test_gemmlowp_reciprocals_are_close(raw):
 def test_examples():
     assert doctest.testmod(module).failed == 0
     assert doctest.testmod(gemmlowp).failed == 0
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.25, 1 / 64, 3.0, 0.75])
+@pytest.mark.parametrize("zero_point", [-128, -3, 0, 100, 127])
+def test_fused_activations_saturate_at_the_codes_of_their_bounds(scale: float, zero_point: int) -> None:
+    """Scales whose quotients float32 holds or rounds to the same side of a half; halves go away from zero."""
+    bounds = {"NONE": (None, None), "RELU": (0, None), "RELU_N1_TO_1": (-1, 1), "RELU6": (0, 6)}
+    assert set(bounds) == {item.name for item in Activation}
+    for name, ends in bounds.items():
+        wanted = list(BYTE)
+        for place, (end, choose) in enumerate(zip(ends, (max, min), strict=True)):
+            if end is not None:
+                exact = Fraction(abs(end)) / Fraction(scale)
+                whole = math.floor(exact + Fraction(1, 2)) * (1 if end >= 0 else -1)
+                wanted[place] = choose(wanted[place], zero_point + whole)
+        assert activation_range(Activation(name), Affine(scale, zero_point, *BYTE)) == tuple(wanted), name

@@ -146,3 +146,16 @@ def test_products_beyond_float32_saturate() -> None:
     assert steep.codes(np.array([[-(2**31), -2, 0, 2, 2**31 - 1]])).tolist() == [[-128, -128, 0, 127, 127]]
     (_, row) = steep.text(2, 0)
     assert row.value > 127
+
+
+@given(staircases())
+def test_whole_gains_are_the_gains_in_a_common_unit(part: Requantization) -> None:
+    """The largest is 2**20, the others are in proportion to half a unit."""
+    gains = [Fraction(gain) for gain in part.gain.tolist()]
+    largest = max(map(abs, gains))
+    wanted = [gain * 2**20 / largest if largest else Fraction(0) for gain in gains]
+    found = part.whole_gain.tolist()
+    assert all(value == int(value) for value in found)
+    assert all(
+        abs(Fraction(value) - exact) <= Fraction(1, 2) + Fraction(1, 2**20) for value, exact in zip(found, wanted, strict=True)
+    )

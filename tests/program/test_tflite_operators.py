@@ -245,6 +245,23 @@ def test_data_that_is_a_constant_is_refused():
         npusim.InferenceSession(content)
 
 
+@pytest.mark.parametrize(("dims", "shape"), [((), (3, 4)), ((2,), (1, 3, 4)), ((0, 2), (3, 4)), ((-2,), (1, 3, 4))])
+def test_squeeze_drops_what_is_named_or_all_axes_of_one_element(dims, shape):
+    x = codes(np.random.default_rng(2), (1, 3, 1, 4))
+    ends = (tensor("x", "INT8", x.shape, 0.05, -3), tensor("y", "INT8", shape, 0.05, -3))
+    content = write(ends, (operator("SQUEEZE", (0,), (1,), squeeze_dims=dims),), (0,), (1,))
+    (y,) = npusim.InferenceSession(content).run(None, {"x": x})
+    np.testing.assert_array_equal(y, x.reshape(shape))
+
+
+def test_squeeze_of_an_axis_with_elements_is_refused():
+    content = one_operator(
+        "SQUEEZE", (tensor("x", "INT8", (1, 3, 1, 4), 0.05),), tensor("y", "INT8", (1, 1, 4), 0.05), {"squeeze_dims": (1,)}
+    )
+    with pytest.raises(NpusimError, match=r"drops axes \[1\]"):
+        npusim.InferenceSession(content)
+
+
 def test_padding_beyond_any_memory_is_refused():
     """Found by fuzzing: SAME with a dilation of 2^31 - 1 asks for 4 billion rows."""
     data = tensor("x", "INT8", (1, 8, 8, 2), 0.05, -3)

@@ -13,6 +13,7 @@ from npusim.errors import InputError, ModelError, UnsupportedError, UsageError
 from npusim.quantization import quantize
 from npusim.verification import verify
 from support.float_networks import FloatBuilder, samples
+from support.match_models import chain
 from support.quantize_checks import check_widths, signal_to_noise
 
 
@@ -72,6 +73,8 @@ def test_a_quantized_model_is_refused() -> None:
     content = quantize(small().model(), samples((1, 3, 16, 1))).content
     with pytest.raises(ModelError, match="quantized already"):
         quantize(content, samples((1, 3, 16, 1)))
+    with pytest.raises(ModelError, match="quantized already, as PLiNIO"):
+        quantize(chain(3, 5, 7), samples((1, 1, 6, 1)))
 
 
 def test_a_batch_that_is_not_one_is_refused() -> None:

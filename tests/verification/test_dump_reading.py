@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from npusim.errors import InputError, NpusimError
 from npusim.files.dumps import read_dump
+from npusim.files.dumps.dump import DumpArray
 from npusim.golden.check import Check, check_dump, expected_of_model
 from npusim.verification import ExactComparison, compare_with_dump, exact_findings
+from npusim.verification.dump_reading import partial_match
 from support.dump_files import intel_hex
 from support.golden_check_models import MODELS, feeds_for, session_for
 
@@ -165,3 +167,19 @@ def test_codes_printed_as_unsigned_are_told_by_compare_too(tmp_path: Path) -> No
     assert isinstance(compared, ExactComparison)
     assert not compared.ok
     assert "they were printed as uint8" in exact_findings(compared)[0].remedy
+
+
+def test_where_the_right_values_lie_in_a_dump_of_another_length() -> None:
+    """Values as they are, bytes as their low eight bits; of floats no bytes are looked for."""
+    right = np.array([-1, 5, -128, 127, 0])
+    low = right & 255
+    assert "the first 3 right values" in partial_match(DumpArray("", right[:3], "line 1"), right)
+    assert "the last 2 right values" in partial_match(DumpArray("", right[3:], "line 1"), right)
+    for start in range(4):
+        around = np.concatenate([np.full(start, 9), right, np.full(3 - start, 9)])
+        assert f"from value {start} on" in partial_match(DumpArray("", around, "line 1"), right)
+        held = np.concatenate([np.full(start, 9), low, np.full(3 - start, 9)]).astype(np.uint8)
+        assert f"from byte {start} on" in partial_match(DumpArray("", held, "byte 0", raw=True), right)
+        held[start] ^= 1
+        assert "right values" not in partial_match(DumpArray("", held, "byte 0", raw=True), right)
+        assert "right values" not in partial_match(DumpArray("", held, "byte 0", raw=True), right.astype(np.float32))

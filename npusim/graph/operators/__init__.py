@@ -116,7 +116,8 @@ def evaluate_node(node: Node, values: Mapping[str, Array], opset: int) -> tuple[
     try:
         result = operator(call, *(values[name] if name else None for name in node.inputs))
     except OperatorError as error:
-        raise OperatorError(f"{node} cannot be computed: {error}") from None
+        advice = "" if ";" in str(error) else "; check this node, or export the model again"
+        raise OperatorError(f"{node} cannot be computed: {error}{advice}") from None
     except NpusimError:
         raise
     except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError) as error:
