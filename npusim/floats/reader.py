@@ -30,6 +30,7 @@ from npusim.program.lowering.floats import (
     role_of,
     slice_nodes,
 )
+from npusim.program.lowering.match import is_match
 from npusim.program.lowering.tinpu.chain import node_label
 from npusim.program.lowering.tinpu.view import View
 
@@ -63,6 +64,11 @@ def read_float_network(graph: Graph, *, from_floats: bool = True) -> FloatNetwor
     ModelError
         If the graph is quantized already, has no input or contradicts itself.
     """
+    if is_match(graph):
+        raise ModelError(
+            f"{graph.nodes[0]} and the nodes behind it show that the model is quantized already, as PLiNIO, MATCH, DORY and "
+            "NEMO do; give the float model it was made from"
+        )
     plain = fold_float_graph(graph)
     reading = _Reading(View.of(plain), plain, from_floats)
     for node in plain.nodes:

@@ -12,7 +12,6 @@ from npusim.graph.folding import fold
 from npusim.graph.onnx_reader import infer_node
 from npusim.program.lowering.aliases import remove_aliases
 from npusim.program.lowering.floats.roles import computes_in_integers
-from npusim.program.lowering.match import is_match
 
 __all__ = ["fold_float_graph"]
 
@@ -29,11 +28,6 @@ def fold_float_graph(graph: Graph) -> Graph:
     """
     if not graph.inputs:
         raise ModelError("the model has no input, so there is nothing to quantize for")
-    if is_match(graph):
-        raise ModelError(
-            f"{graph.nodes[0]} and the nodes behind it show that the model is quantized already, as PLiNIO, MATCH, DORY and "
-            "NEMO do; give the float model it was made from"
-        )
     folded = fold(graph, infer_node, known={}, input_types={name: _input_type(graph, name) for name in graph.inputs})
     for node in folded.nodes:
         if any(name and (name not in folded.types or not folded.types[name].is_static) for name in node.outputs):
