@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from npusim.bounds.arithmetics import Agreement
 from npusim.bounds.certificate import Certificate, StepCertificate
 from npusim.bounds.certificate_file import Comparison
 from npusim.bounds.channels import ChannelBounds
@@ -23,7 +24,7 @@ from npusim.errors import UsageError
 from npusim.findings import Finding
 from npusim.program.input_stage import input_stages
 from npusim.program.intervals import Interval, hull_of
-from npusim.results.certificate import RobustnessReport, certify
+from npusim.results.certificate import ArithmeticsReport, RobustnessReport, certify
 
 __all__ = ["bounds_command", "print_bounds", "print_comparison"]
 
@@ -56,6 +57,11 @@ __all__ = ["bounds_command", "print_bounds", "print_comparison"]
 @click.option(
     "--witness", type=Destination(".npz"), metavar="W.npz", help="With --robust: write inputs at which the class changes."
 )
+@click.option(
+    "--against-arithmetic",
+    metavar="NAME",
+    help="Say of each layer and of the model whether this arithmetic gives the same codes, for every input.",
+)
 @force_option
 @quiet_option
 @arithmetic_option
@@ -70,6 +76,7 @@ def bounds_command(
     robust: int | None,
     data: str | None,
     witness: str | None,
+    against_arithmetic: str | None,
     force: bool,
     quiet: bool,
     arithmetic: str | None,
@@ -93,6 +100,7 @@ def bounds_command(
     \b
     Example: npusim bounds model.onnx -o certificate.json
     Example: npusim bounds model.onnx --robust 1 --data recorded.npz
+    Example: npusim bounds model.tflite --arithmetic tflm --against-arithmetic litert_ref
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     _check_files(model, output, certified, data, witness, force=force)
     session = InferenceSession(model, arithmetic=arithmetic, input_stage=input_stage)
@@ -106,6 +114,7 @@ def bounds_command(
             robust=robust,
             inputs=data,
             witness=witness,
+            against_arithmetic=against_arithmetic,
             progress=report,
         )
     stage = holds_for(session.input_stage) if input_stages(session.program) else None
@@ -117,7 +126,27 @@ def bounds_command(
         print_bounds(result.proof, result.findings, terminal_width(), channels=channels, written=output, stage=stage)
     if result.robustness is not None and not as_json:
         _print_robustness(result.robustness, terminal_width())
+    if result.arithmetics is not None and not as_json:
+        _print_arithmetics(result.model.arithmetic, result.arithmetics, terminal_width())
     return 0 if result else 1
+
+
+AGREEMENT_COLUMNS: Final = (Column("layer", shrinks=True), Column("agreement"), Column("element"), Column("codes", right=True))
+
+
+def _print_arithmetics(name: str | None, found: ArithmeticsReport, width: int) -> None:
+    """A row for each layer, then the verdict on the model."""
+    click.echo()
+    rows = []
+    for layer in found.layers:
+        part = layer.found
+        place = "" if part.position is None else f"[{', '.join(map(str, part.position))}]"
+        codes = "" if part.codes is None else f"{part.codes[0]} / {part.codes[1]}"
+        rows.append(Row((part.layer, str(part.agreement), place, codes), part.agreement is not Agreement.EQUAL))
+    for line in render_table(AGREEMENT_COLUMNS, rows, width):
+        click.echo(line)
+    click.echo()
+    click.echo(paragraph(f"Model in the arithmetics '{name}' and '{found.against}': {found.verdict}: {found.reason}.", width))
 
 
 def _print_robustness(found: RobustnessReport, width: int) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
+from npusim.bounds.arithmetics import LayerAgreement, compare_layers
 from npusim.bounds.certificate import Certificate, StepCertificate
 from npusim.bounds.certificate import certify as prove
 from npusim.bounds.certificate_file import (
@@ -34,6 +35,7 @@ from npusim.results.base import CommandResult, Model, SampleSource, identity_of,
 from npusim.results.samples import Inputs, choose_inputs
 from npusim.schemas.derivation import Count, Rules
 from npusim.schemas.objects import UNLISTED
+from npusim.verification.equality import EqualityVerdict, prove_programs_equal
 
 __all__ = ["BoundsLayer", "BoundsTotals", "CertificateOnDisk", "CertifyResult", "ChannelIntervals", "certify"]
 
@@ -160,6 +162,46 @@ class RobustnessReport:
     witness: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class ComparedLayer:
+    """A layer in two arithmetics.
+
+    Attributes
+    ----------
+    found
+        What is known of it.
+    """
+
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("name=found.layer", "tensor=found.tensor", "agreement=found.agreement", "reason=found.reason"),
+        *("position=found.position", "codes=found.codes"),
+    )
+
+    found: LayerAgreement
+
+
+@dataclass(frozen=True, slots=True)
+class ArithmeticsReport:
+    """Whether another arithmetic gives the same codes.
+
+    Attributes
+    ----------
+    against
+        The other arithmetic.
+    verdict
+        Of the model: ``proven`` equal for every input, ``different`` at an input that was run, or ``unknown``.
+    reason
+        Why, a clause.
+    layers
+        Each layer by itself, for all codes that its inputs can hold.
+    """
+
+    against: str
+    verdict: EqualityVerdict
+    reason: str
+    layers: tuple[ComparedLayer, ...]
+
+
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class CertifyResult(CommandResult):
     """What is proven of a model for every input; true when nothing is violated and all widths hold.
@@ -180,11 +222,13 @@ class CertifyResult(CommandResult):
         How a certificate that was given compares.
     robustness
         Whether the class of samples can change when each input code moves a little; null where it was not asked for.
+    arithmetics
+        Whether another arithmetic gives the same codes; null where it was not asked for.
     """
 
     json_names: ClassVar[tuple[str, ...]] = (
         *("npusim", "model", "ok", "layers", "findings", "totals", "verdicts=proof.verdicts", "reasons=proof.reasons"),
-        *("onnxruntime_optimized=proof.onnxruntime_optimized", "certificate", "robustness"),
+        *("onnxruntime_optimized=proof.onnxruntime_optimized", "certificate", "robustness", "arithmetics"),
     )
 
     layers: tuple[BoundsLayer, ...]
@@ -194,6 +238,7 @@ class CertifyResult(CommandResult):
     certificate: CertificateOnDisk | None
     compared: Comparison | None = field(default=None, metadata=UNLISTED)
     robustness: RobustnessReport | None = None
+    arithmetics: ArithmeticsReport | None = None
 
     def summary(self) -> str:
         """The verdict on each statement."""
@@ -212,6 +257,7 @@ def certify(
     robust: int | None = None,
     inputs: Inputs | None = None,
     witness: str | os.PathLike[str] | None = None,
+    against_arithmetic: str | None = None,
     progress: Progress | None = None,
 ) -> CertifyResult:
     """Find the range of every integer of a model over all inputs, and prove what follows from it.
@@ -234,6 +280,8 @@ def certify(
         Samples for `robust`.
     witness
         Write inputs with another class, where such are found, to this .npz file.
+    against_arithmetic
+        Say of each layer, and of the model, whether this arithmetic gives the same codes.
     progress
         Called with the samples judged and those of all.
 
@@ -274,6 +322,7 @@ def certify(
     compared = None if stated is None else compare_certificate(stated, proof, certified)
     if compared is not None:
         findings = (*_comparison_findings(compared), *(findings if strict else ()))
+    compared_arithmetics = None if against_arithmetic is None else _compare_arithmetics(session, against_arithmetic)
     if moved is not None:
         findings = (*findings, *_robustness_findings(moved, strict=strict))
     if output is not None:
@@ -290,7 +339,15 @@ def certify(
         certificate=on_disk,
         compared=compared,
         robustness=moved,
+        arithmetics=compared_arithmetics,
     )
+
+
+def _compare_arithmetics(session: InferenceSession, against: str) -> ArithmeticsReport:
+    other = InferenceSession(session.model.content, arithmetic=against, input_stage=session.input_stage)
+    layers = compare_layers(session.program, other.program)
+    model = prove_programs_equal(session, other)
+    return ArithmeticsReport(other.arithmetic, model.verdict, model.reason, tuple(ComparedLayer(layer) for layer in layers))
 
 
 def _robustness(

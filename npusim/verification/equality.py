@@ -8,7 +8,7 @@ network, then inputs at which the codes of the first layer that differs are know
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -20,7 +20,7 @@ from npusim.errors import InternalMismatchError, UsageError
 from npusim.graph import Array
 from npusim.program import Accumulating, Batching, HostOperation, IntegerArray, Program, QuantizeStage, Step
 from npusim.program.accumulation import accumulate
-from npusim.program.forms import Maps, Outline, numbers_of, outline
+from npusim.program.forms import Maps, Orientation, Outline, numbers_of, outline
 from npusim.search.budget import Budget
 from npusim.search.changes import Changes, pick_parent
 from npusim.search.input_codes import InputCodes
@@ -28,7 +28,15 @@ from npusim.search.sampling import generate_inputs
 from npusim.search.toward_values import Search
 from npusim.search.wanted_values import WantedValues
 
-__all__ = ["DEFAULT_SECONDS", "Equality", "EqualityVerdict", "SameStep", "prove_programs_equal", "why_not_proven"]
+__all__ = [
+    "DEFAULT_SECONDS",
+    "Equality",
+    "EqualityVerdict",
+    "SameStep",
+    "prove_programs_equal",
+    "unlike_sums",
+    "why_not_proven",
+]
 
 DEFAULT_SECONDS: Final = 20.0
 """For the search for an input at which two models differ."""
@@ -268,9 +276,27 @@ def _numbers(found: Outline) -> frozenset[int]:
 def _aim(step: Step | None, maps: Maps, first: Outline, second: Outline) -> WantedValues | None:
     """The accumulators of a layer at which its codes differ from those that the first model makes of the same sums."""
     orientation = None if not isinstance(step, Accumulating) else second.orientations.get(step.name)
-    if orientation is None:
-        return None
-    by_form = {maps.form(number): number for number in sorted(_numbers(first))}
+    return None if orientation is None else unlike_sums(orientation, maps, _numbers(first))
+
+
+def unlike_sums(orientation: Orientation, maps: Maps, others: Iterable[int]) -> WantedValues | None:
+    """The accumulators of a layer at which its codes differ from those that other maps make of the same sums.
+
+    Parameters
+    ----------
+    orientation
+        Of the layer.
+    maps
+        Where maps are numbered.
+    others
+        The maps to differ from; the last of each form counts.
+
+    Returns
+    -------
+    WantedValues
+        Runs of accumulators by channel; None where there are none.
+    """
+    by_form = {maps.form(number): number for number in others}
     rows, lowest, highest = [], [], []
     for channel, number in enumerate(orientation.maps):
         twin = by_form.get(maps.form(int(number)))

@@ -102,6 +102,25 @@ def _doubled(layer: Weighted) -> Weighted:
     return replace(layer, weights=layer.weights * 2, requantization=twice, taps=())
 
 
+@settings(max_examples=300)
+@given(
+    st.integers(-(2**24) + 1, 2**24 - 1),
+    st.integers(0, 20),
+    st.one_of(
+        st.integers(-(2**26), 2**26).map(lambda units: units * 2.0**-149),
+        st.floats(width=32, allow_nan=False, allow_infinity=False),
+    ),
+    st.sampled_from([np.floor, np.rint]),
+)
+def test_a_power_of_two_may_be_part_of_a_whole_factor(factor: int, shift: int, x: float, rounded: np.ufunc) -> None:
+    """What the form of an input stage takes for one multiplication."""
+    value, whole, power = (np.float32(part) for part in (x, factor, 2.0**-shift))
+    with np.errstate(over="ignore"):
+        apart, together = value * whole * power, value * np.float32(factor * 2.0**-shift)
+    codes = [float(np.clip(rounded(part), -(2**31), 2**31 - 1)) for part in (apart, together)]
+    assert codes[0] == codes[1]
+
+
 def _judged(seeds: range) -> tuple[int, int]:
     """How many of some changed networks differ at some input, and for how many of those one was found."""
     differing = shown = 0

@@ -28,7 +28,7 @@ INPUTS = GOLDEN / "vibration_inputs.npz"
 
 SIGNATURES = {
     "certify": "(model, *, strict=False, channels=False, output=None, check=None, robust=None, inputs=None, witness=None, "
-    "progress=None)",
+    "against_arithmetic=None, progress=None)",
     "check": "(model, device, inputs=None, *, float_model=None, golden=None, labels=None, min_sqnr=None, min_agreement=None, "
     "min_coverage=None, samples=None, seed=None, compiler='2.1', strict=False, output=None, overwrite=False, threads=None, "
     "progress=None, announce)",

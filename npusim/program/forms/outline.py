@@ -35,7 +35,7 @@ from npusim.program.program import HostOperation, Program, QuantizeStage, Tensor
 from npusim.program.requantization import IntegerArray
 from npusim.program.runtime_layers import RuntimeCombination, RuntimeFunction
 
-__all__ = ["Orientation", "Outline", "outline"]
+__all__ = ["LayerOutline", "Orientation", "Outline", "outline", "outline_layer"]
 
 _NAMES: Final = frozenset({"name", "inputs", "output", "nodes", "taps", "label"})
 """Fields of a layer that say what it is called, not what it computes."""
@@ -108,6 +108,43 @@ def outline(program: Program, maps: Maps, places: Mapping[str, int]) -> Outline:
     return Outline(walk.tensors, outputs, walk.orientations)
 
 
+@dataclass(frozen=True, slots=True)
+class LayerOutline:
+    """The elements of one layer, for whatever codes its inputs hold.
+
+    Attributes
+    ----------
+    elements
+        int64 in the shape of its output.
+    orientation
+        None where the layer does not sum up, or a residual comes behind.
+    """
+
+    elements: IntegerArray
+    orientation: Orientation | None
+
+
+def outline_layer(program: Program, layer: IntegerLayer, maps: Maps, ends: Mapping[str, tuple[int, int]]) -> LayerOutline:
+    """Find what the elements of a layer are when its inputs are anything within intervals.
+
+    Parameters
+    ----------
+    program
+        The program that the layer is of.
+    layer
+        The layer.
+    maps
+        Where maps are numbered.
+    ends
+        Smallest and largest code of each input, less zero points.
+    """
+    walk = _Walk(program, maps)
+    for name, domain in ends.items():
+        walk.take(name, domain)
+    walk.run(layer)
+    return LayerOutline(walk.tensors[layer.output], walk.orientations.get(layer.name))
+
+
 class _Walk:
     def __init__(self, program: Program, maps: Maps) -> None:
         self.program = program
@@ -120,10 +157,14 @@ class _Walk:
         """The elements of an input, in the order of the file."""
         tensor = self.program.tensors[name]
         size = math.prod(tensor.shape)
-        domain = _domain(tensor)
-        codes = None if domain is None else (domain[0] + tensor.zero_point, domain[1] + tensor.zero_point)
-        number = self.maps.opaque(("input", place, tensor.dtype.kind == "f"), size, codes)
+        number = self.maps.opaque(("input", place, tensor.dtype.kind == "f"), size, _declared_domain(tensor))
         self._hold(name, self.maps.all_of(number, size).reshape(tensor.declared_shape))
+
+    def take(self, name: str, domain: tuple[int, int]) -> None:
+        """A tensor of which nothing is known but its range."""
+        shape = self.program.tensors[name].shape
+        size = math.prod(shape)
+        self.tensors[name] = self.maps.all_of(self.maps.opaque(("tensor", name), size, domain), size).reshape(shape)
 
     def declared(self, name: str) -> IntegerArray:
         """The elements of a tensor or constant as the file has them: in its order of axes, zero points included."""
@@ -428,7 +469,8 @@ class _Walk:
             return node.op_type, _attributes(node), source.dtype.str, opset, tuple(operands)
 
         spread = [np.broadcast_to(constants[other], shape) for other in names]
-        return self.maps.mapped(np.broadcast_to(elements, shape), spread, evaluate, describe)
+        results = _declared_domain(program.tensors[node.outputs[0]])
+        return self.maps.mapped(np.broadcast_to(elements, shape), spread, evaluate, describe, results)
 
     def _opaque_operation(self, step: HostOperation) -> None:
         node, program = step.node, self.program
@@ -446,13 +488,19 @@ class _Walk:
             if name:
                 tensor = program.tensors[name]
                 key = "operation", node.op_type, _attributes(node), min(program.opset, _STABLE_OPSET), tuple(operands), place
-                self._hold(name, self._all_opaque(key, tensor.declared_shape, _domain(tensor)))
+                self._hold(name, self._all_opaque(key, tensor.declared_shape, _declared_domain(tensor)))
 
 
 def _domain(tensor: Tensor) -> tuple[int, int] | None:
     """The integers that a tensor holds; None where they are not known to be finite integers."""
     whole = tensor.is_integer and math.isfinite(tensor.lower) and math.isfinite(tensor.upper)
     return (int(tensor.lower), int(tensor.upper)) if whole else None
+
+
+def _declared_domain(tensor: Tensor) -> tuple[int, int] | None:
+    """The same as the file has them, zero point included."""
+    held = _domain(tensor)
+    return None if held is None else (held[0] + tensor.zero_point, held[1] + tensor.zero_point)
 
 
 def _grouped(operands: IntegerArray, rows: IntegerArray, group: int, outputs: int) -> list[Sum]:
