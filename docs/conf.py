@@ -75,6 +75,14 @@ def json_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def more_page() -> str:
+    """A table of contents of the pages that index.md does not list, so that none is lost."""
+    folder = Path(__file__).parent
+    listed = (folder / "index.md").read_text(encoding="utf-8").splitlines()
+    others = [path.stem for path in sorted(folder.glob("*.md")) if path.stem not in (*listed, "index")]
+    return "\n".join(["# More", "", "```{toctree}", ":maxdepth: 1", "", *(f"../{name}" for name in others), "```", ""])
+
+
 def _kinds(schema: dict[str, Any]) -> list[dict[str, Any]]:
     listed = schema.get("oneOf") or schema.get("anyOf") or [schema]
     return [schema["$defs"][one["$ref"].rsplit("/", 1)[-1]] if "$ref" in one else one for one in listed]
@@ -87,7 +95,12 @@ def _text(schema: dict[str, Any]) -> str:
 def write_pages(_app: Sphinx) -> None:
     """Write the pages before Sphinx looks for them."""
     GENERATED.mkdir(exist_ok=True)
-    for name, page in (("commands", commands_page()), ("device_rules", rules_page()), ("json", json_page())):
+    for name, page in (
+        ("commands", commands_page()),
+        ("device_rules", rules_page()),
+        ("json", json_page()),
+        ("more", more_page()),
+    ):
         (GENERATED / f"{name}.md").write_text(page, encoding="utf-8")
 
 

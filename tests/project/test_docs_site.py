@@ -1,4 +1,4 @@
-"""The site of docs/: every page is in its table of contents, and the check of a built site finds what is wrong with one."""
+"""The site of docs/: its table of contents, and the check of a built site finds what is wrong with one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from support import ROOT
 problems = runpy.run_path(str(ROOT / "docs" / "check_site.py"))["problems"]
 
 
-def test_every_page_is_in_the_table_of_contents() -> None:
-    listed = re.findall(r"^(\w+(?:/\w+)?)$", (ROOT / "docs" / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
-    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
-    assert {name for name in listed if "/" not in name} == pages
-    assert len(listed) == len(set(listed))
+def test_pages_in_the_table_of_contents_exist() -> None:
+    """Those that it does not list, conf.py puts under More."""
+    listed = re.findall(r"^(\w+)$", (ROOT / "docs" / "index.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} >= set(listed)
+    assert len(listed) == len(set(listed)) > 15
 
 
 def test_a_right_site_has_no_problems_and_a_wrong_one_all_of_them(tmp_path: Path) -> None:
