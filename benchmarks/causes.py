@@ -193,7 +193,6 @@ def layer_faults(layer: Accumulating, draw: np.random.Generator) -> Iterator[tup
     yield "bias of the first channel in all", with_part(bias=np.full_like(part.bias, part.bias[0]))
     yield "scale of one channel less one", with_part(scale=at(part.scale, -1))
     yield "scales one more", with_part(scale=part.scale + 1)
-    yield "scale of the first channel in all", with_part(scale=np.full_like(part.scale, part.scale[0]))
     yield "scales of other channels", with_part(scale=np.roll(part.scale, 1))
     yield "scales of 7 bits", with_part(scale=part.scale & ~1)
     if part.shift.min() > 0:

@@ -8,9 +8,9 @@ input stage runs. Everything behind it is simulated as it should be. To add a fa
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -33,12 +33,25 @@ from npusim.program import (
     QuantizeStage,
     Requantization,
     Step,
+    Weighted,
+    along,
 )
 from npusim.program.accumulation import accumulate
 from npusim.program.direct import direct_codes
 from npusim.program.input_stage import InputStage, input_stages
 
-__all__ = ["INNER_CLIP", "Fault", "FaultKind", "FaultRunner", "faults_of_layer", "faulty_codes", "run_with_fault", "wrapped"]
+__all__ = [
+    "INNER_CLIP",
+    "Fault",
+    "FaultKind",
+    "FaultRunner",
+    "codes_without_point",
+    "faults_of_layer",
+    "faulty_codes",
+    "point_faults",
+    "run_with_fault",
+    "wrapped",
+]
 
 INNER_CLIP: Final = Clip(-512, 511)
 """Range to which the hardware saturates a convolution before it adds the residual."""
@@ -56,7 +69,8 @@ class FaultKind(StrEnum):
     saturated to -512..511, or not at all. WRAP_18, WRAP_24: the accumulator wraps at so many bits; WRAP_32: the product
     ``(accumulator + bias) * scale`` does. DIGITS_WRAP, DIGITS_SATURATE: what the accumulators of 2-bit weight digits do past 18
     bits. C28, MSPM0, ONNX, TRUNCATED: that implementation of the input stage; ROUNDED: its float is rounded to nearest instead
-    of floored.
+    of floored. FIRST_SCALE: the scale of the first channel in all of them. INPUT_POINT, OUTPUT_POINT: that zero point is left
+    out; PADDING: the padding is the code 0, not the zero point.
     """
 
     ROUND_HALF_UP = "round_half_up"
@@ -77,6 +91,10 @@ class FaultKind(StrEnum):
     ONNX = "input_stage_onnx"
     TRUNCATED = "input_stage_truncated"
     ROUNDED = "input_stage_rounded"
+    FIRST_SCALE = "scale_of_first_channel"
+    INPUT_POINT = "missing_input_zero_point"
+    OUTPUT_POINT = "missing_output_zero_point"
+    PADDING = "padding_without_zero_point"
 
 
 _SENTENCES: Final[Mapping[FaultKind, str]] = {
@@ -98,6 +116,10 @@ _SENTENCES: Final[Mapping[FaultKind, str]] = {
     FaultKind.ONNX: "the input stage is the one of the ONNX graph (onnx)",
     FaultKind.TRUNCATED: "the scaled float is truncated toward zero, as a conversion in C does, instead of floored",
     FaultKind.ROUNDED: "the scaled float is rounded to nearest instead of floored",
+    FaultKind.FIRST_SCALE: "the scale of the first channel is used in all channels",
+    FaultKind.INPUT_POINT: "the zero point of the input is not subtracted",
+    FaultKind.OUTPUT_POINT: "the zero point of the output is not added",
+    FaultKind.PADDING: "the padding is the code 0 instead of the zero point",
 }
 
 
@@ -140,6 +162,8 @@ def faults_of_layer(layer: IntegerLayer) -> tuple[FaultKind, ...]:
     kinds = [kind for kind, alternative in _ALTERNATIVES.items() if alternative in known]
     if Alternative.HALF_UP in known and Alternative.HALF_DOWN in known:
         kinds += _TIES
+    if _first_scale(layer.requantization) != layer.requantization:
+        kinds.append(FaultKind.FIRST_SCALE)
     kinds.append(FaultKind.NO_CLIP)
     if layer.residual is not None:
         kinds += [FaultKind.INNER_512, FaultKind.NO_INNER]
@@ -208,7 +232,9 @@ def _finish(layer: Accumulating, accumulator: IntegerArray, residual: IntegerArr
     if kind in (FaultKind.WRAP_18, FaultKind.WRAP_24):
         accumulator = wrapped(accumulator, 18 if kind is FaultKind.WRAP_18 else 24)
     other = part.alternatives.get(_ALTERNATIVES[kind], part) if kind in _ALTERNATIVES else part
-    if kind in _TIES:
+    if kind is FaultKind.FIRST_SCALE:
+        values = _first_scale(part).unclipped(accumulator, axis)
+    elif kind in _TIES:
         values = _nearest(part, accumulator, axis, away=kind is FaultKind.ROUND_HALF_AWAY)
     elif kind is FaultKind.WRAP_32 and part.has_product:
         values = part.codes_of_scaled(wrapped(part.scaled(accumulator, axis), 32), axis)
@@ -219,6 +245,57 @@ def _finish(layer: Accumulating, accumulator: IntegerArray, residual: IntegerArr
     else:
         values = layer.before_clip(values, residual)
     return values if kind is FaultKind.NO_CLIP else layer.output_clip.apply(values)
+
+
+def _first_scale(part: Requantization) -> Requantization:
+    """The staircase with the scale of its first channel in all channels; what is added stays that of each channel."""
+    added: dict[str, Any] = {name: getattr(part, name) for name in ("bias", "addend") if hasattr(part, name)}
+    return replace(part.for_channels([0] * part.channels), **added)
+
+
+def point_faults(layer: IntegerLayer, input_point: int, output_point: int) -> tuple[FaultKind, ...]:
+    """The faults that a layer between codes with zero points can have."""
+    if not isinstance(layer, Weighted):
+        return ()
+    kinds = [FaultKind.INPUT_POINT] if input_point else []
+    if input_point and layer.pads_input:
+        kinds.append(FaultKind.PADDING)
+    return (*kinds, FaultKind.OUTPUT_POINT) if output_point else tuple(kinds)
+
+
+def codes_without_point(
+    layer: Weighted, inputs: Sequence[Array], kind: FaultKind, input_point: int, output_point: int
+) -> IntegerArray:
+    """The centred codes, ``code - zero_point``, of a layer that leaves a zero point out, int64.
+
+    Parameters
+    ----------
+    layer
+        The layer, which takes and gives centred codes.
+    inputs
+        Centred codes of its inputs.
+    kind
+        One of :func:`point_faults`.
+    input_point, output_point
+        Zero points of its first input and of its output.
+
+    Examples
+    --------
+    With weights that add up to 3, an input zero point of 5 that is not subtracted makes the sums 15 more.
+    """
+    codes = [np.asarray(values).astype(np.int64) for values in inputs]
+    point = input_point if kind is FaultKind.INPUT_POINT else 0
+    sums = accumulate(layer, [codes[0] + point, *codes[1:]])
+    if kind is FaultKind.PADDING:
+        # where the window lies in the padding, weights meet the code 0, which is minus the zero point when centred
+        total = layer.weight_rows.sum(axis=1)
+        within = accumulate(layer, [np.ones_like(codes[0]), *codes[1:]])
+        sums = sums - input_point * (along(total, sums.ndim, layer.channel_axis) - within)
+    values = layer.before_clip(layer.requantization.unclipped(sums, layer.channel_axis), layer.residual_of(codes))
+    clip = layer.output_clip
+    if kind is FaultKind.OUTPUT_POINT:
+        return Clip(clip.lower + output_point, clip.upper + output_point).apply(values) - output_point
+    return clip.apply(values)
 
 
 def _nearest(part: Requantization, accumulator: IntegerArray, axis: int, *, away: bool) -> IntegerArray:
@@ -254,6 +331,7 @@ EVERYWHERE: Final = (
     FaultKind.ROUND_HALF_AWAY,
     FaultKind.TOWARD_ZERO,
     FaultKind.NO_BIAS,
+    FaultKind.FIRST_SCALE,
     FaultKind.NO_CLIP,
     FaultKind.INNER_512,
     FaultKind.NO_INNER,
@@ -390,13 +468,21 @@ class FaultRunner:
 
     def _kinds(self, step: Step) -> tuple[FaultKind, ...]:
         if isinstance(step, IntegerLayer):
-            return faults_of_layer(step) if self._is_open(step) else ()
+            return (*faults_of_layer(step), *point_faults(step, *self._points(step))) if self._is_open(step) else ()
         if isinstance(step, QuantizeStage) and self.is_input_stage(step):
             return (
                 *(kind for variant, kind in _STAGES.items() if variant is not self._variant),
                 FaultKind.ROUNDED,
             )
         return ()
+
+    def _inputs(self, layer: IntegerLayer) -> list[Array]:
+        return [self._value(name) for name in layer.inputs]
+
+    def _points(self, layer: IntegerLayer) -> tuple[int, int]:
+        """Zero points of a layer's first input and of its output."""
+        tensors = self._program.tensors
+        return tensors[layer.inputs[0]].zero_point, tensors[layer.output].zero_point
 
     def _is_open(self, layer: IntegerLayer) -> bool:
         """Whether only a layer's codes show a fault in it: inner tensors that others read are not simulated with one."""
@@ -405,8 +491,12 @@ class FaultRunner:
     def _alternatives(self, step: Step, kinds: list[FaultKind] | tuple[FaultKind, ...]) -> dict[FaultKind, Array]:
         """A step's codes under faults."""
         if isinstance(step, IntegerLayer):
-            stored = self._program.tensors[step.output].stored
-            return faulty_codes(step, [self._value(name) for name in step.inputs], kinds, stored)
+            stored, inputs, points = self._program.tensors[step.output].stored, self._inputs(step), self._points(step)
+            without = [kind for kind in kinds if isinstance(step, Weighted) and kind in point_faults(step, *points)]
+            codes = faulty_codes(step, inputs, [kind for kind in kinds if kind not in without], stored)
+            if isinstance(step, Weighted):
+                codes |= {kind: codes_without_point(step, inputs, kind, *points).astype(stored) for kind in without}
+            return codes
         found: dict[FaultKind, Array] = {}
         if isinstance(step, QuantizeStage):
             variants = {kind: variant for variant, kind in _STAGES.items()}

@@ -320,6 +320,11 @@ class Weighted(Accumulating):
         """int64 ``[outputs, values]``, in the order of a convolution's weights: a row for each output channel."""
 
     @property
+    def pads_input(self) -> bool:
+        """Whether its weights meet a border around the input."""
+        return False
+
+    @property
     def parameter_count(self) -> int:
         """Weights and numbers of the requantization."""
         return int(self.weights.size) + self.requantization.parameter_count
@@ -366,6 +371,11 @@ class Convolution(Weighted):
         if self.window.is_pointwise and self.group == 1:
             return LayerKind.PWCONV
         return LayerKind.FCONV if channels == 1 else LayerKind.GCONV
+
+    @property
+    def pads_input(self) -> bool:
+        """Whether the window has pads."""
+        return any(self.window.pads)
 
     @property
     def weight_rows(self) -> IntegerArray:

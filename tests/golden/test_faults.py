@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import floor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from npusim import InferenceSession
 from npusim.engine.input_stages import stage_codes, stage_parameters
 from npusim.engine.replay import run_with
-from npusim.golden.faults import Fault, FaultKind, FaultRunner, faults_of_layer, faulty_codes, run_with_fault, wrapped
+from npusim.golden.faults import (
+    Fault,
+    FaultKind,
+    FaultRunner,
+    codes_without_point,
+    faults_of_layer,
+    faulty_codes,
+    point_faults,
+    run_with_fault,
+    wrapped,
+)
 from npusim.kernels.requantize import weight_digits
-from npusim.program import Accumulating, IntegerLayer, LayerKind, Program, QuantizeStage, Weighted
+from npusim.program import Accumulating, Convolution, IntegerLayer, LayerKind, Program, QuantizeStage, Weighted
 from npusim.program.accumulation import accumulate
 from npusim.program.input_stage import InputStage
+from support.fuzz_seeds import quantized
 from support.golden_check_models import MODELS, feeds_for, session_for
 
 
@@ -32,6 +45,8 @@ def one_code(layer: IntegerLayer, kind: FaultKind | None, channel: int, acc: int
     """A code from its accumulator, in Python integers."""
     r = layer.requantization
     bias, scale, shift = (int(values[channel % values.size]) for values in (r.bias, r.scale, r.shift))
+    if kind is FaultKind.FIRST_SCALE:
+        scale, shift = int(r.scale[0]), int(r.shift[0])
     if kind is FaultKind.WRAP_18:
         acc = low_bits(acc, 18)
     if kind is FaultKind.WRAP_24:
@@ -163,6 +178,51 @@ def test_only_faults_upstream_of_the_tensor_count() -> None:
     assert names == {program.quantize_stages[0].name, first.name}
     inner = FaultRunner(program, feeds_for("vibration_w8"), later.taps[0].tensor)
     assert later.name not in {fault.step for fault, _ in inner.runs()}
+
+
+def raw_sums(layer: Convolution, raw: np.ndarray, padding: int, point: int) -> np.ndarray:
+    """Sums of ``weight * (code - point)``, the border filled with the code `padding`, element by element in Python integers."""
+    window, rank = layer.window, raw.ndim - 2
+    begins, ends = window.pads[:rank], window.pads[rank:]
+    wide = np.pad(raw, [(0, 0), (0, 0), *zip(begins, ends, strict=True)], constant_values=padding)
+    found = np.zeros((len(raw), *layer.accumulator_shape[1:]), np.int64)
+    per_group = layer.weights.shape[0] // layer.group
+    for index in np.ndindex(found.shape):
+        sample, channel, *place = index
+        first = channel // per_group * layer.weights.shape[1]
+        for tap in np.ndindex(layer.weights.shape[1:]):
+            at = [
+                start * stride + step * gap
+                for start, stride, step, gap in zip(place, window.strides, tap[1:], window.dilations, strict=True)
+            ]
+            code = int(wide[(sample, first + tap[0], *at)])
+            found[index] += int(layer.weights[(channel, *tap)]) * (code - point)
+    return found
+
+
+def test_zero_points_that_are_left_out(tmp_path: Path) -> None:
+    session = InferenceSession(quantized(tmp_path, "qdq"))
+    program, (given,) = session.program, session.get_inputs()
+    values = np.random.default_rng(4).normal(0, 1, (2, *given.shape[1:])).astype(np.float32)
+    trace = session.trace({given.name: values})
+    layer = next(one for one in program.layers if isinstance(one, Convolution) and any(one.window.pads))
+    source, result = program.tensors[layer.inputs[0]], program.tensors[layer.output]
+    raw, inputs = trace[layer.inputs[0]].astype(np.int64), [source.as_held(trace[layer.inputs[0]])]
+    points = source.zero_point, result.zero_point
+    assert all(points)
+    assert point_faults(layer, *points) == (FaultKind.INPUT_POINT, FaultKind.PADDING, FaultKind.OUTPUT_POINT)
+    assert point_faults(layer, 0, 0) == ()
+    for kind, padding, point in (
+        (FaultKind.INPUT_POINT, 0, 0),
+        (FaultKind.PADDING, 0, points[0]),
+        (FaultKind.OUTPUT_POINT, points[0], points[0]),
+    ):
+        codes = layer.requantization.unclipped(raw_sums(layer, raw, padding, point), layer.channel_axis)
+        added = 0 if kind is FaultKind.OUTPUT_POINT else points[1]
+        lower, upper = layer.output_clip.lower + points[1], layer.output_clip.upper + points[1]
+        shown = codes_without_point(layer, inputs, kind, *points) + points[1]
+        assert np.array_equal(shown, np.clip(codes + added, lower, upper)), kind
+        assert not np.array_equal(shown, trace[layer.output]), kind
 
 
 def test_wrapping_at_the_ends() -> None:

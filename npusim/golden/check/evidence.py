@@ -54,6 +54,10 @@ CAUSES: Final = (
     "input_stage_onnx",
     "input_stage_truncated",
     "input_stage_rounded",
+    "scale_of_first_channel",
+    "missing_input_zero_point",
+    "missing_output_zero_point",
+    "padding_without_zero_point",
     "unlisted",
 )
 """Kinds of causes. ``unlisted`` is never stated: something that is no common mistake, but would do as well as one."""

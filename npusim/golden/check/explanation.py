@@ -46,6 +46,10 @@ _REMEDIES: Final[Mapping[FaultKind, str]] = {
     FaultKind.MSPM0: "compare with golden vectors of this input stage: --input-stage mspm0",
     FaultKind.ONNX: "compare with golden vectors of this input stage: --input-stage onnx",
     FaultKind.TRUNCATED: "floor the scaled value (floorf) before it is converted, or compare with --input-stage truncated",
+    FaultKind.FIRST_SCALE: "pass the scales of all channels: the weights are quantized per channel",
+    FaultKind.INPUT_POINT: "subtract the zero point of the input, or take it into the bias",
+    FaultKind.OUTPUT_POINT: "add the zero point of the output before saturating",
+    FaultKind.PADDING: "pad with the zero point of the input",
     FaultKind.ROUNDED: "floor the scaled value before it becomes an integer (floorf)",
 }
 

@@ -183,14 +183,12 @@ def _near_staircases(part: ShiftFloor) -> Iterator[tuple[str, ShiftFloor]]:
         ("is one less", scale - 1),
         ("lacks its lowest bit", scale & ~1),
         ("is the one of the channel before", np.roll(scale, 1)),
-        ("is the one of the first channel", np.full_like(scale, scale[0])),
     ):
         yield f"the scale {name}", replace(part, scale=values)
     for name, values in (
         ("is one more", shift + 1),
         ("is one less", np.maximum(shift - 1, 0)),
         ("is the one of the channel before", np.roll(shift, 1)),
-        ("is the one of the first channel", np.full_like(shift, shift[0])),
     ):
         yield f"the shift {name}", replace(part, shift=values)
 
