@@ -116,6 +116,26 @@ def test_convolution_on_codes(per_channel: bool, bias: bool, group: int, kind: s
     assert program.layers[0].requantization.channels == 8
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e-45, 3e38, np.inf])
+@pytest.mark.parametrize("name", ["x_scale", "y_scale"])
+def test_scales_without_a_factor_in_float32_leave_the_layer_to_its_operator(name: str, scale: float) -> None:
+    """Found by fuzzing: scales whose product or quotient is 0 or infinite."""
+    model = onnx.load_from_string(qlinear_convolution(per_channel=False, group=1, bias=False))
+    for constant in model.graph.initializer:
+        if constant.name == name:
+            constant.CopyFrom(numpy_helper.from_array(np.float32(scale), name))
+    scales = {**{key: np.float32(value) for key, value in SCALES.items()}, name[0]: np.float32(scale)}
+    with np.errstate(all="ignore"):
+        factor = scales["x"] * np.float32(0.01) / scales["y"]
+    x = np.zeros((1, *IMAGE[1:]), np.uint8)
+    if 0 < factor < np.inf:
+        (y,) = npusim.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+        np.testing.assert_array_equal(y, onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0])
+    else:
+        with pytest.raises(npusim.NpusimError, match="scale"):
+            npusim.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+
+
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_matrix_product_on_codes(per_channel: bool) -> None:
     model = Model((1, 6))

@@ -289,7 +289,10 @@ def _integer_bias(form: WeightedForm | MatrixProductForm, channels: int) -> Inte
 
 def _float_multiplier(form: WeightedForm | MatrixProductForm, channels: int) -> Requantization:
     source, weights, result = _scales(form, channels)
-    multiplier = requantization_multiplier(source, weights, result)
+    try:
+        multiplier = requantization_multiplier(source, weights, result)
+    except ValueError as reason:
+        raise LeftInFloat(str(reason)) from None
     return FloatMultiplier(_integer_bias(form, channels), multiplier, clip=form.activation.clip(form.result))
 
 
@@ -338,6 +341,8 @@ def _plane_sum(form: AverageForm) -> IntegerLayer:
     ones, none = (1,) * rank, (0,) * (2 * rank)
     count = int(np.prod(shape[2:]))
     factor = global_average_multiplier(form.source.affine.scale, form.result.affine.scale, count)
+    if not np.isfinite(factor).all():
+        raise LeftInFloat("scales of input and output give a factor that is not finite in float32")
     channels = shape[1]
     return AveragePool(
         **_common(form, form.source),
