@@ -39,6 +39,10 @@ BOUNDED = (
     "bounded: a float32 operation on the host whose order of rounding is free; values must agree within what that order can "
     "change, a limit computed for each element. The largest difference is then one of floats, not of codes."
 )
+ESTIMATED = (
+    "Of LSTM and GRU the limit is an estimate of what rounding does over the steps of a sequence, not a proven bound: a "
+    "difference beyond it may be rounding still."
+)
 BEYOND_FLOAT32 = (
     "beyond float32: inner values past 2^24, which onnxruntime can hold only rounded. There the integers are right and are not "
     "counted as mismatches; the codes that follow from them are compared like any others."
@@ -162,7 +166,8 @@ def _notes(steps: Sequence[StepComparison]) -> list[str]:
     notes = []
     bounded = [step for step in steps if step.comparison == "bounded"]
     if bounded:
-        notes.append(f"{BOUNDED} Largest limit: {_difference(max(step.limit for step in bounded))}.")
+        estimated = f" {ESTIMATED}" if any(step.estimated for step in bounded) else ""
+        notes.append(f"{BOUNDED} Largest limit: {_difference(max(step.limit for step in bounded))}.{estimated}")
     if any(step.comparison == "exact_given_inputs" for step in steps):
         carried = sum(step.carried for step in steps)
         end_to_end = f" End to end, {count(carried, 'value')} differ, because their inputs already do." if carried else ""

@@ -17,7 +17,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import helper, numpy_helper
 
-from npusim.errors import ModelError, UnsupportedError
+from npusim.errors import ModelError, NpusimError, UnsupportedError
 from npusim.graph.branches import take_constant_branches
 from npusim.graph.foreign import FOREIGN_DOMAIN, FOREIGN_OPERATORS, foreign_types
 from npusim.graph.graph import (
@@ -32,6 +32,7 @@ from npusim.graph.graph import (
     sort_topologically,
 )
 from npusim.graph.model_file import ModelFile, guess_format
+from npusim.graph.operators import evaluate_node
 from npusim.kernels.quantization import NARROW_BITS
 
 __all__ = ["expose_tensors", "extract", "infer_node", "read_graph"]
@@ -207,7 +208,7 @@ def _parse(model: ModelFile) -> onnx.ModelProto:
         raise ModelError(f"{model.label} is not a complete ONNX model{guess_format(model.content)}")
     if proto.functions:
         proto = _inline_functions(proto, model)
-    take_constant_branches(proto.graph)
+    take_constant_branches(proto, lambda node, values: _evaluated(node, values, proto, model))
     if len(proto.graph.node) > MAXIMUM_NODES:
         raise UnsupportedError(
             f"{model.label} has {len(proto.graph.node)} nodes, more than the {MAXIMUM_NODES} that npusim accepts; "
@@ -309,6 +310,16 @@ def _node(proto: onnx.NodeProto, model: ModelFile) -> Node:
         )
     attributes = {entry.name: _attribute(entry, bare, model) for entry in proto.attribute}
     return Node(bare.op_type, bare.name, bare.inputs, bare.outputs, attributes, domain)
+
+
+def _evaluated(
+    node: onnx.NodeProto, values: Mapping[str, Array], proto: onnx.ModelProto, model: ModelFile
+) -> tuple[Array, ...] | None:
+    """What a node gives for known inputs; None where it cannot be computed."""
+    try:
+        return evaluate_node(_node(node, model), values, _opset(proto, model))
+    except NpusimError:
+        return None
 
 
 def _check_inputs(node: Node, opset: int, model: ModelFile) -> None:

@@ -21,7 +21,7 @@ from npusim.engine.tflite_runtimes import TfliteRuntime
 from npusim.errors import InputError, InternalMismatchError
 from npusim.graph import Array
 from npusim.graph.ranges import EXACT_FLOAT32
-from npusim.graph.rounding_limits import is_free, rounding_limit
+from npusim.graph.rounding_limits import is_estimated, is_free, rounding_limit
 from npusim.program import Accumulating, Batching, HostOperation, IntegerLayer, Program, Step
 from npusim.program.input_stage import DeviceStage
 from npusim.program.trace import STEP_KINDS, step_kind
@@ -102,11 +102,13 @@ class StepComparison:
         Where the demand is first broken.
     rounded
         Why ONNX Runtime has to round there, with the value that makes it; None where it does not.
+    estimated
+        For ``bounded``: the limit is an estimate of what rounding can do, not a proven bound. So it is for LSTM and GRU.
     """
 
     json_names: ClassVar[tuple[str, ...]] = (
         *("name", "tensor", "kind", "comparison", "elements", "mismatches", "largest_difference"),
-        *("limit=demanded_limit", "carried", "beyond_float32", "first_difference"),
+        *("limit=demanded_limit", "estimated", "carried", "beyond_float32", "first_difference"),
     )
 
     name: str
@@ -121,6 +123,7 @@ class StepComparison:
     beyond_float32: Count = 0
     first_difference: Difference | None = None
     rounded: str | None = None
+    estimated: bool = False
 
     @property
     def demanded_limit(self) -> float | None:
@@ -355,7 +358,9 @@ class _Pairs:
             *constants,
             *(
                 replace(
-                    _summary(step.name, step_kind(step), step.tensors[-1], rows, fixed=fixed), rounded=self._rounded(step, rows)
+                    _summary(step.name, step_kind(step), step.tensors[-1], rows, fixed=fixed),
+                    rounded=self._rounded(step, rows),
+                    estimated=isinstance(step, HostOperation) and is_estimated(step.node),
                 )
                 for step, rows in self._steps
             ),

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from npusim import InferenceSession, UnsupportedError
 from npusim.bounds import certify
+from npusim.graph import Node
+from npusim.graph.operators import evaluate_node
+from npusim.graph.rounding_limits import rounding_limit
 from npusim.verification import verify
+from support.command_line import call, checked_json
 from support.models import model_of, outputs_of_onnxruntime
 
 STEPS, SAMPLES, INPUTS, HIDDEN = 7, 1, 5, 6
@@ -42,8 +48,33 @@ def test_equal_to_onnxruntime_but_for_rounding(operator: str, direction: str, at
         assert mine.dtype == other.dtype
         assert mine.shape == other.shape
         np.testing.assert_allclose(mine, other, rtol=0, atol=2.0**-18)
-    assert verify(session, {"x": x})
+    result = verify(session, {"x": x})
+    assert result
+    assert [(step.comparison, step.estimated) for step in result.steps] == [("bounded", True)]
     assert certify(session.program).verdicts.onnxruntime_exact == "unknown"
+
+
+def test_verify_says_that_the_limit_is_an_estimate(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(network("GRU"))
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(5).normal(0, 2, (STEPS, SAMPLES, INPUTS)).astype(np.float32))
+    outcome = call("verify", model, tmp_path / "x.npz")
+    assert outcome.code == 0, outcome
+    assert "Of LSTM and GRU the limit is an estimate" in " ".join(outcome.out.split())
+    (layer,) = checked_json("verify", call("verify", model, tmp_path / "x.npz", "--json"))["layers"]
+    assert layer["estimated"] is True
+
+
+def test_a_wrong_weight_is_beyond_the_limit() -> None:
+    right = onnx.load_from_string(network("LSTM"))
+    x = np.random.default_rng(5).normal(0, 2, (STEPS, SAMPLES, INPUTS)).astype(np.float32)
+    constants = {one.name: numpy_helper.to_array(one) for one in right.graph.initializer}
+    changed = {**constants, "r": constants["r"].copy()}
+    changed["r"][0, 3, 2] += np.float32(0.01)
+    node = Node("LSTM", "n", ("x", "w", "r", "b"), ("y",), {"hidden_size": HIDDEN})
+    results = [evaluate_node(node, {"x": x, **values}, 17)[0] for values in (constants, changed)]
+    limit = rounding_limit(node, {"x": x, **constants}, results[0], 17)
+    assert (np.abs(results[0] - results[1]) > limit).any()
 
 
 @pytest.mark.parametrize(
