@@ -193,6 +193,11 @@ def _difference(check: Check, width: int) -> Iterator[str]:
         if causes.possible:
             yield paragraph(_heading(causes.possible), width)
             yield from _causes(causes.possible, width)
+        if check.untried:
+            layers = count(len(check.untried), "layer")
+            yield paragraph(
+                f"Not tried: every other rounding in {layers} whose arithmetic is not a shift or a division.", width
+            )
         if check.values // len(check.sets) <= FEW_VALUES:
             few = count(check.values // len(check.sets), "value")
             text = f"A set has {few} here, which many faults change alike: dump an inner tensor too, and give it with --tensor."

@@ -106,7 +106,7 @@ class Check:
 
     json_names: ClassVar[tuple[str, ...]] = (
         *("name=layer", "tensor", "kind", "array", "reading=note", "sets", "values", "differing", "largest_difference=largest"),
-        *("first", "explained", "causes=stated", "possible", "tried"),
+        *("first", "explained", "causes=stated", "possible", "tried", "untried"),
     )
 
     tensor: str
@@ -140,6 +140,11 @@ class Check:
     def tried(self) -> Count:
         """Different predictions that were tried."""
         return 0 if self.causes is None else self.causes.tried
+
+    @property
+    def untried(self) -> tuple[str, ...]:
+        """Layers in whose arithmetic no other rounding was tried; empty where a cause is stated."""
+        return () if self.causes is None else self.causes.untried
 
     def __bool__(self) -> bool:
         """True when all values are equal."""

@@ -182,11 +182,14 @@ class Ranking:
         or those that fit a part of the differences.
     tried
         How many different predictions were tried.
+    untried
+        Layers in whose arithmetic no other rounding is tried, since none is known.
     """
 
     stated: tuple[WeighedCause, ...]
     possible: tuple[WeighedCause, ...]
     tried: int
+    untried: tuple[str, ...] = ()
 
 
 def judge(hypothesis: Hypothesis, observed: Array, expected: Array) -> WeighedCause:

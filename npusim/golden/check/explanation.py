@@ -9,13 +9,13 @@ from typing import Final
 
 import numpy as np
 
-from npusim.engine.replay import run_with
+from npusim.engine.replay import program_from, run_with
 from npusim.golden.check.buffer_causes import Buffer, buffer_causes
 from npusim.golden.check.evidence import OTHER_LAYERS, UNLISTED, Hypothesis, Ranking, judge, rank
 from npusim.golden.check.rivals import AT_ONCE, Observation, layers_needed, rivals, sentence_of
-from npusim.golden.faults import Fault, FaultKind, FaultRunner
+from npusim.golden.faults import Fault, FaultKind, FaultRunner, faults_of_layer
 from npusim.graph import Array
-from npusim.program import Program
+from npusim.program import Accumulating, Program
 from npusim.program.input_stage import InputStage
 
 __all__ = ["Simulated", "explain"]
@@ -84,6 +84,13 @@ class Simulated:
         """What simulates faults on some sets."""
         return FaultRunner(self.program, self.held(sets), self.tensor, variant=self.variant)
 
+    @property
+    def untried(self) -> tuple[str, ...]:
+        """Layers in front of the tensor in whose arithmetic no other rounding is known."""
+        steps = program_from(self.program, (), [self.tensor]).steps
+        layers = [step for step in steps if isinstance(step, Accumulating)]
+        return tuple(layer.name for layer in layers if FaultKind.TOWARD_ZERO not in faults_of_layer(layer))
+
     def held(self, sets: list[int]) -> dict[str, Array]:
         """The inputs of some sets as the program holds them."""
         tensors = self.program.tensors
@@ -117,14 +124,16 @@ def explain(buffer: Buffer, simulated: Simulated | None) -> Ranking:
         return moved
     causes.extend(_faults(buffer, simulated))
     found = rank(causes, buffer.observed, buffer.expected)
-    if not found.stated or found.stated[0].hypothesis.cause not in set(FaultKind):
+    if not found.stated:
+        return replace(found, untried=simulated.untried)
+    if found.stated[0].hypothesis.cause not in set(FaultKind):
         return found
     fault = Fault(FaultKind(found.stated[0].hypothesis.cause), found.stated[0].hypothesis.step)
     observation = _observation(buffer, simulated)
     names = rivals(observation, fault, everywhere=found.stated[0].bits < STRONG)
     others = [Hypothesis(UNLISTED, name, _UNLISTED, buffer.observed) for name in names]
     if others:
-        return rank([*causes, *others], buffer.observed, buffer.expected)
+        return replace(rank([*causes, *others], buffer.observed, buffer.expected), untried=simulated.untried)
     return _of_layers(found, fault, observation) if fault.step is None else found
 
 
