@@ -15,10 +15,20 @@ from npusim.bounds.verdicts import Judgement, Property, Verdict
 from npusim.bounds.widths import room_of
 from npusim.cli.destinations import check_destination, force_option
 from npusim.cli.input_stages import holds_for
-from npusim.cli.options import INPUT_FILES, arithmetic_option, input_stage_option, json_option, model_argument, quiet_option
+from npusim.cli.options import (
+    INPUT_FILES,
+    arithmetic_option,
+    input_alpha_option,
+    input_codes_option,
+    input_stage_option,
+    json_option,
+    model_argument,
+    quiet_option,
+)
 from npusim.cli.output import Column, Row, count, paragraph, print_json, render_table, terminal_width
 from npusim.cli.paths import SOURCE, Destination
 from npusim.cli.progress import progress
+from npusim.engine.planning import InputAlpha
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.findings import Finding
@@ -65,6 +75,8 @@ __all__ = ["bounds_command", "print_bounds", "print_comparison"]
 @force_option
 @quiet_option
 @arithmetic_option
+@input_codes_option
+@input_alpha_option
 @input_stage_option
 @json_option
 def bounds_command(
@@ -80,6 +92,8 @@ def bounds_command(
     force: bool,
     quiet: bool,
     arithmetic: str | None,
+    input_codes: str | None,
+    input_alpha: InputAlpha | None,
     input_stage: str,
     as_json: bool,
 ) -> int:
@@ -103,7 +117,9 @@ def bounds_command(
     Example: npusim bounds model.tflite --arithmetic tflm --against-arithmetic litert_ref
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     _check_files(model, output, certified, data, witness, force=force)
-    session = InferenceSession(model, arithmetic=arithmetic, input_stage=input_stage)
+    session = InferenceSession(
+        model, arithmetic=arithmetic, input_codes=input_codes, input_alpha=input_alpha, input_stage=input_stage
+    )
     with progress("bounds", quiet=quiet or robust is None) as report:
         result = certify(
             session,

@@ -10,6 +10,8 @@ from npusim.cli.destinations import check_destination, force_option
 from npusim.cli.device import device_option
 from npusim.cli.options import (
     arithmetic_option,
+    input_alpha_option,
+    input_codes_option,
     json_option,
     model_argument,
     quiet_option,
@@ -18,6 +20,7 @@ from npusim.cli.options import (
 from npusim.cli.output import count, note, paragraph, print_json, terminal_width
 from npusim.cli.paths import SOURCE, Destination, as_given
 from npusim.cli.progress import progress
+from npusim.engine.planning import InputAlpha
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.results.check_result import CheckPart, CheckResult
@@ -72,6 +75,8 @@ SHOWN = 5
 @threads_option
 @quiet_option
 @arithmetic_option
+@input_codes_option
+@input_alpha_option
 @json_option
 def check_command(
     model: str,
@@ -92,6 +97,8 @@ def check_command(
     threads: int | None,
     quiet: bool,
     arithmetic: str | None,
+    input_codes: str | None,
+    input_alpha: InputAlpha | None,
     as_json: bool,
 ) -> int:
     """Say whether MODEL, an .onnx file, is ready for a device, why, and what to do first.
@@ -121,7 +128,7 @@ def check_command(
     check_destination(output, (model, inputs, float_model, labels), force=force, suffixes=(".html", ".json"))
     with progress("check", quiet=quiet, unit="percent") as report:
         result = check(
-            InferenceSession(model, threads=threads, arithmetic=arithmetic),
+            InferenceSession(model, threads=threads, arithmetic=arithmetic, input_codes=input_codes, input_alpha=input_alpha),
             device,
             inputs,
             float_model=float_model,

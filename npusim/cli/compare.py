@@ -13,6 +13,8 @@ from npusim.cli.destinations import force_option
 from npusim.cli.options import (
     INPUT_FILES,
     arithmetic_option,
+    input_alpha_option,
+    input_codes_option,
     input_stage_option,
     json_option,
     model_argument,
@@ -22,6 +24,7 @@ from npusim.cli.options import (
 from npusim.cli.output import note
 from npusim.cli.paths import SOURCE, Destination
 from npusim.comparison.float_comparison import is_quantized
+from npusim.engine.planning import InputAlpha
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.files.dumps import read_dump
@@ -95,6 +98,8 @@ __all__ = ["compare_command"]
 @threads_option
 @quiet_option
 @arithmetic_option
+@input_codes_option
+@input_alpha_option
 @input_stage_option
 @json_option
 def compare_command(
@@ -116,6 +121,8 @@ def compare_command(
     witness: str | None,
     seconds: float | None,
     against_arithmetic: str | None,
+    input_codes: str | None,
+    input_alpha: InputAlpha | None,
     force: bool,
     threads: int | None,
     quiet: bool,
@@ -147,7 +154,9 @@ def compare_command(
     options.check((model, against, data, labels), force=force)
     proof = ProofOptions(certificate, check, witness, seconds, against_arithmetic)
     proof.check((model, against, data, check), asked=prove, force=force)
-    session = InferenceSession(model, threads=threads, arithmetic=arithmetic, input_stage=input_stage)
+    session = InferenceSession(
+        model, threads=threads, arithmetic=arithmetic, input_codes=input_codes, input_alpha=input_alpha, input_stage=input_stage
+    )
     if prove:
         if table is not None or options.is_for_floats or labels is not None or tensor is not None or layout is not None:
             raise UsageError("--prove compares two models for every input; leave out options for tables, reports and dumps")

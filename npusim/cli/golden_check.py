@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from npusim.cli.options import INPUT_FILES, Invocation, arithmetic_option, json_option
+from npusim.cli.options import INPUT_FILES, Invocation, arithmetic_option, input_alpha_option, input_codes_option, json_option
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
 from npusim.cli.paths import SOURCE
+from npusim.engine.planning import InputAlpha
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError, printable
 from npusim.files.dumps import FORMATS, Dump, read_dump
@@ -56,6 +57,8 @@ def _remember(context: click.Context, _parameter: click.Parameter, value: str) -
 @click.option("--dtype", metavar="TYPE", help="Element type in FILE, as int8 or float32; values that do not fit are refused.")
 @click.option("--base", type=click.Choice(["10", "16"]), help="16 for hexadecimal numbers without 0x.")
 @arithmetic_option
+@input_codes_option
+@input_alpha_option
 @json_option
 def check_command(
     source: str,
@@ -70,6 +73,8 @@ def check_command(
     dtype: str | None,
     base: str | None,
     arithmetic: str | None,
+    input_codes: str | None,
+    input_alpha: InputAlpha | None,
     as_json: bool,
 ) -> int:
     """Compare FILE, a dump of device memory or of a console, with what the device must compute, value by value and exactly.
@@ -89,7 +94,9 @@ def check_command(
     _check_options(source, inputs, given_model, stage)
     dump = read_dump(dumped, format=format_name, dtype=_dtype(dtype), base=None if base is None else int(base))
     result = check_golden(
-        source if arithmetic is None else InferenceSession(source, arithmetic=arithmetic),
+        source
+        if arithmetic is None and input_codes is None and input_alpha is None
+        else InferenceSession(source, arithmetic=arithmetic, input_codes=input_codes, input_alpha=input_alpha),
         dump,
         inputs=inputs,
         model=given_model,

@@ -10,11 +10,20 @@ from typing import Any, Final
 import click
 
 from npusim.cli.input_stages import difference_text
-from npusim.cli.options import INPUT_FILES, arithmetic_option, json_option, model_argument, quiet_option
+from npusim.cli.options import (
+    INPUT_FILES,
+    arithmetic_option,
+    input_alpha_option,
+    input_codes_option,
+    json_option,
+    model_argument,
+    quiet_option,
+)
 from npusim.cli.output import Column, Row, count, paragraph, print_json, render_table, terminal_width
 from npusim.cli.paths import SOURCE
 from npusim.cli.progress import progress
 from npusim.engine.input_stages import StageDifference
+from npusim.engine.planning import InputAlpha
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.golden.choice import DEFAULT_SETS
@@ -101,6 +110,8 @@ COVERAGE: Final = (
 @click.option("--force", is_flag=True, help="Replace a golden folder that is there.")
 @quiet_option
 @arithmetic_option
+@input_codes_option
+@input_alpha_option
 @json_option
 def write_command(
     model: str,
@@ -118,6 +129,8 @@ def write_command(
     force: bool,
     quiet: bool,
     arithmetic: str | None,
+    input_codes: str | None,
+    input_alpha: InputAlpha | None,
     as_json: bool,
 ) -> int:
     """Write what a device must compute with MODEL, an .onnx file, to a folder of golden vectors.
@@ -137,7 +150,7 @@ def write_command(
     _check_sources(output, model, inputs)
     with progress("choose", quiet=quiet) as report:
         result = write_golden(
-            InferenceSession(model, arithmetic=arithmetic),
+            InferenceSession(model, arithmetic=arithmetic, input_codes=input_codes, input_alpha=input_alpha),
             output,
             inputs,
             sets=wanted,

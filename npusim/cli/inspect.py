@@ -7,8 +7,16 @@ from collections.abc import Container, Sequence
 import click
 
 from npusim.cli.input_stages import FORMULAS
-from npusim.cli.options import arithmetic_option, input_stage_option, json_option, model_argument
+from npusim.cli.options import (
+    arithmetic_option,
+    input_alpha_option,
+    input_codes_option,
+    input_stage_option,
+    json_option,
+    model_argument,
+)
 from npusim.cli.output import Column, Row, count, number, one_line, paragraph, print_json, render_table, terminal_width
+from npusim.engine.planning import InputAlpha
 from npusim.engine.session import InferenceSession
 from npusim.graph.model_reader import read_model
 from npusim.program.input_stage import InputStage
@@ -46,9 +54,13 @@ ARITHMETIC_COLUMNS = (
 @click.command("inspect", short_help="Show the layers of a model.")
 @model_argument
 @arithmetic_option
+@input_codes_option
+@input_alpha_option
 @input_stage_option
 @json_option
-def inspect_command(model: str, arithmetic: str | None, input_stage: str, as_json: bool) -> int:
+def inspect_command(
+    model: str, arithmetic: str | None, input_codes: str | None, input_alpha: InputAlpha | None, input_stage: str, as_json: bool
+) -> int:
     """Show the layers of MODEL, an .onnx file: kinds, shapes, codes, integer arithmetic, parameters and MACs.
 
     The column codes tells what a layer reads and makes: u8 or s8 for unsigned or signed integers and the bits that hold every
@@ -58,7 +70,9 @@ def inspect_command(model: str, arithmetic: str | None, input_stage: str, as_jso
     \b
     Example: npusim inspect model.onnx
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
-    session = InferenceSession(model, arithmetic=arithmetic, input_stage=input_stage)
+    session = InferenceSession(
+        model, arithmetic=arithmetic, input_codes=input_codes, input_alpha=input_alpha, input_stage=input_stage
+    )
     found = inspect_program(session.program)
     graph = read_model(session.model)
     findings = (

@@ -18,6 +18,8 @@ __all__ = [
     "Invocation",
     "arithmetic_option",
     "engine_option",
+    "input_alpha_option",
+    "input_codes_option",
     "input_stage_option",
     "json_option",
     "model_argument",
@@ -73,6 +75,46 @@ def arithmetic_option(command: _Command) -> _Command:
     shown = "; ".join(f"{name}: {', '.join(choices)}" for name, choices in FORMATS.items())
     text = f"How integer layers are computed, by the format of MODEL. {shown}.  [default: the first of the format]"
     return click.option("--arithmetic", metavar="NAME", help=text)(command)
+
+
+def input_codes_option(command: _Command) -> _Command:
+    """--input-codes."""
+    text = "Codes of float inputs of a MATCH model, u8, s8, u4 ...  [default: what the file says]"
+    return click.option("--input-codes", metavar="CODES", help=text)(command)
+
+
+def input_alpha_option(command: _Command) -> _Command:
+    """--input-alpha."""
+    text = (
+        "End of the range of the quantizer that PLiNIO leaves out of a MATCH model, or both ends of a signed one: inputs are "
+        "real samples then."
+    )
+    return click.option("--input-alpha", type=_ALPHA, metavar="ALPHA|LOW,HIGH", help=text)(command)
+
+
+class _Alpha(click.ParamType[Any]):
+    """A number, or two with a comma between them."""
+
+    name = "alpha"
+
+    def convert(
+        self, value: str | float | tuple[float, float], param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | tuple[float, float]:
+        """The number or both."""
+        if not isinstance(value, str):
+            return value
+        try:
+            numbers = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) == 2:
+            return numbers[0], numbers[1]
+        if len(numbers) != 1:
+            self.fail(f"'{value}' is not a number or two with a comma between them", param, ctx)
+        return numbers[0]
+
+
+_ALPHA: Final = _Alpha()
 
 
 def input_stage_option(command: _Command) -> _Command:

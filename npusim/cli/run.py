@@ -8,6 +8,8 @@ from npusim.cli.destinations import check_destination, force_option
 from npusim.cli.options import (
     arithmetic_option,
     engine_option,
+    input_alpha_option,
+    input_codes_option,
     input_stage_option,
     json_option,
     model_argument,
@@ -17,6 +19,7 @@ from npusim.cli.options import (
 from npusim.cli.output import Column, Row, count, number, print_json, render_table, terminal_width
 from npusim.cli.paths import SOURCE, Destination, as_given
 from npusim.cli.progress import progress
+from npusim.engine.planning import InputAlpha
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import input_specs
 from npusim.errors import printable
@@ -64,6 +67,8 @@ COLUMNS = (
 @threads_option
 @quiet_option
 @arithmetic_option
+@input_codes_option
+@input_alpha_option
 @input_stage_option
 @json_option
 def run_command(
@@ -77,6 +82,8 @@ def run_command(
     threads: int | None,
     quiet: bool,
     arithmetic: str | None,
+    input_codes: str | None,
+    input_alpha: InputAlpha | None,
     input_stage: str,
     as_json: bool,
 ) -> int:
@@ -89,7 +96,15 @@ def run_command(
     Example: npusim run model.onnx samples.npz -o outputs.npz --trace '*/Clip_output_0'
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     check_destination(output, (model, inputs), force=force, suffixes=(".npz",))
-    session = InferenceSession(model, engine=engine, threads=threads, arithmetic=arithmetic, input_stage=input_stage)
+    session = InferenceSession(
+        model,
+        engine=engine,
+        threads=threads,
+        arithmetic=arithmetic,
+        input_codes=input_codes,
+        input_alpha=input_alpha,
+        input_stage=input_stage,
+    )
     feeds = read_inputs(inputs, input_specs(session))
     with progress("run", quiet=quiet) as report:
         done = run_to_archive(session, feeds, output, patterns=patterns, codes=codes, progress=report)

@@ -9,10 +9,20 @@ import click
 from npusim.bounds import Verdict
 from npusim.cli.directed import check_options, directed_options, directed_paragraphs
 from npusim.cli.input_stages import changes_of, holds_for
-from npusim.cli.options import arithmetic_option, input_stage_option, json_option, model_argument, quiet_option, threads_option
+from npusim.cli.options import (
+    arithmetic_option,
+    input_alpha_option,
+    input_codes_option,
+    input_stage_option,
+    json_option,
+    model_argument,
+    quiet_option,
+    threads_option,
+)
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
 from npusim.cli.paths import SOURCE
 from npusim.cli.progress import progress
+from npusim.engine.planning import InputAlpha
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.results.directed import Directed, search_directed
@@ -58,6 +68,8 @@ BEYOND_FLOAT32 = (
 @threads_option
 @quiet_option
 @arithmetic_option
+@input_codes_option
+@input_alpha_option
 @input_stage_option
 @json_option
 def verify_command(
@@ -72,6 +84,8 @@ def verify_command(
     threads: int | None,
     quiet: bool,
     arithmetic: str | None,
+    input_codes: str | None,
+    input_alpha: InputAlpha | None,
     input_stage: str,
     as_json: bool,
 ) -> int:
@@ -95,7 +109,9 @@ def verify_command(
     check_options(directed, seconds, output, (model, inputs), force=force)
     if inputs is not None and (samples is not None or (seed is not None and not directed)):
         raise UsageError("--samples and --seed are for generated samples; leave them out where INPUTS are given")
-    session = InferenceSession(model, threads=threads, arithmetic=arithmetic, input_stage=input_stage)
+    session = InferenceSession(
+        model, threads=threads, arithmetic=arithmetic, input_codes=input_codes, input_alpha=input_alpha, input_stage=input_stage
+    )
     feeds, source = choose_inputs(session, inputs, samples, None if inputs is not None else seed)
     searched = None
     if directed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -23,12 +23,25 @@ from npusim.program.lowering.match import (
     lower_match,
     plain_graph,
 )
+from npusim.program.lowering.match.input_stage import InputAlpha, ends_by_input, with_input_quantizers
 from npusim.program.lowering.quantized import is_quantized, lower_quantized
 from npusim.program.lowering.tflite import ARITHMETICS as TFLITE_ARITHMETICS
 from npusim.program.lowering.tflite import lower_tflite
 from npusim.program.lowering.tinpu import lower
 
-__all__ = ["FORMATS", "MATCH", "OpenShapeError", "choose_arithmetic", "format_of", "may_decide_shapes", "needs_inputs", "plan"]
+__all__ = [
+    "FORMATS",
+    "MATCH",
+    "InputAlpha",
+    "InputOptions",
+    "OpenShapeError",
+    "choose_arithmetic",
+    "ends_by_input",
+    "format_of",
+    "may_decide_shapes",
+    "needs_inputs",
+    "plan",
+]
 
 
 class OpenShapeError(UnsupportedError):
@@ -88,12 +101,13 @@ def choose_arithmetic(graph: Graph, name: str | None) -> str:
     return default_arithmetic(graph) if found == MATCH else choices[0]
 
 
-def _lower(original: Graph, folded: Graph, chosen: str, input_codes: str | None, stage: InputStage) -> Program:
+def _lower(original: Graph, folded: Graph, chosen: str, inputs: InputOptions) -> Program:
     found = format_of(original)
     if found == MATCH:
-        return _lower_match(original, folded, chosen, input_codes)
+        program = _lower_match(original, folded, chosen, inputs.codes)
+        return program if inputs.alpha is None else with_input_quantizers(program, inputs.alpha)
     if found == "tinpu":
-        program = lower(folded, input_stage=stage)
+        program = lower(folded, input_stage=inputs.stage)
         return program if program.layers else replace(program, format="float")
     return lower_quantized(folded, ARITHMETICS[chosen], found)
 
@@ -110,12 +124,30 @@ def _lower_match(original: Graph, folded: Graph, chosen: str, input_codes: str |
     return lower_quantized(in_integers, ARITHMETICS[chosen], MATCH)
 
 
+@dataclass(frozen=True, slots=True)
+class InputOptions:
+    """What is known of the inputs beside the file.
+
+    Attributes
+    ----------
+    codes
+        Codes of float inputs of a model of the MATCH family, ``"u8"`` or ``"s8"``; None where the file tells.
+    alpha
+        Ends of the quantizers in front of such a model: its inputs are real then; None where they are codes.
+    stage
+        Whose implementation makes codes of float inputs of a model for TI's NPU.
+    """
+
+    codes: str | None = None
+    alpha: InputAlpha | None = None
+    stage: InputStage = InputStage.GRAPH
+
+
 def plan(
     graph: Graph,
     feeds: Mapping[str, Array] | None = None,
     arithmetic: str | None = None,
-    input_codes: str | None = None,
-    input_stage: InputStage = InputStage.GRAPH,
+    inputs: InputOptions | None = None,
 ) -> Program:
     """Plan a program for a graph.
 
@@ -128,10 +160,8 @@ def plan(
         constants of the program.
     arithmetic
         How layers are computed; None for the default of the format.
-    input_codes
-        Codes of float inputs of a model of the MATCH family, ``"u8"`` or ``"s8"``; None where the file tells.
-    input_stage
-        Whose implementation makes codes of float inputs.
+    inputs
+        What is known of the inputs beside the file.
 
     Raises
     ------
@@ -140,18 +170,17 @@ def plan(
     UnsupportedError
         If something else of the graph cannot be simulated, or it has no such implementation of an input stage.
     """
-    program = _planned(graph, feeds, arithmetic, input_codes, input_stage)
-    if input_stage is not InputStage.GRAPH and not input_stages(program):
+    known = InputOptions() if inputs is None else inputs
+    program = _planned(graph, feeds, arithmetic, known)
+    if known.stage is not InputStage.GRAPH and (format_of(graph) == MATCH or not input_stages(program)):
         raise UnsupportedError(
-            f"the model has no input stage, so none is computed as '{input_stage}' does; leave out the input stage, or give a "
+            f"the model has no input stage, so none is computed as '{known.stage}' does; leave out the input stage, or give a "
             "model for TI's NPU that takes measured values"
         )
     return program
 
 
-def _planned(
-    graph: Graph, feeds: Mapping[str, Array] | None, arithmetic: str | None, input_codes: str | None, stage: InputStage
-) -> Program:
+def _planned(graph: Graph, feeds: Mapping[str, Array] | None, arithmetic: str | None, inputs: InputOptions) -> Program:
     chosen = choose_arithmetic(graph, arithmetic)
     if graph.format == "tflite":
         return replace(lower_tflite(graph, chosen), format="tflite", arithmetic=chosen)
@@ -161,14 +190,14 @@ def _planned(
     folded = fold(graph, infer_node, known={}, input_types=types)
     open_tensor = _first_open(folded)
     if open_tensor is None:
-        return _lower(declared, folded, chosen, input_codes, stage)
+        return _lower(declared, folded, chosen, inputs)
     values = {name: array for name, array in given.items() if may_decide_shapes(types[name])}
     if values:
         folded = fold(graph, infer_node, known=values, input_types=types)
         open_tensor = _first_open(folded)
         if open_tensor is None:
             remaining = tuple(name for name in graph.inputs if name not in values)
-            return _lower(declared, replace(folded, inputs=remaining), chosen, input_codes, stage)
+            return _lower(declared, replace(folded, inputs=remaining), chosen, inputs)
     source = next((f", the result of {node}," for node in folded.nodes if open_tensor in node.outputs), "")
     raise OpenShapeError(
         f"the shape of tensor '{open_tensor}'{source} is not fixed by the model{'' if feeds is None else ' or the inputs'}; "

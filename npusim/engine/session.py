@@ -8,7 +8,18 @@ from copy import copy
 from dataclasses import dataclass
 
 from npusim.engine.input_checks import check_codes, check_finite, check_names_and_types, check_shapes
-from npusim.engine.planning import MATCH, OpenShapeError, choose_arithmetic, format_of, may_decide_shapes, needs_inputs, plan
+from npusim.engine.planning import (
+    MATCH,
+    InputAlpha,
+    InputOptions,
+    OpenShapeError,
+    choose_arithmetic,
+    ends_by_input,
+    format_of,
+    may_decide_shapes,
+    needs_inputs,
+    plan,
+)
 from npusim.engine.runner import ChunkRunner, Progress, available_threads, run_chunked
 from npusim.engine.selection import ENGINES, make_runner
 from npusim.errors import InputError, UnsupportedError, UsageError
@@ -76,6 +87,10 @@ class InferenceSession:
         for TI's NPU: ``"npu"``.
     input_codes
         The codes of an input that is declared float but holds integers, for example ``"u8"``; for formats that need it.
+    input_alpha
+        The end of the range of PLiNIO's quantizer in front of a model of the MATCH family, or both ends of a signed one, or
+        these by input. Its file does not hold them; with them real samples are taken, and codes are
+        ``floor((2**bits - 1) / (high - low + 0.001) * clamp(x, low, high))``, in float32.
     input_stage
         Whose implementation makes codes of measured values, of a model for TI's NPU: ``"graph"`` (the graph as written, the
         default), ``"c28"`` (C2000 and AM26x), ``"mspm0"`` (MSPM0 and the formula in the compiler's header) or ``"truncated"``
@@ -108,6 +123,7 @@ class InferenceSession:
         check_finite: bool = True,
         arithmetic: str | None = None,
         input_codes: str | None = None,
+        input_alpha: InputAlpha | None = None,
         input_stage: str = "graph",
     ) -> None:
         if engine not in ENGINES:
@@ -122,12 +138,14 @@ class InferenceSession:
         self._engine = engine
         self._check_finite = check_finite
         self._graph = read_model(self._model)
-        self._input_codes = input_codes
+        self._input_codes, self._input_alpha = input_codes, input_alpha
         self._arithmetic = choose_arithmetic(self._graph, arithmetic)
         if input_codes is not None and format_of(self._graph) != MATCH:
             raise UsageError(
                 f"input_codes is '{input_codes}', but the inputs of {self._model.label} say themselves what they hold"
             )
+        if input_alpha is not None and format_of(self._graph) != MATCH:
+            raise UsageError(f"input_alpha is given, but {self._model.label} has no quantizer of PLiNIO's left out of it")
         self._open_input = needs_inputs(self._graph)
         self._plans: dict[tuple[object, ...], _Prepared] = {}
         self._open_reason = ""
@@ -152,6 +170,16 @@ class InferenceSession:
     def arithmetic(self) -> str:
         """How its integer layers are computed."""
         return self._arithmetic
+
+    @property
+    def input_codes(self) -> str | None:
+        """The codes that inputs were said to hold; None where the file tells."""
+        return self._input_codes
+
+    @property
+    def input_alpha(self) -> Mapping[str, tuple[float, float]] | None:
+        """Ends of the quantizer in front of each input that has one; None where inputs are codes."""
+        return None if self._input_alpha is None else ends_by_input(self._graph.inputs, self._input_alpha)
 
     @property
     def input_stage(self) -> str:
@@ -445,7 +473,9 @@ class InferenceSession:
         return self._plans[key]
 
     def _prepare(self, feeds: Mapping[str, Array] | None) -> _Prepared:
-        program = plan(self._graph, feeds, self._arithmetic, self._input_codes, self._input_stage)
+        program = plan(
+            self._graph, feeds, self._arithmetic, InputOptions(self._input_codes, self._input_alpha, self._input_stage)
+        )
         return _Prepared(program, make_runner(program, self._engine))
 
     def _as_declared(self, chosen: _Prepared, name: str, held: Array) -> Array:

@@ -20,7 +20,7 @@ from npusim.files.datasets import InputSpec, check_samples, read_inputs
 from npusim.files.dumps import FEATURES, Dump, Role, channels_first, read_dump
 from npusim.files.element_types import convert_exactly
 from npusim.golden.check.dump_check import Expectation
-from npusim.golden.folder.manifest import MANIFEST, read_manifest
+from npusim.golden.folder.manifest import MANIFEST, read_manifest, session_of_manifest
 from npusim.golden.folder.writer import VECTORS
 from npusim.graph import Array
 from npusim.graph.model_file import ModelFile, open_model
@@ -72,7 +72,7 @@ def expected_of_folder(folder: str | os.PathLike[str], *, model: str | os.PathLi
     manifest = read_manifest(folder)
     arrays = _vectors(Path(folder), manifest["files"])
     path = _model(Path(folder), manifest["model"], model)
-    session = InferenceSession(path, arithmetic=manifest["model"].get("arithmetic"))
+    session = session_of_manifest(path, manifest["model"])
     program = session.program
     variant = InputStage(manifest["input_stage"]["variant"])
     missing = [name for name in program.inputs if name not in arrays]

@@ -6,19 +6,21 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from npusim import __version__
 from npusim.bounds.certificate import Certificate
 from npusim.engine.input_stages import StageDifference
+from npusim.engine.session import InferenceSession
 from npusim.errors import InputError
 from npusim.files.arrays import check_readable
 from npusim.golden.folder.vectors import Role
 from npusim.golden.goals.coverage import Coverage
 from npusim.program.input_stage import InputStage
-from npusim.schemas.derivation import Choice, Count, Pattern, Sha256
+from npusim.schemas.derivation import Choice, Count, Finite, Pattern, Sha256
+from npusim.schemas.objects import WHERE_KNOWN
 
 __all__ = [
     "FORMAT",
@@ -33,6 +35,7 @@ __all__ = [
     "file_entry",
     "manifest_bytes",
     "read_manifest",
+    "session_of_manifest",
 ]
 
 FORMAT: Final = 1
@@ -46,6 +49,9 @@ FORMATS: Final = ("c", "npz", "onnx", "bin", "features")
 MAXIMUM_BYTES: Final = 64 * 2**20
 
 Crc32 = Annotated[str, Pattern("^[0-9a-f]{8}$")]
+
+
+_Ends = tuple[Annotated[float, Finite()], Annotated[float, Finite()]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,10 @@ class ManifestModel:
         How its integer layers are computed: the vectors hold for this arithmetic only.
     copy
         The copy in the folder; null for a large model.
+    input_codes
+        Codes that inputs were said to hold; left out where the file tells.
+    input_alpha
+        Ends of the quantizer in front of each input; left out where inputs are codes.
     """
 
     file: str | None
@@ -71,6 +81,8 @@ class ManifestModel:
     format: str
     arithmetic: str
     copy: str | None
+    input_codes: str | None = field(default=None, metadata=WHERE_KNOWN)
+    input_alpha: Mapping[str, _Ends] | None = field(default=None, metadata=WHERE_KNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,3 +355,18 @@ def _check_path(path: Path, named: str) -> None:
     parts = Path(named).parts
     if not parts or Path(named).is_absolute() or ".." in parts:
         raise InputError(f"{path}: names the file '{named}', which does not lie in its folder; write the folder again")
+
+
+def session_of_manifest(source: str | os.PathLike[str] | bytes, model: Mapping[str, Any]) -> InferenceSession:
+    """A session of the model as it was when the folder was written.
+
+    Parameters
+    ----------
+    source
+        The model.
+    model
+        What the manifest says of it.
+    """
+    alpha = model.get("input_alpha")
+    ends = None if alpha is None else {name: (float(low), float(high)) for name, (low, high) in alpha.items()}
+    return InferenceSession(source, arithmetic=model.get("arithmetic"), input_codes=model.get("input_codes"), input_alpha=ends)

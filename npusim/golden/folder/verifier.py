@@ -19,7 +19,7 @@ from npusim.files.arrays import read_npz
 from npusim.findings import Finding
 from npusim.golden.choice.search import measure_coverage
 from npusim.golden.folder.file_checks import check_contents, check_files
-from npusim.golden.folder.manifest import read_manifest
+from npusim.golden.folder.manifest import read_manifest, session_of_manifest
 from npusim.golden.folder.vectors import GoldenTensor, Role, Vectors, byte_sum_of, compute_vectors, crc_of
 from npusim.golden.folder.writer import VECTORS
 from npusim.graph import Array
@@ -95,7 +95,7 @@ def verify_folder(folder: str | os.PathLike[str], model: str | os.PathLike[str] 
     if stated and _unusable(manifest, inputs):
         return Verification(opened, manifest, tuple(findings), 0)
     content = opened.content if opened.path is None else opened.path
-    session = InferenceSession(content, arithmetic=manifest["model"].get("arithmetic"))
+    session = session_of_manifest(content, manifest["model"])
     vectors = _simulate(session, manifest, inputs)
     findings.extend(_check_values(vectors, manifest, arrays))
     findings.extend(_check_statements(session, manifest, inputs))

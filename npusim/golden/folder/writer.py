@@ -229,6 +229,8 @@ def _manifest(
             format=session.format,
             arithmetic=session.arithmetic,
             copy=MODEL_COPY if len(model.content) <= LARGEST_COPY else None,
+            input_codes=session.input_codes,
+            input_alpha=session.input_alpha,
         ),
         sets=tuple(ManifestSet("made" if one.made else "data", one.number, one.reason) for one in samples.origins),
         seed=options.seed,

@@ -11,6 +11,7 @@ import numpy as np
 from npusim.graph import Array, Graph, Node
 from npusim.program.layers import AveragePool
 from npusim.program.lowering.match.dialect import is_valid_in_integers, plain_graph, without_types
+from npusim.program.lowering.match.input_stage import quantizer_nodes
 from npusim.program.program import Program
 
 __all__ = ["RuntimeCopy", "runtime_copy"]
@@ -51,16 +52,29 @@ def runtime_copy(graph: Graph, program: Program) -> RuntimeCopy | None:
         Its program.
     """
     literal = program.arithmetic == "onnx"
-    if literal and is_valid_in_integers(graph):
+    stages = quantizer_nodes(program)
+    if literal and is_valid_in_integers(graph) and not stages:
         return None
     if literal:
         plain = plain_graph(graph, program.arithmetic)
-        return RuntimeCopy(plain.nodes, plain.constants)
+        return _behind_stages(RuntimeCopy(plain.nodes, plain.constants), stages, program)
     plain = without_types(graph, bytes_are_signed=True)
     means = {layer.output for layer in program.layers if isinstance(layer, AveragePool)}
     half_up = program.arithmetic == "match_half_up"
     nodes = [part for node in plain.nodes for part in _floored(node, means, program, half_up=half_up)]
-    return _in_doubles(_floored_clips(nodes), {**plain.constants, _HALF: np.array(0.5)}, plain.inputs, plain.outputs)
+    copy = _in_doubles(_floored_clips(nodes), {**plain.constants, _HALF: np.array(0.5)}, plain.inputs, plain.outputs)
+    return _behind_stages(copy, stages, program)
+
+
+def _behind_stages(copy: RuntimeCopy, stages: Mapping[str, tuple[Node, ...]], program: Program) -> RuntimeCopy:
+    """The same with the input quantizers of a program in front, in float32; the rest reads their codes."""
+    if not stages:
+        return copy
+    codes = {name: nodes[-1].outputs[0] for name, nodes in stages.items()}
+    first = [node for nodes in stages.values() for node in nodes]
+    needed = {name: program.constants[name] for node in first for name in node.inputs if name in program.constants}
+    rest = [replace(node, inputs=tuple(codes.get(name, name) for name in node.inputs)) for node in copy.nodes]
+    return RuntimeCopy((*first, *rest), {**copy.constants, **needed})
 
 
 _HALF: Final = "npusim/half"
