@@ -184,3 +184,19 @@ def test_inspect_and_lint_say_so(tmp_path: Path) -> None:
             rules = [item["rule"] for item in checked_json(command[0], outcome)["findings"]]
             assert rules.count("folded-scale") == count
     assert "folded the scale" in call("inspect", tmp_path / "folded.onnx").out
+
+
+@pytest.mark.parametrize("divisor", [1, 3, 5, 7])
+@pytest.mark.parametrize("scale", [129, 201, 255])
+def test_a_common_divisor_of_the_weights_does_not_go_into_a_scale_beyond_8_bits(divisor: int, scale: int) -> None:
+    """Weights that are all multiples of 3, times 129: the greatest factor 387 is no scale of 8 bits, the weights keep the 3."""
+    weights = divisor * np.array([[1, -1, 0, 1]])
+    found = unfold(weights * np.array([scale / 1024]), np.array([7 * divisor * scale / 1024]))
+    assert found is not None
+    assert found.scale.max() <= 255
+    assert np.abs(found.weights).max() <= 7
+    exact = [
+        Fraction(int(value) * int(found.scale[0]), 2 ** int(found.shift[0])) for value in (*found.weights[0], found.bias[0])
+    ]
+    assert exact == [Fraction(int(value) * scale, 1024) for value in (*weights[0], 7 * divisor)]
+    assert not found.addend.any()

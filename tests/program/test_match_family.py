@@ -14,7 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from npusim import InferenceSession
 from npusim.errors import InputError, UnsupportedError, UsageError
+from npusim.graph.model_file import open_model
+from npusim.graph.model_reader import read_model
 from npusim.program import Clip, Requantization
+from npusim.program.lowering.match.dialect import without_types
 from npusim.program.scale_divide import ScaleDivide
 from npusim.search.sampling import generate_inputs
 
@@ -185,3 +188,22 @@ def test_two_requantizations_in_a_row_are_a_table() -> None:
     x = np.random.default_rng(1).integers(0, 256, (5, 1, 6, 1)).astype(np.float32)
     trace = session.trace({"0": x}, ["codes", "whole"])
     assert trace["whole"].ravel().tolist() == [int(code) * 54 // 64 for code in trace["codes"].ravel()]
+
+
+@pytest.mark.parametrize(
+    "operator",
+    ["Reshape", "Pad", "Gather", "Squeeze", "Unsqueeze", "ReduceSum", "ReduceMean", "Slice", "Expand", "Tile", "Split"],
+)
+def test_sizes_axes_and_positions_stay_whole_numbers(operator: str) -> None:
+    """Everything else becomes float64; which inputs they are, ONNX's own schema says: those that cannot be float."""
+    schema = onnx.defs.get_schema(operator, 18)
+    kinds = {item.type_param_str: item.allowed_type_strs for item in schema.type_constraints}
+    whole = ["tensor(float)" not in kinds.get(item.type_str, [item.type_str]) for item in schema.inputs]
+    assert any(whole)
+    names = [f"c{place}" for place in range(len(whole))]
+    constants = [numpy_helper.from_array(np.array([1], np.int64), name) for name in names]
+    nodes = [helper.make_node(operator, names, ["y"])]
+    output = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    model = helper.make_model(helper.make_graph(nodes, "g", [], output, constants), opset_imports=[helper.make_opsetid("", 18)])
+    found = without_types(read_model(open_model(model.SerializeToString())), bytes_are_signed=False).constants
+    assert [found[name].dtype == np.int64 for name in names] == whole

@@ -183,3 +183,18 @@ def test_where_the_right_values_lie_in_a_dump_of_another_length() -> None:
         held[start] ^= 1
         assert "right values" not in partial_match(DumpArray("", held, "byte 0", raw=True), right)
         assert "right values" not in partial_match(DumpArray("", held, "byte 0", raw=True), right.astype(np.float32))
+
+
+def test_arrays_whose_names_say_nothing_are_found_by_their_sizes(tmp_path: Path) -> None:
+    """Two of them are tensors of the model, the third is something else and is left alone."""
+    session = session_for("vibration_w8")
+    names = [session.program.layers[0].output, session.program.resolve(session.program.outputs[0])]
+    trace = session.trace(feeds_for("vibration_w8"), names)
+    assert trace[names[0]].size != trace[names[1]].size
+    np.savez(tmp_path / "d.npz", first=trace[names[0]], second=trace[names[1]], other=np.arange(5))
+    checks, compared = both("vibration_w8", tmp_path / "d.npz", None, "nchw")
+    assert not isinstance(checks, NpusimError)
+    assert not isinstance(compared, NpusimError)
+    assert sorted(check.tensor for check in checks) == sorted(row.tensor for row in compared.layers) == sorted(names)
+    assert all(checks)
+    assert compared.ok

@@ -36,7 +36,7 @@ _PRODUCTS: Final = ("Conv", "MatMul", "Gemm", *_INTEGER_PRODUCTS)
 _SCALING: Final = ("Mul", "Add", "Cast", "Identity")
 _WHOLE: Final = {
     "Reshape": (1,),
-    "Pad": (1,),
+    "Pad": (1, 3),
     "Gather": (1,),
     "Squeeze": (1,),
     "Unsqueeze": (1,),
