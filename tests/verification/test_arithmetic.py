@@ -15,6 +15,7 @@ from npusim.program import Accumulating, Clip, HostOperation, IntegerLayer, Mean
 from npusim.program.trace import Trace
 from npusim.schemas.objects import json_object
 from npusim.verification import ElementArithmetic, explain_element
+from npusim.verification.arithmetic import paired_lines
 from npusim.verification.pairing import pair_steps
 from support import Export
 from support.builders import GraphBuilder
@@ -55,6 +56,20 @@ def test_a_convolution_shows_its_taps_and_leaves_out_the_padding() -> None:
     assert (found.accumulator, found.bias, found.biased) == (38, 10, 48)
     assert (found.scale, found.scaled, found.shift, found.unclipped, found.code) == (3, 144, 2, 36, 36)
     assert found.clip == Clip(-128, 127)
+
+
+def test_two_elements_side_by_side_show_code_weight_and_product_of_both() -> None:
+    def convolution(weight: int) -> ElementArithmetic:
+        graph = GraphBuilder((1, 2, 4, 1))
+        weights = np.array([[[[1], [2], [3]], [[-1], [0], [weight]]]])
+        codes = graph.input_stage(*IDENTITY)
+        output = graph.convolution(codes, weights, np.array([10]), [3], [2], (-128, 127), pads=[1, 0, 1, 0], strides=[2, 1])
+        return explained(graph.model(output), line_of([[1, 2, 3, 4], [5, 6, 7, 8]]), (0, 0, 0))
+
+    lines = [line.split() for line in paired_lines(convolution(5), convolution(-7), ("first", "second"))]
+    assert ["at", "code", "weight", "product", "code", "weight", "product"] in lines
+    for place, first, second in (([0, 0, 0], (1, 2, 2), (1, 2, 2)), ([1, 1, 0], (6, 5, 30), (6, -7, -42))):
+        assert [*str(place).split(), *map(str, (*first, *second))] in lines
 
 
 def test_a_depthwise_convolution_reads_its_own_channel_only() -> None:
