@@ -227,6 +227,25 @@ def test_truncated_buffers() -> None:
     assert "left from set 2" in ranking.stated[0].hypothesis.message
 
 
+def test_a_dead_last_channel_is_no_buffer_that_ends_early() -> None:
+    bench = inner_bench()
+    flat = bench.flat(bench.right)
+    size = flat.shape[1] // bench.right.shape[1]
+    flat[:, -size : -size + 3] = 0
+    seen = flat.copy()
+    seen[:, -size:] = 0
+    ranking = explain(Buffer(seen, flat, bench.right, "nchw", range(6), flat), None)
+    assert ranking.stated == ()
+    assert [item.hypothesis.cause for item in ranking.possible] == ["truncated_buffer", "unlisted"]
+
+
+def test_one_set_that_holds_the_next_one_does_not_stand_for_all() -> None:
+    bench = inner_bench()
+    flat = bench.flat(bench.right)[:2]
+    ranking = explain(Buffer(flat[[1, 1]], flat, bench.right[:2], "nchw", range(2), flat), None)
+    assert ranking.stated == ()
+
+
 def test_stale_buffers_and_wrong_sets() -> None:
     bench = inner_bench()
     flat = bench.flat(bench.right)

@@ -198,6 +198,9 @@ def _sets(buffer: Buffer) -> Iterator[Hypothesis]:
         source = np.array([number - step for number in chosen])
         known = np.repeat(((source >= 0) & (source < total))[:, None], buffer.expected.shape[1], axis=1)
         predicted = buffer.all_sets[np.clip(source, 0, total - 1)]
+        if step == -1 and np.array_equal(buffer.observed[~known], buffer.expected[~known]) and not known.all():
+            # the last set would hold something else too
+            continue
         message = f"every set holds the values of the {'previous' if step == 1 else 'next'} one"
         yield Hypothesis(cause, message, "wait until the model has finished" if step == 1 else remedy, predicted, known)
     first = np.broadcast_to(buffer.all_sets[chosen[0]], buffer.expected.shape)
@@ -241,8 +244,10 @@ def _cut(buffer: Buffer) -> Iterator[Hypothesis]:
         chance = _share_of(buffer, rest.flat[0])
         message = f"{begun} is {rest.flat[0]}"
         yield Hypothesis("truncated_buffer", message, remedy, predicted, fitted=2, chance=chance)
-        if _is_usual(buffer, rest.flat[0]) and first % _channel_size(buffer) == 0:
-            yield _unlisted(f"the channels from {first // _channel_size(buffer)} on are {rest.flat[0]}", predicted)
+        start = first // _channel_size(buffer) * _channel_size(buffer)
+        if _is_usual(buffer, rest.flat[0]) and bool((buffer.observed[:, start:] == rest.flat[0]).all()):
+            # the values of that channel in front of the first wrong one are the same without a fault
+            yield _unlisted(f"the channels from {start // _channel_size(buffer)} on are {rest.flat[0]}", predicted)
     for other in range(len(buffer.all_sets)):
         # where the beginnings are equal too, it is the other set as a whole
         begins_alike = np.array_equal(buffer.all_sets[other, :first], buffer.expected[0, :first])
