@@ -6,6 +6,7 @@ Reading checks a file's claims before it believes them: the checksums, the sizes
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import lzma
 import math
@@ -37,6 +38,7 @@ __all__ = [
     "read_npz",
     "reading",
     "row_blocks",
+    "sha256_of",
     "write_arrays",
     "writing_arrays",
 ]
@@ -216,6 +218,12 @@ def check_growth(path: Path, unpacked: int) -> None:
             f"{path}: unpacks from {packed:,} to {unpacked:,} bytes, as no measured data does; if it is what you want, save it "
             "uncompressed as .npy"
         )
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, which is not held as a whole."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def row_blocks(array: Array) -> Iterator[tuple[int, Array]]:

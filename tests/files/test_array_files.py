@@ -340,3 +340,8 @@ def test_names_that_no_file_has(tmp_path: Path, name: str) -> None:
     (tmp_path / "file.npy").write_bytes(b"")
     with pytest.raises(InputError, match="check the path"):
         read_npy(tmp_path / name)
+
+
+def test_a_file_is_hashed_without_being_held(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert arrays.sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from npusim.engine.replay import run_with
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import input_specs
 from npusim.errors import InputError, UnsupportedError, UsageError
-from npusim.files.arrays import read_npz
+from npusim.files.arrays import read_npz, sha256_of
 from npusim.files.datasets import InputSpec, check_samples, read_inputs
 from npusim.files.dumps import FEATURES, Dump, Role, channels_first, read_dump
 from npusim.files.element_types import convert_exactly
@@ -199,7 +198,7 @@ def _vectors(folder: Path, files: list[dict[str, object]]) -> dict[str, Array]:
     listed = next((item for item in files if item["path"] == VECTORS), None)
     if listed is None or not path.is_file():
         raise InputError(f"{folder}: holds no {VECTORS}; write the folder again")
-    if hashlib.sha256(path.read_bytes()).hexdigest() != listed["sha256"]:
+    if path.stat().st_size != listed["bytes"] or sha256_of(path) != listed["sha256"]:
         raise InputError(f"{path}: is not the file that {MANIFEST} names (other SHA-256); run 'npusim golden verify {folder}'")
     return read_npz(path)
 
