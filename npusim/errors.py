@@ -15,6 +15,7 @@ __all__ = [
     "UnknownTensorError",
     "UnsupportedError",
     "UsageError",
+    "count",
     "printable",
 ]
 
@@ -36,6 +37,17 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(item if item.isprintable() or item in keep else repr(item)[1:-1] for item in text)
+
+
+def count(value: int, noun: str) -> str:
+    """A number and its noun.
+
+    Examples
+    --------
+    >>> count(1, "layer"), count(1200, "value")
+    ('1 layer', '1,200 values')
+    """
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
 class NpusimError(Exception):

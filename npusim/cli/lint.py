@@ -290,7 +290,9 @@ def _print_fixed(fixed: Fixed, path: str | None, width: int) -> None:
     if fixed.content is None:
         click.echo(paragraph(f"Nothing to repair; '{path}' is not written.", width))
     else:
-        text = f"Repaired, in '{path}': every output is proven equal for all inputs, and was on {fixed.samples} samples."
+        text = (
+            f"Repaired, in '{path}': every output is proven equal for all inputs, and was on {count(fixed.samples, 'sample')}."
+        )
         click.echo(paragraph(text, width))
     groups: dict[tuple[str, str], list[str]] = {}
     for repair in fixed.repairs:

@@ -12,7 +12,7 @@ import click
 import numpy as np
 
 from npusim.cli.paths import as_given
-from npusim.errors import NpusimError
+from npusim.errors import NpusimError, count
 from npusim.graph.model_file import open_model
 from npusim.results.base import Failure, FailureReason, ModelIdentity, Result
 from npusim.schemas.objects import json_object
@@ -47,17 +47,6 @@ def note(sentence: str) -> None:
 def paragraph(text: str, width: int) -> str:
     """Break a text into lines; words, names above all, are never broken."""
     return textwrap.fill(one_line(text), max(width, 20), break_long_words=False, break_on_hyphens=False)
-
-
-def count(value: int, noun: str) -> str:
-    """A number and its noun.
-
-    Examples
-    --------
-    >>> count(1, "layer"), count(1200, "value")
-    ('1 layer', '1,200 values')
-    """
-    return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
 def number(value: float) -> str:

@@ -25,7 +25,7 @@ from npusim.bounds.verdicts import Property, Verdict
 from npusim.bounds.widths import Room, room_of
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
-from npusim.errors import UsageError
+from npusim.errors import UsageError, count
 from npusim.files.arrays import write_arrays
 from npusim.files.json_files import write_json
 from npusim.findings import Finding
@@ -244,7 +244,7 @@ class CertifyResult(CommandResult):
         """The verdict on each statement."""
         said = ", ".join(f"{statement} {judgement.verdict}" for statement, judgement in self.proof.model.items())
         stage = "" if self.model.input_stage in (None, InputStage.GRAPH) else f", for the input stage {self.model.input_stage}"
-        return f"{said}{stage}; {self.totals.errors} errors, {self.totals.warnings} warnings"
+        return f"{said}{stage}; {count(self.totals.errors, 'error')}, {count(self.totals.warnings, 'warning')}"
 
 
 def certify(

@@ -15,7 +15,7 @@ from npusim.comparison.result import FloatComparison, LayerComparison, OutputCom
 from npusim.engine.runner import Progress
 from npusim.engine.second_opinion import runtime_version
 from npusim.engine.session import InferenceSession
-from npusim.errors import UsageError
+from npusim.errors import UsageError, count
 from npusim.files.dumps import Dump, read_dump
 from npusim.findings import Finding
 from npusim.graph import Array
@@ -265,7 +265,7 @@ class FloatCompareResult(CommandResult):
         sqnr = "no output compared" if totals.output_sqnr_db is None else f"output SQNR {totals.output_sqnr_db:.1f} dB"
         first = f"; first: {self.findings[0].message}" if self.findings else ""
         aligned = f"{totals.paired_layers} of {totals.layers} layers aligned"
-        return f"{sqnr}, {aligned}, {totals.samples} samples, {len(self.findings)} findings{first}"
+        return f"{sqnr}, {aligned}, {count(totals.samples, 'sample')}, {count(len(self.findings), 'finding')}{first}"
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that the command line prints with ``--json``."""

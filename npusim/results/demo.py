@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from npusim.errors import UsageError
+from npusim.errors import UsageError, count
 from npusim.files.writing import replacing
 from npusim.graph.model_file import open_model
 from npusim.results.base import CommandResult, identity_of
@@ -104,7 +104,7 @@ class DemoResult(CommandResult):
 
     def summary(self) -> str:
         """Where the files are."""
-        return f"{self.folder}: {self.totals.files} files, {self.totals.bytes:,} bytes"
+        return f"{self.folder}: {count(self.totals.files, 'file')}, {count(self.totals.bytes, 'byte')}"
 
 
 def write_demo(folder: str | os.PathLike[str], *, overwrite: bool = False) -> DemoResult:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from npusim.engine.input_stages import StageDifference, compare_stages
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
-from npusim.errors import UsageError
+from npusim.errors import UsageError, count
 from npusim.files.dumps import FEATURES, Dump, read_dump
 from npusim.files.dumps import FORMATS as DUMP_FORMATS
 from npusim.findings import Finding
@@ -112,10 +112,8 @@ class GoldenWriteResult(CommandResult):
     def summary(self) -> str:
         """The folder and what is in it."""
         totals, reached = self.totals, self.manifest["coverage"]["total"]
-        return (
-            f"{self.output}: {totals.sets} sets, {totals.files} files, {totals.bytes:,} bytes; they reach "
-            f"{reached['reached']:,} of {reached['possible']:,} goals"
-        )
+        written = f"{count(totals.sets, 'set')}, {count(totals.files, 'file')}, {count(totals.bytes, 'byte')}"
+        return f"{self.output}: {written}; they reach {reached['reached']:,} of {reached['possible']:,} goals"
 
 
 def write_golden(
@@ -309,8 +307,10 @@ class GoldenVerifyResult(CommandResult):
         """Whether the folder is proven, and how much was computed again."""
         totals = self.totals
         if not self.ok:
-            return f"not proven: {self.folder} is not what it says: {totals.errors} findings, first: {self.findings[0].message}"
-        return f"proven: {self.folder} is what it says: {totals.files} files, {totals.values:,} values in {totals.sets} sets"
+            first = self.findings[0].message
+            return f"not proven: {self.folder} is not what it says: {count(totals.errors, 'finding')}, first: {first}"
+        seen = f"{count(totals.files, 'file')}, {count(totals.values, 'value')} in {count(totals.sets, 'set')}"
+        return f"proven: {self.folder} is what it says: {seen}"
 
 
 def verify_golden(folder: Path, model: Path | None = None) -> GoldenVerifyResult:
@@ -439,7 +439,8 @@ class GoldenCheckResult(CommandResult):
         totals = self.totals
         causes = [item.hypothesis.message for check in self.layers for item in check.stated]
         said = f"; {causes[0]}" if causes else "; unexplained" if totals.differing else ""
-        return f"{self.dump.path}: {totals.differing:,} of {totals.values:,} values in {totals.tensors} tensors differ{said}"
+        tensors = count(totals.tensors, "tensor")
+        return f"{self.dump.path}: {totals.differing:,} of {totals.values:,} values in {tensors} differ{said}"
 
 
 def check_golden(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from npusim import __version__
 from npusim.engine.session import InferenceSession
-from npusim.errors import UsageError
+from npusim.errors import UsageError, count
 from npusim.files.writing import replacing
 from npusim.findings import SourcedFinding
 from npusim.graph.model_file import ModelFile
@@ -155,7 +155,7 @@ class LintResult(CommandResult):
         totals = self.totals
         return (
             f"{self.device.title}: {totals.npu} of {totals.layers} layers on the NPU, {totals.host} on the host, "
-            f"{totals.unknown} unknown; {totals.errors} errors, {totals.warnings} warnings"
+            f"{totals.unknown} unknown; {count(totals.errors, 'error')}, {count(totals.warnings, 'warning')}"
         )
 
 

@@ -13,7 +13,7 @@ from npusim.bounds.verdicts import Verdict
 from npusim.comparison.float_comparison import is_quantized
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
-from npusim.errors import UsageError
+from npusim.errors import UsageError, count
 from npusim.files.writing import replacing
 from npusim.findings import Finding
 from npusim.results.base import Model, identity_of, session_of, steps_of
@@ -294,8 +294,9 @@ def _verify_statement(found: VerifyResult) -> str:
     name = "onnxruntime" if found.onnxruntime.name is None else found.onnxruntime.name
     runtime = f"{name} {found.onnxruntime.version}"
     if not totals.mismatches:
-        return f"{totals.elements:,} values of {totals.samples} samples equal {runtime}'s"
-    return f"{totals.mismatches:,} of {totals.elements:,} values differ from {runtime}'s, in {totals.differing_layers} layers"
+        return f"{totals.elements:,} values of {count(totals.samples, 'sample')} equal {runtime}'s"
+    layers = count(totals.differing_layers, "layer")
+    return f"{totals.mismatches:,} of {totals.elements:,} values differ from {runtime}'s, in {layers}"
 
 
 def _bounds_statement(found: VerifyResult) -> str:
@@ -336,8 +337,9 @@ def _agreement(found: FloatCompareResult) -> float | None:
 
 def _golden_statement(found: GoldenVerifyResult) -> str:
     if not found.ok:
-        return f"{found.folder} is not what it says: {found.totals.errors} findings"
-    said = f"{found.totals.sets} sets are right"
+        return f"{found.folder} is not what it says: {count(found.totals.errors, 'finding')}"
+    sets = found.totals.sets
+    said = f"{count(sets, 'set')} {'is' if sets == 1 else 'are'} right"
     if found.coverage is None:
         return f"{said}; the folder does not say what they cover"
     reached, possible = found.coverage

@@ -12,6 +12,7 @@ import numpy as np
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import Simulation, count_samples, simulate_parts
+from npusim.errors import count
 from npusim.files.arrays import writing_arrays
 from npusim.graph import Array
 from npusim.program.trace import step_kind
@@ -98,7 +99,7 @@ class RunResult(CommandResult):
 
     def summary(self) -> str:
         """The archive and what is in it."""
-        return f"{self.output}: {len(self.arrays)} arrays, {self.totals.samples:,} samples"
+        return f"{self.output}: {count(len(self.arrays), 'array')}, {count(self.totals.samples, 'sample')}"
 
 
 def run_to_archive(

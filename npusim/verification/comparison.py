@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from npusim.engine.session import InferenceSession
-from npusim.errors import InputError, UsageError
+from npusim.errors import InputError, UsageError, count
 from npusim.graph import Array
 from npusim.program import Batching, HostOperation, Program, Step
 from npusim.program.trace import step_kind
@@ -163,7 +163,9 @@ class ExactComparison:
     def __str__(self) -> str:
         first = self.first_differing
         verdict = "equal" if first is None else f"{self.mismatches} of {self.elements} values differ, first in '{first.name}'"
-        return f"{verdict}: {len(self.layers)} layers, {self.elements} values, {self.samples} samples"
+        return (
+            f"{verdict}: {count(len(self.layers), 'layer')}, {count(self.elements, 'value')}, {count(self.samples, 'sample')}"
+        )
 
     def to_pandas(self) -> Any:  # noqa: ANN401 - pandas is imported only here
         """One row for each layer, as a pandas DataFrame."""

@@ -18,7 +18,7 @@ from npusim.engine.reference import run_step
 from npusim.engine.second_opinion import SecondOpinion, runtime_version
 from npusim.engine.session import InferenceSession
 from npusim.engine.tflite_runtimes import TfliteRuntime
-from npusim.errors import InputError, InternalMismatchError
+from npusim.errors import InputError, InternalMismatchError, count
 from npusim.graph import Array
 from npusim.graph.ranges import EXACT_FLOAT32
 from npusim.graph.rounding_limits import is_estimated, is_free, rounding_limit
@@ -179,7 +179,8 @@ class Verification:
     def __str__(self) -> str:
         exact = sum(step.comparison != "bounded" for step in self.steps)
         verdict = "equal" if self.ok else f"{self.mismatches} of {self.elements} values differ"
-        return f"{verdict}: {len(self.steps)} steps ({exact} exact), {self.elements} values, {self.samples} samples"
+        seen = f"{count(self.elements, 'value')}, {count(self.samples, 'sample')}"
+        return f"{verdict}: {count(len(self.steps), 'step')} ({exact} exact), {seen}"
 
 
 def verify(session: InferenceSession, feeds: Mapping[str, Array], *, progress: Progress | None = None) -> Verification:

@@ -52,11 +52,12 @@ SPECIAL = {
     "cycle_fit.py": ("npusim.rules.cycles",),
     "speed.py": ("npusim.cli.processor",),
     "same_results.py": ("npusim.cli",),
+    "conf.py": ("npusim.cli", "npusim.schemas"),
     "causes.py": ("npusim.golden", "npusim.engine", "npusim.program"),
 }
-"""Tools in benchmarks/ that need modules below the top level: the fit of the cycle estimate, the choice of BLAS kernels that
-the command line makes before NumPy is imported, the command line itself, and devices with faults that are simulated layer by
-layer."""
+"""Tools in benchmarks/ and docs/ that need modules below the top level: the fit of the cycle estimate, the choice of BLAS
+kernels that the command line makes before NumPy is imported, the command line itself, and devices with faults that are
+simulated layer by layer."""
 
 CLASSES = {"InferenceSession", "Program", "Trace"}
 ERRORS = {"InputError", "ModelError", "NpusimError", "UnsupportedError", "UsageError"}
