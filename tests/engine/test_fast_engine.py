@@ -37,6 +37,23 @@ def case(name: str) -> tuple[bytes, Program, dict[str, Array], dict[str, Array]]
     return model, program, feeds, reference_tensors(program, feeds)
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_a_constant_among_joined_tensors_is_joined_too(first: bool) -> None:
+    """Joins run in the engine's own layout where all parts are computed; a constant has none."""
+    graph = GraphBuilder((1, 2, 4, 1))
+    codes = graph.input_stage([0, 0], [16, 16], [2, 2])
+    weights = np.arange(-6, 6).reshape(2, 2, 3, 1)
+    hidden = graph.convolution(codes, weights, np.arange(2), [1] * 2, [3] * 2, (-128, 127), pads=[1, 0, 1, 0])
+    constant = graph.constant(np.arange(4).reshape(1, 1, 4, 1) - 2)
+    parts = [constant, hidden] if first else [hidden, constant]
+    model = graph.model(graph.node("Concat", *parts, axis=1))
+    feeds = samples_for(InferenceSession(model).program, 7)
+    results = [InferenceSession(model, engine=engine).run(None, feeds)[0] for engine in ("reference", "fast")]
+    assert results[0].shape == (7, 3, 4, 1)
+    assert (results[0][:, 0 if first else 2, :, 0] == np.arange(4) - 2).all()
+    assert results[0].tobytes() == results[1].tobytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_tensor_of_hand_built_networks(name: str) -> None:

@@ -70,6 +70,10 @@ def test_two_elements_side_by_side_show_code_weight_and_product_of_both() -> Non
     assert ["at", "code", "weight", "product", "code", "weight", "product"] in lines
     for place, first, second in (([0, 0, 0], (1, 2, 2), (1, 2, 2)), ([1, 1, 0], (6, 5, 30), (6, -7, -42))):
         assert [*str(place).split(), *map(str, (*first, *second))] in lines
+    # only the one that differs most, and the sums of the products of the rest on both sides: 2 + 6 + 0
+    short = [line.split() for line in paired_lines(convolution(5), convolution(-7), ("first", "second"), shown=1)]
+    assert ["[1,", "1,", "0]", "6", "5", "30", "6", "-7", "-42"] in short
+    assert ["3", "others", "8", "8"] in short
 
 
 def test_a_depthwise_convolution_reads_its_own_channel_only() -> None:
