@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from npusim.errors import UnsupportedError
-from npusim.golden.folder.vectors import GoldenTensor, Role, Vectors, crc_of
+from npusim.golden.folder.vectors import GoldenTensor, Role, Vectors, byte_sum_of, crc_of
 from npusim.graph import Array
 
 __all__ = [
@@ -319,7 +319,9 @@ def check_header(vectors: Vectors, module: str, sha256: str, *origin: str) -> st
     return Template(_template("npusim_check.h.txt")).substitute(
         sha256=sha256,
         origin="".join(f"\n{line}" for line in origin_lines(*origin)),
-        module=c_name(module),
+        wait="" if _is_invoked(*origin) else f", for example: while (!tvmgen_{c_name(module)}_finished) {{}}",
+        macros="" if _is_invoked(*origin) else _COMPILED_MACROS,
+        given=_GIVEN if _is_invoked(*origin) else "",
         first=FIRST_VALUES,
         sets=vectors.sets,
         layers=len(layers),
@@ -331,8 +333,18 @@ def check_header(vectors: Vectors, module: str, sha256: str, *origin: str) -> st
     )
 
 
-def check_source(vectors: Vectors, module: str) -> str:
+def check_source(vectors: Vectors, module: str, *origin: str) -> str:
     """The text of ``npusim_check.c``: the golden data and the functions that compare with it.
+
+    Parameters
+    ----------
+    vectors
+        What is to be checked.
+    module
+        Module name of the compiled model.
+    origin
+        As for :func:`test_vector`. Models of TensorFlow Lite and of the MATCH family run in a function that the application
+        gives, all others in what the NPU's compiler makes.
 
     Raises
     ------
@@ -343,10 +355,17 @@ def check_source(vectors: Vectors, module: str) -> str:
     layers = checked_layers(vectors)
     table = [f"    {{{_KINDS[layer.values.dtype.name]}, {_size(layer)}}}," for layer in layers]
     data = [line for number in range(vectors.sets) for line in _set_data(number, given, output, layers)]
+    names = {
+        "module": c_name(module),
+        "input_field": c_name(only_tensor(vectors, Role.INPUT).name),
+        "output_field": c_name(output.name),
+    }
+    invoked = _is_invoked(*origin)
     return Template(_template("npusim_check.c.txt")).substitute(
-        module=c_name(module),
-        input_field=c_name(only_tensor(vectors, Role.INPUT).name),
-        output_field=c_name(output.name),
+        model="" if invoked else Template(_COMPILED_MODEL).substitute(names),
+        declarations="" if invoked else Template(_COMPILED_ARGUMENTS).substitute(names),
+        call=_INVOKED_CALL if invoked else Template(_COMPILED_CALL).substitute(names),
+        sums=_sums(vectors, layers) if invoked else "",
         output_kind=_KINDS[output.values.dtype.name],
         layer_table="\n".join(table),
         data="\n".join(data),
@@ -359,6 +378,73 @@ def check_source(vectors: Vectors, module: str) -> str:
                 "#endif",
             )
         ),
+    )
+
+
+def _is_invoked(file_format: str = "tinpu", arithmetic: str = "npu") -> bool:
+    """Whether the application runs the model, not what the NPU's compiler makes of it."""
+    return file_format in ("tflite", "match")
+
+
+_COMPILED_MODEL: Final = """#ifndef NPUSIM_MODEL_HEADER
+#define NPUSIM_MODEL_HEADER "tvmgen_${module}.h"
+#endif
+#include NPUSIM_MODEL_HEADER
+
+#ifndef NPUSIM_INPUT_FIELD
+#define NPUSIM_INPUT_FIELD ${input_field}
+#endif
+#ifndef NPUSIM_OUTPUT_FIELD
+#define NPUSIM_OUTPUT_FIELD ${output_field}
+#endif
+"""
+
+_COMPILED_ARGUMENTS: Final = """    struct tvmgen_${module}_inputs inputs;
+    struct tvmgen_${module}_outputs outputs;
+"""
+
+_COMPILED_CALL: Final = """        inputs.NPUSIM_INPUT_FIELD = npusim_input_buffer;
+        outputs.NPUSIM_OUTPUT_FIELD = npusim_output_buffer;
+        status = tvmgen_${module}_run(&inputs, &outputs);
+"""
+
+_COMPILED_MACROS: Final = """ *   NPUSIM_MODEL_HEADER=file    header of the compiled model, in quotes
+ *   NPUSIM_INPUT_FIELD, NPUSIM_OUTPUT_FIELD  members of its structs of inputs and outputs
+"""
+
+_INVOKED_CALL: Final = """        status = npusim_invoke(npusim_input_buffer, npusim_output_buffer);
+"""
+
+_GIVEN: Final = """
+/* The application gives this function: it runs the model on an input of NPUSIM_INPUT_VALUES values, writes
+ * NPUSIM_OUTPUT_VALUES of them, and returns 0. With TFLM it copies to interpreter.input(0)->data.raw, calls
+ * interpreter.Invoke(), and copies from interpreter.output(0)->data.raw. */
+int32_t npusim_invoke(const npusim_input *input, npusim_output *output);
+
+/* The sum of all bytes of a layer's values, read as unsigned: what MATCH and DORY print of a layer. 0 for no such layer. */
+uint32_t npusim_layer_sum(uint32_t set, uint32_t layer);
+"""
+
+
+def _sums(vectors: Vectors, layers: Sequence[GoldenTensor]) -> str:
+    """The sums of the bytes of all layers, and the function that gives them."""
+    rows = []
+    for number in range(vectors.sets):
+        sums = [f"{byte_sum_of(layer.values[number]) % 2**32}UL" for layer in layers]
+        rows += [f"#if NPUSIM_CHECK_SETS > {number}", "    {", *array_lines(sums), "    },", "#endif"]
+    return "\n".join(
+        [
+            "static const uint32_t npusim_sums[NPUSIM_CHECK_SETS][NPUSIM_LAYERS] = {",
+            *rows,
+            "};",
+            "",
+            "uint32_t npusim_layer_sum(uint32_t set, uint32_t layer)",
+            "{",
+            "    return set < NPUSIM_CHECK_SETS && layer < NPUSIM_LAYERS ? npusim_sums[set][layer] : 0;",
+            "}",
+            "",
+            "",
+        ]
     )
 
 

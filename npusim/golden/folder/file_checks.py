@@ -100,7 +100,7 @@ def _check_c(root: Path, manifest: Mapping[str, Any], vectors: Vectors) -> Itera
     origin = manifest["model"].get("format", "tinpu"), manifest["model"].get("arithmetic", "npu")
     texts = {
         TEST_VECTOR: test_vector(vectors, numbers, sha256, *origin),
-        CHECK_SOURCE: check_source(vectors, module),
+        CHECK_SOURCE: check_source(vectors, module, *origin),
         INPUT_CONFIG: input_config(vectors),
         CHECK_HEADER: check_header(vectors, module, sha256, *origin),
     }

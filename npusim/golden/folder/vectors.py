@@ -151,7 +151,12 @@ def little_endian(values: Array) -> bytes:
 
 
 def byte_sum_of(values: Array) -> int:
-    """The sum of all bytes of an array, lowest byte first, each read as unsigned.
+    """The sum of all bytes of an array, lowest byte first, each read as unsigned: what MATCH and DORY compare of a layer.
+
+    Notes
+    -----
+    DORY, Hardware_targets/PULP/Common/Templates/network.c.t calls ``checksum(name, data, size, wanted)`` with each layer's
+    output, and net_utils.c adds up ``uint8_t`` in a ``uint32_t``; MATCH does the same.
 
     Examples
     --------

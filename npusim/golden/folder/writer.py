@@ -204,7 +204,7 @@ def _files(session: InferenceSession, vectors: Vectors, samples: Samples, option
         yield TEST_VECTOR, test_vector(vectors, numbers, sha256, *origin).encode("ascii")
         yield INPUT_CONFIG, input_config(vectors).encode("ascii")
         yield CHECK_HEADER, check_header(vectors, options.module, sha256, *origin).encode("ascii")
-        yield CHECK_SOURCE, check_source(vectors, options.module).encode("ascii")
+        yield CHECK_SOURCE, check_source(vectors, options.module, *origin).encode("ascii")
     if "bin" in options.formats:
         yield from binary_files(vectors)
     if "features" in options.formats:
