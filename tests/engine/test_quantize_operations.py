@@ -79,6 +79,11 @@ def test_what_could_change_a_code_is_left_as_it_is(offset: object, factor: objec
     assert all(found is given for found, given in zip(after, before, strict=True))
 
 
+@pytest.mark.parametrize(("offset", "factor", "power"), [(2.0**-60, 5, 0.25), (3, 2.0**24, 2.0**-64), (3, 5, 1.0)])
+def test_what_lies_on_a_limit_is_merged(offset: float, factor: float, power: float) -> None:
+    assert len(merged(stage(offset, factor, power))) == 2
+
+
 def test_merging_what_may_be_too_small_would_change_a_code() -> None:
     """Without an offset to speak of: -(2**30 + 56) units rounds to -2**30, half of which is zero; rounded once it is below."""
     x = np.array([-17895698 * 2.0**-149], F)

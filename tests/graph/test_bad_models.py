@@ -385,3 +385,18 @@ def test_open_sizes_name_the_tensor_and_the_node_that_leaves_them_open() -> None
     session = InferenceSession(model.SerializeToString())
     with pytest.raises(UnsupportedError, match=r"the shape of tensor 'y', the result of Reshape 'by_values'"):
         _ = session.program
+
+
+def test_an_open_batch_is_planned_for_one_sample() -> None:
+    model = onnx.load_from_string(SMALL)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    for item in model.graph.output:
+        if item.type.tensor_type.shape.dim:
+            item.type.tensor_type.shape.dim[0].dim_param = "N"
+    opened, fixed = InferenceSession(model.SerializeToString()), InferenceSession(SMALL)
+    assert [layer.kind for layer in opened.program.layers] == [layer.kind for layer in fixed.program.layers] != []
+    assert {name: item.shape for name, item in opened.program.tensors.items()} == {
+        name: item.shape for name, item in fixed.program.tensors.items()
+    }
+    x = np.random.default_rng(3).normal(0, 2, (5, 4, 8, 1)).astype(np.float32)
+    assert opened.run(None, {"input": x})[0].tobytes() == fixed.run(None, {"input": x})[0].tobytes()

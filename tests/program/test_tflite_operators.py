@@ -254,6 +254,13 @@ def test_squeeze_drops_what_is_named_or_all_axes_of_one_element(dims, shape):
     np.testing.assert_array_equal(y, x.reshape(shape))
 
 
+@pytest.mark.parametrize(("name", "kind"), [("ADD", "ADD"), ("SUB", "ADD"), ("MUL", "MUL")])
+def test_layers_of_two_operands_say_which_they_are(name, kind):
+    parts = [tensor(part, "INT8", (1, 4), 0.05) for part in "xy"]
+    content = one_operator(name, parts, tensor("z", "INT8", (1, 4), 0.1), {"activation": "NONE"})
+    assert [layer.kind for layer in npusim.InferenceSession(content).program.layers] == [kind]
+
+
 def test_squeeze_of_an_axis_with_elements_is_refused():
     content = one_operator(
         "SQUEEZE", (tensor("x", "INT8", (1, 3, 1, 4), 0.05),), tensor("y", "INT8", (1, 1, 4), 0.05), {"squeeze_dims": (1,)}

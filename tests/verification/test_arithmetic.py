@@ -15,7 +15,7 @@ from npusim.program import Accumulating, Clip, HostOperation, IntegerLayer, Mean
 from npusim.program.trace import Trace
 from npusim.schemas.objects import json_object
 from npusim.verification import ElementArithmetic, explain_element
-from npusim.verification.arithmetic import paired_lines
+from npusim.verification.arithmetic import paired_lines, real_text
 from npusim.verification.pairing import pair_steps
 from support import Export
 from support.builders import GraphBuilder
@@ -74,6 +74,27 @@ def test_two_elements_side_by_side_show_code_weight_and_product_of_both() -> Non
     short = [line.split() for line in paired_lines(convolution(5), convolution(-7), ("first", "second"), shown=1)]
     assert ["[1,", "1,", "0]", "6", "5", "30", "6", "-7", "-42"] in short
     assert ["3", "others", "8", "8"] in short
+
+
+def test_elements_that_read_other_places_are_paired_with_nothing_there() -> None:
+    """At the edge half of the window lies in the padding: in the sum of the rest what is not read counts as 0."""
+    graph = GraphBuilder((1, 1, 4, 1))
+    codes = graph.input_stage([0], [1], [0])
+    output = graph.convolution(codes, np.array([[[[2], [3], [4]]]]), np.array([0]), [1], [0], (-128, 127), pads=[1, 0, 1, 0])
+    model, x = graph.model(output), np.array([[[[1], [10], [20], [30]]]], np.float32)
+    edge, inner = explained(model, x, (0, 0, 0)), explained(model, x, (0, 2, 0))
+    lines = [line.split() for line in paired_lines(edge, inner, ("edge", "inner"), shown=1)]
+    # 1*3 + 10*4 at the edge, 10*2 + 20*3 + 30*4 inside; the last one differs most
+    assert ["[0,", "3,", "0]", "30", "4", "120"] in lines
+    assert ["3", "others", "43", "80"] in lines
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, ""), (3.0, "3"), (0.25, "0.25"), (float(np.float32(0.7)), "0.7"), (math.inf, "inf")],
+)
+def test_real_numbers_have_the_digits_that_tell_them_apart(value: float | None, text: str) -> None:
+    assert real_text(value) == text
 
 
 def test_a_depthwise_convolution_reads_its_own_channel_only() -> None:

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from npusim import InferenceSession
 from npusim.engine.second_opinion import SecondOpinion
 from npusim.graph import Array
+from npusim.search.sampling import generate_inputs
 from npusim.verification import compare_with_runtime, exact_findings, runtime, verify
 from support.builders import GraphBuilder
 from support.command_line import FLOAT32_SAMPLE, model_beyond_float32, model_with_float_layer, samples_for
+from support.match_models import chain
 from support.moved_batches import moved_batches
 
 
@@ -119,3 +121,12 @@ def test_no_model_that_moves_or_mixes_the_batch_axis_is_contradicted(
     verified = verify(session, feeds)
     assert verified.ok, (used, [step for step in verified.steps if step.mismatches])
     assert compare_with_runtime(session, feeds).ok, used
+
+
+@pytest.mark.parametrize("arithmetic", ["match", "match_half_up", "onnx"])
+def test_annotated_models_of_the_match_family_are_held_against_a_copy_that_onnxruntime_reads(arithmetic: str) -> None:
+    """ONNX Runtime refuses the exporters' annotations; without them the file means the same."""
+    session = InferenceSession(chain(3, 5, 7), arithmetic=arithmetic)
+    result = verify(session, generate_inputs(session.program, 20, seed=1))
+    assert result.ok
+    assert result.elements
