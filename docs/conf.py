@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,11 @@ napoleon_custom_sections = [("Yields", "returns_style")]
 
 GENERATED = Path(__file__).parent / "generated"
 """Pages that are made of what the program itself says; git ignores them."""
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+EXTRA = GENERATED / "files"
+EXTRA.mkdir(parents=True, exist_ok=True)
+html_extra_path = ["generated/files"]
 
 
 def printed(*arguments: str) -> str:
@@ -83,6 +88,28 @@ def more_page() -> str:
     return "\n".join(["# More", "", "```{toctree}", ":maxdepth: 1", "", *(f"../{name}" for name in others), "```", ""])
 
 
+def write_reports(folder: Path) -> None:
+    """The pages that commands write as files, of the models of golden/."""
+    model, samples, floats = "keywords_w8.onnx", "keywords_samples.npz", "keywords_float.onnx"
+    with chdir(GOLDEN):  # so that the pages name files, not places of this machine
+        printed(
+            "compare", model, "--against", floats, "--data", samples, "-q", "--force", "-o", str(folder / "compare_report.html")
+        )
+        printed(
+            "check", model, samples, "--device", "f28p55x", "--float", floats, "--force", "-o", str(folder / "check_page.html")
+        )
+
+
+REPORTS_PAGE = """# Reports
+
+What `-o` of two commands writes, for the network of `golden/keywords_w8.onnx`; each is one file that opens offline.
+
+* <a href="../compare_report.html">The report of <code>npusim compare</code></a>: findings, the network coloured by the
+  error that each layer introduces, histograms of codes and errors, channel by channel.
+* <a href="../check_page.html">The page of <code>npusim check</code></a>: ready or not, why, and what to do first.
+"""
+
+
 def _kinds(schema: dict[str, Any]) -> list[dict[str, Any]]:
     listed = schema.get("oneOf") or schema.get("anyOf") or [schema]
     return [schema["$defs"][one["$ref"].rsplit("/", 1)[-1]] if "$ref" in one else one for one in listed]
@@ -94,7 +121,8 @@ def _text(schema: dict[str, Any]) -> str:
 
 def write_pages(_app: Sphinx) -> None:
     """Write the pages before Sphinx looks for them."""
-    GENERATED.mkdir(exist_ok=True)
+    write_reports(EXTRA)
+    (GENERATED / "reports.md").write_text(REPORTS_PAGE, encoding="utf-8")
     for name, page in (
         ("commands", commands_page()),
         ("device_rules", rules_page()),
