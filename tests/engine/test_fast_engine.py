@@ -37,6 +37,22 @@ def case(name: str) -> tuple[bytes, Program, dict[str, Array], dict[str, Array]]
     return model, program, feeds, reference_tensors(program, feeds)
 
 
+@pytest.mark.parametrize("factor", [2.0, 1.5, 0.5, 0.75])
+def test_nearest_positions_are_repeated_evenly_or_not(factor: float) -> None:
+    graph = GraphBuilder((1, 2, 8, 1))
+    codes = graph.input_stage([0, 0], [16, 16], [2, 2])
+    weights = np.arange(-6, 6).reshape(2, 2, 3, 1)
+    hidden = graph.convolution(codes, weights, np.arange(2), [1] * 2, [3] * 2, (-128, 127), pads=[1, 0, 1, 0])
+    resized = graph.node("Resize", hidden, "", graph.constant([1, 1, factor, 1]), mode="nearest", nearest_mode="floor")
+    last = graph.convolution(resized, weights, np.arange(2), [1] * 2, [3] * 2, (-128, 127), pads=[1, 0, 1, 0])
+    program = InferenceSession(graph.model(last)).program
+    assert program.batching is Batching.STACKED
+    feeds = samples_for(program, 7)
+    plan = make_plan(program)
+    found = every_tensor(program, Cut(plan, plan.samples), feeds, threads=1)
+    assert_same(found, reference_tensors(program, feeds), slice(None), program.constants)
+
+
 @pytest.mark.parametrize("first", [False, True])
 def test_a_constant_among_joined_tensors_is_joined_too(first: bool) -> None:
     """Joins run in the engine's own layout where all parts are computed; a constant has none."""

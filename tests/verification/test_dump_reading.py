@@ -198,3 +198,15 @@ def test_arrays_whose_names_say_nothing_are_found_by_their_sizes(tmp_path: Path)
     assert sorted(check.tensor for check in checks) == sorted(row.tensor for row in compared.layers) == sorted(names)
     assert all(checks)
     assert compared.ok
+
+
+def test_axes_of_one_element_in_a_numpy_file_change_nothing(tmp_path: Path) -> None:
+    session = session_for("vibration_w8")
+    name = session.program.resolve(session.program.outputs[0])
+    values = session.trace(feeds_for("vibration_w8"), [name])[name]
+    np.save(tmp_path / "d.npy", values.reshape(len(values), 1, -1, 1))
+    checks, compared = both("vibration_w8", tmp_path / "d.npy", None, "nchw")
+    assert not isinstance(checks, NpusimError)
+    assert not isinstance(compared, NpusimError)
+    assert all(checks)
+    assert compared.ok
