@@ -10,6 +10,7 @@ from npusim.bounds import Verdict
 from npusim.cli.directed import check_options, directed_options, directed_paragraphs
 from npusim.cli.input_stages import changes_of, holds_for
 from npusim.cli.options import (
+    allow_float_option,
     arithmetic_option,
     input_alpha_option,
     input_codes_option,
@@ -19,7 +20,17 @@ from npusim.cli.options import (
     quiet_option,
     threads_option,
 )
-from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
+from npusim.cli.output import (
+    Column,
+    Row,
+    count,
+    number,
+    paragraph,
+    print_json,
+    print_not_quantized,
+    render_table,
+    terminal_width,
+)
 from npusim.cli.paths import SOURCE
 from npusim.cli.progress import progress
 from npusim.engine.planning import InputAlpha
@@ -65,6 +76,7 @@ BEYOND_FLOAT32 = (
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help=f"Samples to generate.  [default: {DEFAULT_SAMPLES}]")
 @click.option("--seed", type=click.IntRange(min=0), metavar="S", help="Seed of the generated samples.  [default: 0]")
 @directed_options
+@allow_float_option
 @threads_option
 @quiet_option
 @arithmetic_option
@@ -81,6 +93,7 @@ def verify_command(
     seconds: float | None,
     output: str | None,
     force: bool,
+    allow_float: bool,
     threads: int | None,
     quiet: bool,
     arithmetic: str | None,
@@ -101,7 +114,7 @@ def verify_command(
     that is not excluded. Inputs of the model that are found are compared like the other samples. Where only inputs of the
     layer itself are found, that is a warning.
 
-    The exit code is 0 when all values agree and 1 when one does not.
+    The exit code is 0 when all values agree and 1 when one does not, or when nothing of the model is quantized.
 
     \b
     Example: npusim verify model.onnx recorded.npz
@@ -118,11 +131,12 @@ def verify_command(
         with progress("directed search", quiet=quiet, unit="seconds") as report:
             searched = search_directed(session, feeds, seconds=seconds, seed=seed or 0, output=output, progress=report)
     with progress("verify", quiet=quiet) as report:
-        result = verify_samples(session, feeds, source, searched=searched, progress=report)
+        result = verify_samples(session, feeds, source, searched=searched, allow_float=allow_float, progress=report)
     if as_json:
         print_json(result)
     else:
         _print(result, searched, session.arithmetic, terminal_width())
+        print_not_quantized(result.findings, terminal_width())
     return 0 if result else 1
 
 

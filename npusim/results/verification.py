@@ -20,6 +20,7 @@ from npusim.program import Batching
 from npusim.program.input_stage import InputStage, input_stages
 from npusim.results.base import CommandResult, Model, SampleSource, identity_of, session_of
 from npusim.results.directed import Directed, search_directed
+from npusim.results.not_quantized import not_quantized
 from npusim.results.samples import Inputs, choose_inputs
 from npusim.rules.dialects import dialect_findings
 from npusim.schemas.derivation import Count, Rules
@@ -137,7 +138,8 @@ class VerifyResult(CommandResult):
     layers
         In execution order.
     findings
-        One for each layer that differs, and one about the file where it is written in a dialect that was not read.
+        That nothing is quantized, one for each layer that differs, and one about the file where it is written in a dialect that
+        was not read.
     totals
         Sums over the layers.
     inputs
@@ -181,6 +183,7 @@ def verify(
     directed: bool = False,
     seconds: float | None = None,
     output: str | os.PathLike[str] | None = None,
+    allow_float: bool = False,
     progress: Progress | None = None,
 ) -> VerifyResult:
     """Compare every tensor of every layer of a model with ONNX Runtime, for equality.
@@ -201,6 +204,8 @@ def verify(
         Time for that search.
     output
         Archive for the inputs that it finds.
+    allow_float
+        Whether a model of which nothing is quantized is what is wanted; without it the result is false of such a model.
     progress
         Called with the number of samples compared and of all.
 
@@ -230,7 +235,7 @@ def verify(
     if directed:
         path = None if output is None else os.fspath(output)
         searched = search_directed(session, feeds, seconds=seconds, seed=seed or 0, output=path)
-    return verify_samples(session, feeds, source, searched=searched, progress=progress)
+    return verify_samples(session, feeds, source, searched=searched, allow_float=allow_float, progress=progress)
 
 
 def verify_samples(
@@ -239,17 +244,20 @@ def verify_samples(
     source: SampleSource,
     *,
     searched: Directed | None = None,
+    allow_float: bool = False,
     progress: Progress | None = None,
 ) -> VerifyResult:
     """As :func:`verify`, on samples that were chosen, and on those that a search found."""
     compared = feeds if searched is None else searched.added_to(feeds)
     found = compare_every_tensor(session, compared, progress=progress)
+    unquantized = not_quantized(session.program, allow_float=allow_float)
     proof = certify(session.program, refutations=() if searched is None else searched.refutations)
     return VerifyResult(
         model=identity_of(session),
-        ok=found.ok,
+        ok=found.ok and not unquantized,
         layers=tuple(found.steps),
         findings=(
+            *unquantized,
             *_findings(found, session.arithmetic),
             *(() if searched is None else searched.findings()),
             *(_plain(finding) for finding in dialect_findings(read_model(session.model), session.program)),
