@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from npusim.results.equality import prove_equal
     from npusim.results.golden import check_golden, verify_golden, write_golden
     from npusim.results.lint import lint
+    from npusim.results.oracle import write_oracle
     from npusim.results.quantization import quantize
     from npusim.results.readiness import check
     from npusim.results.verification import verify
@@ -44,6 +45,7 @@ __all__ = [
     "verify",
     "verify_golden",
     "write_golden",
+    "write_oracle",
 ]
 
 __version__ = "0.1.0"
@@ -64,6 +66,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "verify": "npusim.results.verification",
         "verify_golden": "npusim.results.golden",
         "write_golden": "npusim.results.golden",
+        "write_oracle": "npusim.results.oracle",
     }
 )
 """Where the names live that are imported when they are first used: importing npusim loads neither NumPy nor onnx."""

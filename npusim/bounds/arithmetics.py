@@ -16,7 +16,7 @@ from npusim.bounds.witness.observation import observation
 from npusim.program import Accumulating, IntegerArray, IntegerLayer, Program
 from npusim.program.accumulation import accumulate
 from npusim.program.direct import direct_codes
-from npusim.program.forms import LayerOutline, Maps, numbers_of, outline_layer
+from npusim.program.forms import Maps, StepOutline, numbers_of, outline_step
 from npusim.program.intervals import Interval, LayerBounds, analyse
 from npusim.verification.equality import unlike_sums
 
@@ -103,7 +103,7 @@ def compare_layers(one: Program, other: Program, *, seed: int = 0) -> tuple[Laye
         }
         maps = Maps()
         ends = {name: (int(box.lower.min()), int(box.upper.max())) for name, box in boxes.items()}
-        mine, theirs = outline_layer(one, layer, maps, ends), outline_layer(other, twin, maps, ends)
+        mine, theirs = outline_step(one, layer, maps, ends), outline_step(other, twin, maps, ends)
         if (mine.elements == theirs.elements).all():
             reason = "the same function of its inputs, for all codes that they can hold"
             found.append(LayerAgreement(layer.name, layer.output, Agreement.EQUAL, reason))
@@ -147,8 +147,8 @@ def _solved(
     twin: IntegerLayer,
     bounds: LayerBounds,
     maps: Maps,
-    mine: LayerOutline,
-    theirs: LayerOutline,
+    mine: StepOutline,
+    theirs: StepOutline,
     zero: int,
 ) -> LayerAgreement | None:
     """Codes of the inputs whose sum is one at which both make other codes of it, solved for exactly."""

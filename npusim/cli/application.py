@@ -51,6 +51,7 @@ COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "golden": "npusim.cli.golden:golden_group",
         "inspect": "npusim.cli.inspect:inspect_command",
         "lint": "npusim.cli.lint:lint_command",
+        "oracle": "npusim.cli.oracle:oracle_command",
         "quantize": "npusim.cli.quantize:quantize_command",
         "run": "npusim.cli.run:run_command",
         "verify": "npusim.cli.verify:verify_command",

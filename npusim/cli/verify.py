@@ -10,7 +10,6 @@ from npusim.bounds import Verdict
 from npusim.cli.directed import check_options, directed_options, directed_paragraphs
 from npusim.cli.input_stages import changes_of, holds_for
 from npusim.cli.options import (
-    allow_float_option,
     arithmetic_option,
     input_alpha_option,
     input_codes_option,
@@ -20,17 +19,7 @@ from npusim.cli.options import (
     quiet_option,
     threads_option,
 )
-from npusim.cli.output import (
-    Column,
-    Row,
-    count,
-    number,
-    paragraph,
-    print_json,
-    print_not_quantized,
-    render_table,
-    terminal_width,
-)
+from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
 from npusim.cli.paths import SOURCE
 from npusim.cli.progress import progress
 from npusim.engine.planning import InputAlpha
@@ -76,7 +65,7 @@ BEYOND_FLOAT32 = (
 @click.option("--samples", type=click.IntRange(min=1), metavar="N", help=f"Samples to generate.  [default: {DEFAULT_SAMPLES}]")
 @click.option("--seed", type=click.IntRange(min=0), metavar="S", help="Seed of the generated samples.  [default: 0]")
 @directed_options
-@allow_float_option
+@click.option("--oracle", is_flag=True, help="Also compile the model's C source and compare all its layers.")
 @threads_option
 @quiet_option
 @arithmetic_option
@@ -92,8 +81,8 @@ def verify_command(
     directed: bool,
     seconds: float | None,
     output: str | None,
+    oracle: bool,
     force: bool,
-    allow_float: bool,
     threads: int | None,
     quiet: bool,
     arithmetic: str | None,
@@ -114,7 +103,9 @@ def verify_command(
     that is not excluded. Inputs of the model that are found are compared like the other samples. Where only inputs of the
     layer itself are found, that is a warning.
 
-    The exit code is 0 when all values agree and 1 when one does not, or when nothing of the model is quantized.
+    With --oracle the model is written as C, compiled and run as well: a second opinion in which NumPy has no part.
+
+    The exit code is 0 when all values agree and 1 when one does not.
 
     \b
     Example: npusim verify model.onnx recorded.npz
@@ -131,12 +122,11 @@ def verify_command(
         with progress("directed search", quiet=quiet, unit="seconds") as report:
             searched = search_directed(session, feeds, seconds=seconds, seed=seed or 0, output=output, progress=report)
     with progress("verify", quiet=quiet) as report:
-        result = verify_samples(session, feeds, source, searched=searched, allow_float=allow_float, progress=report)
+        result = verify_samples(session, feeds, source, searched=searched, oracle=oracle, progress=report)
     if as_json:
         print_json(result)
     else:
         _print(result, searched, session.arithmetic, terminal_width())
-        print_not_quantized(result.findings, terminal_width())
     return 0 if result else 1
 
 
@@ -167,6 +157,11 @@ def _print(found: VerifyResult, searched: Directed | None, arithmetic: str, widt
         if finding.rule == "unknown-dialect":
             click.echo(paragraph(f"{finding.message}; {finding.remedy}.", width))
     _print_stage(found.input_stage, width)
+    if found.oracle is not None:
+        opinion = found.oracle
+        said = "equal" if not opinion.mismatches else f"NOT EQUAL: {opinion.mismatches:,} differ, first in '{opinion.first}'"
+        values = f"{count(opinion.layers, 'layer')}, {count(opinion.elements, 'value')}"
+        click.echo(paragraph(f"C source compiled by {opinion.compiler}: {said} ({values}).", width))
     click.echo(paragraph(f"{_verdict(result)}; {_for_every_input(found.every_input)}", width))
 
 

@@ -21,6 +21,7 @@ from npusim.results.equality import EqualityFile, EqualityResult
 from npusim.results.golden import GoldenCheckResult, GoldenVerifyResult, GoldenWriteResult
 from npusim.results.inspection import InspectResult
 from npusim.results.lint import LintResult, LintRules
+from npusim.results.oracle import OracleResult
 from npusim.results.quantization import QuantizeResult
 from npusim.results.simulation import RunResult
 from npusim.results.verification import VerifyResult
@@ -42,6 +43,7 @@ _RESULTS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
         "golden_write": (GoldenWriteResult,),
         "inspect": (InspectResult,),
         "lint": (LintResult, LintRules),
+        "oracle": (OracleResult,),
         "quantize": (QuantizeResult,),
         "run": (RunResult,),
         "verify": (VerifyResult,),

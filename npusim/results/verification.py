@@ -20,7 +20,7 @@ from npusim.program import Batching
 from npusim.program.input_stage import InputStage, input_stages
 from npusim.results.base import CommandResult, Model, SampleSource, identity_of, session_of
 from npusim.results.directed import Directed, search_directed
-from npusim.results.not_quantized import not_quantized
+from npusim.results.oracle import OracleOpinion, compare_with_oracle
 from npusim.results.samples import Inputs, choose_inputs
 from npusim.rules.dialects import dialect_findings
 from npusim.schemas.derivation import Count, Rules
@@ -138,8 +138,7 @@ class VerifyResult(CommandResult):
     layers
         In execution order.
     findings
-        That nothing is quantized, one for each layer that differs, and one about the file where it is written in a dialect that
-        was not read.
+        One for each layer that differs, and one about the file where it is written in a dialect that was not read.
     totals
         Sums over the layers.
     inputs
@@ -152,6 +151,8 @@ class VerifyResult(CommandResult):
         The search for inputs at which a layer differs; null without --directed.
     input_stage
         The one that this holds for, and how others differ.
+    oracle
+        The model's C source against npusim; null without --oracle.
     comparison, proof
         The comparison of all tensors, and what is proven of the model.
     """
@@ -164,6 +165,7 @@ class VerifyResult(CommandResult):
     every_input: EveryInput
     directed: Directed | None
     input_stage: VerifiedStage
+    oracle: OracleOpinion | None
     comparison: Verification = field(metadata=UNLISTED)
     proof: Certificate = field(metadata=UNLISTED)
 
@@ -183,7 +185,7 @@ def verify(
     directed: bool = False,
     seconds: float | None = None,
     output: str | os.PathLike[str] | None = None,
-    allow_float: bool = False,
+    oracle: bool = False,
     progress: Progress | None = None,
 ) -> VerifyResult:
     """Compare every tensor of every layer of a model with ONNX Runtime, for equality.
@@ -204,8 +206,9 @@ def verify(
         Time for that search.
     output
         Archive for the inputs that it finds.
-    allow_float
-        Whether a model of which nothing is quantized is what is wanted; without it the result is false of such a model.
+    oracle
+        Also compile the model's C source and compare all its layers: a second opinion in which NumPy has no part. It needs a
+        C compiler.
     progress
         Called with the number of samples compared and of all.
 
@@ -235,7 +238,7 @@ def verify(
     if directed:
         path = None if output is None else os.fspath(output)
         searched = search_directed(session, feeds, seconds=seconds, seed=seed or 0, output=path)
-    return verify_samples(session, feeds, source, searched=searched, allow_float=allow_float, progress=progress)
+    return verify_samples(session, feeds, source, searched=searched, oracle=oracle, progress=progress)
 
 
 def verify_samples(
@@ -244,22 +247,22 @@ def verify_samples(
     source: SampleSource,
     *,
     searched: Directed | None = None,
-    allow_float: bool = False,
+    oracle: bool = False,
     progress: Progress | None = None,
 ) -> VerifyResult:
     """As :func:`verify`, on samples that were chosen, and on those that a search found."""
     compared = feeds if searched is None else searched.added_to(feeds)
     found = compare_every_tensor(session, compared, progress=progress)
-    unquantized = not_quantized(session.program, allow_float=allow_float)
     proof = certify(session.program, refutations=() if searched is None else searched.refutations)
+    opinion = compare_with_oracle(session, compared) if oracle else None
     return VerifyResult(
         model=identity_of(session),
-        ok=found.ok and not unquantized,
+        ok=found.ok and (opinion is None or not opinion.mismatches),
         layers=tuple(found.steps),
         findings=(
-            *unquantized,
             *_findings(found, session.arithmetic),
             *(() if searched is None else searched.findings()),
+            *(() if opinion is None or not opinion.mismatches else (_of_oracle(opinion),)),
             *(_plain(finding) for finding in dialect_findings(read_model(session.model), session.program)),
         ),
         totals=VerifyTotals(
@@ -274,9 +277,17 @@ def verify_samples(
         every_input=_every_input(found, proof),
         directed=searched,
         input_stage=_stage_of(session, compared),
+        oracle=opinion,
         comparison=found,
         proof=proof,
     )
+
+
+def _of_oracle(opinion: OracleOpinion) -> Finding:
+    wrong = f"{opinion.mismatches:,} of {opinion.elements:,}"
+    message = f"the compiled C gives other values than npusim: {wrong}, first in '{opinion.first}'"
+    remedy = f"look at {opinion.compiler} first: compile with -O0 and -ffp-contract=off; then report it"
+    return Finding("oracle_differs", "error", None, message, remedy, {"compiler": opinion.compiler})
 
 
 def _plain(finding: SourcedFinding) -> Finding:

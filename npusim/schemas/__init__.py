@@ -20,13 +20,14 @@ COMMANDS: Final = (
     "golden_write",
     "inspect",
     "lint",
+    "oracle",
     "quantize",
     "run",
     "verify",
 )
 """Commands that have a schema; the words of a command in a group are joined by ``_``."""
 
-FILES: Final = ("certificate", "manifest")
+FILES: Final = ("certificate", "equality_certificate", "manifest")
 """JSON files that have a schema."""
 
 

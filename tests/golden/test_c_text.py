@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npusim import InputError, UnsupportedError
+from npusim.files.c_text import array_lines, c_name, c_numbers, comment, float_literal
 from npusim.files.tensors import read_tensor_file, tensor_bytes
-from npusim.golden.folder.c_files import array_lines, c_name, c_numbers, comment, float_literal, read_arrays
+from npusim.golden.folder.c_files import read_arrays
 
 BITS = st.integers(0, 2**32 - 1).map(lambda bits: np.uint32(bits).view(np.float32)).filter(np.isfinite)
 

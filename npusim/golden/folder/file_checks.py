@@ -11,6 +11,7 @@ import numpy as np
 
 from npusim.errors import InputError
 from npusim.files.arrays import sha256_of
+from npusim.files.c_text import c_name
 from npusim.files.dumps import feature_text
 from npusim.files.tensors import read_tensor_file, tensor_bytes
 from npusim.findings import Finding
@@ -19,7 +20,6 @@ from npusim.golden.folder.c_files import (
     CHECK_SOURCE,
     INPUT_CONFIG,
     TEST_VECTOR,
-    c_name,
     check_header,
     check_source,
     input_config,

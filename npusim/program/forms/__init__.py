@@ -8,17 +8,17 @@ clips that change nothing, and whether a function of codes is a layer of its own
 """
 
 from npusim.program.forms.maps import Maps, numbers_of, places_of
-from npusim.program.forms.outline import LayerOutline, Orientation, Outline, outline, outline_layer
+from npusim.program.forms.outline import Orientation, Outline, StepOutline, outline, outline_step
 from npusim.program.forms.step_functions import StepFunction
 
 __all__ = [
-    "LayerOutline",
     "Maps",
     "Orientation",
     "Outline",
     "StepFunction",
+    "StepOutline",
     "numbers_of",
     "outline",
-    "outline_layer",
+    "outline_step",
     "places_of",
 ]

@@ -31,11 +31,11 @@ from npusim.program.layers import (
     Window,
 )
 from npusim.program.moves import Pad, Slice
-from npusim.program.program import HostOperation, Program, QuantizeStage, Tensor
+from npusim.program.program import HostOperation, Program, QuantizeStage, Step, Tensor
 from npusim.program.requantization import IntegerArray
 from npusim.program.runtime_layers import RuntimeCombination, RuntimeFunction
 
-__all__ = ["LayerOutline", "Orientation", "Outline", "outline", "outline_layer"]
+__all__ = ["Orientation", "Outline", "StepOutline", "outline", "outline_step"]
 
 _NAMES: Final = frozenset({"name", "inputs", "output", "nodes", "taps", "label"})
 """Fields of a layer that say what it is called, not what it computes."""
@@ -109,40 +109,40 @@ def outline(program: Program, maps: Maps, places: Mapping[str, int]) -> Outline:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerOutline:
-    """The elements of one layer, for whatever codes its inputs hold.
+class StepOutline:
+    """The elements of one step, for whatever values its inputs hold.
 
     Attributes
     ----------
     elements
-        int64 in the shape of its output.
+        int64 in the shape of its result.
     orientation
-        None where the layer does not sum up, or a residual comes behind.
+        Of a layer; None where it does not sum up, or a residual comes behind.
     """
 
     elements: IntegerArray
     orientation: Orientation | None
 
 
-def outline_layer(program: Program, layer: IntegerLayer, maps: Maps, ends: Mapping[str, tuple[int, int]]) -> LayerOutline:
-    """Find what the elements of a layer are when its inputs are anything within intervals.
+def outline_step(program: Program, step: Step, maps: Maps, ends: Mapping[str, tuple[int, int] | None]) -> StepOutline:
+    """Find what the elements of a step are when its inputs are anything within intervals.
 
     Parameters
     ----------
     program
-        The program that the layer is of.
-    layer
-        The layer.
+        The program that the step is of.
+    step
+        The step.
     maps
         Where maps are numbered.
     ends
-        Smallest and largest code of each input, less zero points.
+        Smallest and largest code of each input, less zero points; None for one that does not hold codes.
     """
     walk = _Walk(program, maps)
     for name, domain in ends.items():
         walk.take(name, domain)
-    walk.run(layer)
-    return LayerOutline(walk.tensors[layer.output], walk.orientations.get(layer.name))
+    walk.run(step)
+    return StepOutline(walk.tensors[step.tensors[-1]], walk.orientations.get(step.name))
 
 
 class _Walk:
@@ -160,7 +160,7 @@ class _Walk:
         number = self.maps.opaque(("input", place, tensor.dtype.kind == "f"), size, _declared_domain(tensor))
         self._hold(name, self.maps.all_of(number, size).reshape(tensor.declared_shape))
 
-    def take(self, name: str, domain: tuple[int, int]) -> None:
+    def take(self, name: str, domain: tuple[int, int] | None) -> None:
         """A tensor of which nothing is known but its range."""
         shape = self.program.tensors[name].shape
         size = math.prod(shape)
@@ -185,7 +185,7 @@ class _Walk:
             return elements
         return self.maps.mapped(elements, (), lambda values, _: values + distance, lambda _: ("shifted", distance))
 
-    def run(self, step: IntegerLayer | QuantizeStage | HostOperation) -> None:
+    def run(self, step: Step) -> None:
         """Find the elements of what a step gives."""
         for inner in self._read.intersection(step.tensors[:-1]):
             self._unknown(inner)
