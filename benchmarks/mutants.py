@@ -380,13 +380,17 @@ class Map:
         found = self.tests_of(mutant)
         if self.at_import(mutant):
             # any test of the module may notice it, and each file costs the import of all it needs
-            found = [test for test in found if self.tests[test][0].startswith(own)] or found
-            files = Counter(self.tests[test][0].partition("::")[0] for test in found)
-            most = [file for file, _ in files.most_common(MOST_FILES)]
-            found = [test for test in found if self.tests[test][0].partition("::")[0] in most]
+            inside = [test for test in found if self.tests[test][0].startswith(own)]
+            found = [*self._of_most(inside), *self._of_most([test for test in found if test not in set(inside)])]
         rooms = [test for test in found if self.tests[test][0].startswith(own)]
         others = [test for test in found if not self.tests[test][0].startswith(own)]
         return [self._chosen(rooms, ROOM_SECONDS), self._chosen(others, OTHER_SECONDS)]
+
+    def _of_most(self, tests: Sequence[int]) -> list[int]:
+        """Those in the files that have most of them."""
+        files = Counter(self.tests[test][0].partition("::")[0] for test in tests)
+        most = [file for file, _ in files.most_common(MOST_FILES)]
+        return [test for test in tests if self.tests[test][0].partition("::")[0] in most]
 
     def _chosen(self, tests: Sequence[int], seconds: float) -> list[str]:
         """The fastest case of each test function first, then the rest, while they take no longer in all."""

@@ -35,6 +35,7 @@ __all__ = [
     "hard_swish_codes",
     "layer_multipliers",
     "leaky_relu_codes",
+    "litert_mean_codes",
     "mean_multiplier",
     "multiply_codes",
     "quantize_codes",
@@ -58,6 +59,10 @@ FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
 ADD_LEFT_SHIFT: Final = 20
 """Bits that ADD and SUB keep of their operands below the code: 20 for 8 bits, 15 for 16."""
+
+
+MEAN_VECTOR: Final = 16
+"""Channels that LiteRT's kernel for x86 averages at a time."""
 
 
 class Activation(StrEnum):
@@ -585,6 +590,36 @@ def _interpolated(value: Int64Array, table: Int64Array) -> Int64Array:
     index = 256 + (value >> 7)
     slope = table[index + 1] - table[index]
     return np.asarray(table[index] + ((slope * (value & 0x7F) + 64) >> 7), np.int64)
+
+
+def litert_mean_codes(total: Int64Array, /, *, count: int, source: Affine, result: Affine) -> Int64Array:
+    """MEAN over rows and columns that keeps its axes, in LiteRT's kernel for x86, from sums of codes ``[..., channels]``.
+
+    Sums hold the zero points. With ``M`` of ``f32(scale_x / f32(count * scale_y))`` it is ``sum * M + b``, where `b` is ``zy``
+    less ``zx * scale_x / scale_y`` rounded in float32. Channels in whole vectors of 16 round half up twice, the rest once half
+    up and once half away from zero.
+
+    Notes
+    -----
+    TensorFlow, lite/kernels/internal/optimized/integer_ops/mean.h.
+
+    Examples
+    --------
+    >>> half, whole = Affine(0.5, 1, -128, 127), Affine(1.0, 0, -128, 127)
+    >>> litert_mean_codes(np.array([[4], [14]]), count=2, source=half, result=whole).tolist()
+    [[0], [3]]
+    """
+    scale, step = np.float32(source.scale), np.float32(result.scale)
+    moved = np.float32(source.zero_point) * scale / step
+    moved = moved + np.float32(0.5) if moved > 0 else moved - np.float32(0.5)
+    multiplier, exponent = quantize_multiplier(float(scale / (np.float32(count) * step)))
+    whole = np.arange(total.shape[-1]) < total.shape[-1] // MEAN_VECTOR * MEAN_VECTOR
+    scaled = np.where(
+        whole,
+        _scaled(total, multiplier, exponent, Rounding.UPUP),
+        _scaled(total, multiplier, exponent, Rounding.DOUBLE),
+    )
+    return _saturated(scaled + (result.zero_point - int(moved)), result.lower, result.upper)
 
 
 def xnnpack_mean_codes(total: Int64Array, /, *, count: int, source: Affine, result: Affine) -> Int64Array:

@@ -1,6 +1,6 @@
 /* Checks on the device that the model computes what it must, to the bit, for every set of golden vectors.
  * Written by npusim for the model with SHA-256
- * e0a4d632dd840ebc45d048201117f4cafa0f3d7cf4d9fb717162de4fad39f3f1.
+ * c5982a07c95e583d165c6da64bd928739f98489791e3bcb5a2d29326952aa302.
  *
  * Compile npusim_check.c into the application and call
  *

@@ -1,5 +1,5 @@
 /* Golden vectors, exact to the bit: compare golden_output for equality.
- * Model: SHA-256 e0a4d632dd840ebc45d048201117f4cafa0f3d7cf4d9fb717162de4fad39f3f1
+ * Model: SHA-256 c5982a07c95e583d165c6da64bd928739f98489791e3bcb5a2d29326952aa302
  * 4 sets; take the comment marks from one and put them around the other. */
 #if defined(__C29__) || defined(__TMS320C2000__)
 #include "device.h"

@@ -1,6 +1,6 @@
 /* Checks on the device that the model computes what it must, to the bit, for every set of golden vectors.
  * Written by npusim for the model with SHA-256
- * 0024c805b1f26957e6b2b343a4c2a5203b2f3ebe786c9c5a9dcc81e88b364cf6.
+ * 76166146676dee757591d9c3cca4349007d6c983ef6175ddeb1f63f629cd005c.
  *
  * Compile npusim_check.c into the application and call
  *

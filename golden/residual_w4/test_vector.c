@@ -1,5 +1,5 @@
 /* Golden vectors, exact to the bit: compare golden_output for equality.
- * Model: SHA-256 0024c805b1f26957e6b2b343a4c2a5203b2f3ebe786c9c5a9dcc81e88b364cf6
+ * Model: SHA-256 76166146676dee757591d9c3cca4349007d6c983ef6175ddeb1f63f629cd005c
  * 4 sets; take the comment marks from one and put them around the other. */
 #if defined(__C29__) || defined(__TMS320C2000__)
 #include "device.h"

@@ -1,6 +1,6 @@
 /* Checks on the device that the model computes what it must, to the bit, for every set of golden vectors.
  * Written by npusim for the model with SHA-256
- * 62c1da5ecfd00e17d605a5cab752dc46ed422a29a948d24feea7fad19b8f6f45.
+ * c190f1df4bd1c2fdb4614d3d20b3e9b6f63632bf2f4ee270aad0b7dd96480297.
  *
  * Compile npusim_check.c into the application and call
  *

@@ -1,5 +1,5 @@
 /* Golden vectors, exact to the bit: compare golden_output for equality.
- * Model: SHA-256 62c1da5ecfd00e17d605a5cab752dc46ed422a29a948d24feea7fad19b8f6f45
+ * Model: SHA-256 c190f1df4bd1c2fdb4614d3d20b3e9b6f63632bf2f4ee270aad0b7dd96480297
  * 4 sets; take the comment marks from one and put them around the other. */
 #if defined(__C29__) || defined(__TMS320C2000__)
 #include "device.h"

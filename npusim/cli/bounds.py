@@ -17,6 +17,7 @@ from npusim.cli.destinations import check_destination, force_option
 from npusim.cli.input_stages import holds_for
 from npusim.cli.options import (
     INPUT_FILES,
+    allow_float_option,
     arithmetic_option,
     input_alpha_option,
     input_codes_option,
@@ -73,6 +74,7 @@ __all__ = ["bounds_command", "print_bounds", "print_comparison"]
     help="Say of each layer and of the model whether this arithmetic gives the same codes, for every input.",
 )
 @force_option
+@allow_float_option
 @quiet_option
 @arithmetic_option
 @input_codes_option
@@ -90,6 +92,7 @@ def bounds_command(
     witness: str | None,
     against_arithmetic: str | None,
     force: bool,
+    allow_float: bool,
     quiet: bool,
     arithmetic: str | None,
     input_codes: str | None,
@@ -109,7 +112,7 @@ def bounds_command(
     The exit code is 0 when nothing is violated and all widths hold, and 1 when not. With --strict, what is unknown counts as
     violated. With --check it is 0 when every statement of the certificate is found again for this model, 1 when one is not or
     the certificate is of another model, and 2 when the certificate is damaged. With --robust it is 1 as well when the class of
-    a sample changes.
+    a sample changes, and always when nothing of the model is quantized.
 
     \b
     Example: npusim bounds model.onnx -o certificate.json
@@ -131,6 +134,7 @@ def bounds_command(
             inputs=data,
             witness=witness,
             against_arithmetic=against_arithmetic,
+            allow_float=allow_float,
             progress=report,
         )
     stage = holds_for(session.input_stage) if input_stages(session.program) else None

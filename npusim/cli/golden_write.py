@@ -12,6 +12,7 @@ import click
 from npusim.cli.input_stages import difference_text
 from npusim.cli.options import (
     INPUT_FILES,
+    allow_float_option,
     arithmetic_option,
     input_alpha_option,
     input_codes_option,
@@ -19,7 +20,16 @@ from npusim.cli.options import (
     model_argument,
     quiet_option,
 )
-from npusim.cli.output import Column, Row, count, paragraph, print_json, render_table, terminal_width
+from npusim.cli.output import (
+    Column,
+    Row,
+    count,
+    paragraph,
+    print_json,
+    print_not_quantized,
+    render_table,
+    terminal_width,
+)
 from npusim.cli.paths import SOURCE
 from npusim.cli.progress import progress
 from npusim.engine.input_stages import StageDifference
@@ -108,6 +118,7 @@ COVERAGE: Final = (
 @click.option("--module-name", default="default", show_default=True, help="Module name that the model is compiled with.")
 @click.option("--directed", is_flag=True, help="Make samples for what INPUTS does not cover, and choose among all.")
 @click.option("--force", is_flag=True, help="Replace a golden folder that is there.")
+@allow_float_option
 @quiet_option
 @arithmetic_option
 @input_codes_option
@@ -127,6 +138,7 @@ def write_command(
     module_name: str,
     directed: bool,
     force: bool,
+    allow_float: bool,
     quiet: bool,
     arithmetic: str | None,
     input_codes: str | None,
@@ -139,6 +151,8 @@ def write_command(
     made that cover the model: extremes, both rails of every layer, values next to shift boundaries, ties, largest
     accumulators. The folder holds manifest.json, vectors.npz, a copy of the model, test_vector.c and user_input_config.h
     for the device project, and npusim_check.c, which runs every set on the device and compares exactly.
+
+    The exit code is 0, and 1 when nothing of the model is quantized: the folder is written, but tests no NPU.
 
     \b
     Example: npusim golden write model.onnx -o golden_vectors
@@ -163,13 +177,15 @@ def write_command(
             module_name=module,
             directed=directed,
             overwrite=force,
+            allow_float=allow_float,
             progress=report,
         )
     if as_json:
         print_json(result)
     else:
         _print(result.manifest, result.differences, output)
-    return 0
+        print_not_quantized(result.findings, terminal_width())
+    return 0 if result else 1
 
 
 def _formats(text: str) -> tuple[str, ...]:

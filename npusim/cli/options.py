@@ -16,6 +16,7 @@ from npusim.program.input_stage import InputStage
 __all__ = [
     "INPUT_FILES",
     "Invocation",
+    "allow_float_option",
     "arithmetic_option",
     "engine_option",
     "input_alpha_option",
@@ -75,6 +76,12 @@ def arithmetic_option(command: _Command) -> _Command:
     shown = "; ".join(f"{name}: {', '.join(choices)}" for name, choices in FORMATS.items())
     text = f"How integer layers are computed, by the format of MODEL. {shown}.  [default: the first of the format]"
     return click.option("--arithmetic", metavar="NAME", help=text)(command)
+
+
+def allow_float_option(command: _Command) -> _Command:
+    """--allow-float."""
+    text = "A model of which nothing is quantized is what is wanted; without it the exit code is 1."
+    return click.option("--allow-float", is_flag=True, help=text)(command)
 
 
 def input_codes_option(command: _Command) -> _Command:

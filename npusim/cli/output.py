@@ -13,8 +13,10 @@ import numpy as np
 
 from npusim.cli.paths import as_given
 from npusim.errors import NpusimError, count
+from npusim.findings import Finding
 from npusim.graph.model_file import open_model
 from npusim.results.base import Failure, FailureReason, ModelIdentity, Result
+from npusim.results.not_quantized import NOT_QUANTIZED
 from npusim.schemas.objects import json_object
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "one_line",
     "paragraph",
     "print_json",
+    "print_not_quantized",
     "render_table",
     "shorten",
     "terminal_width",
@@ -201,3 +204,10 @@ def shorten(text: str, width: int) -> str:
         return text
     kept = max(width - 3, 2)
     return f"{text[: kept // 2]}...{text[-(kept - kept // 2) :]}"
+
+
+def print_not_quantized(findings: Sequence[Finding], width: int) -> None:
+    """Say that nothing of a model is quantized, where that was found."""
+    for finding in findings:
+        if finding.rule == NOT_QUANTIZED:
+            click.echo(paragraph(f"{finding.severity} ({finding.rule}): {finding.message}; {finding.remedy}.", width))

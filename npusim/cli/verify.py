@@ -10,6 +10,7 @@ from npusim.bounds import Verdict
 from npusim.cli.directed import check_options, directed_options, directed_paragraphs
 from npusim.cli.input_stages import changes_of, holds_for
 from npusim.cli.options import (
+    allow_float_option,
     arithmetic_option,
     input_alpha_option,
     input_codes_option,
@@ -19,7 +20,17 @@ from npusim.cli.options import (
     quiet_option,
     threads_option,
 )
-from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
+from npusim.cli.output import (
+    Column,
+    Row,
+    count,
+    number,
+    paragraph,
+    print_json,
+    print_not_quantized,
+    render_table,
+    terminal_width,
+)
 from npusim.cli.paths import SOURCE
 from npusim.cli.progress import progress
 from npusim.engine.planning import InputAlpha
@@ -66,6 +77,7 @@ BEYOND_FLOAT32 = (
 @click.option("--seed", type=click.IntRange(min=0), metavar="S", help="Seed of the generated samples.  [default: 0]")
 @directed_options
 @click.option("--oracle", is_flag=True, help="Also compile the model's C source and compare all its layers.")
+@allow_float_option
 @threads_option
 @quiet_option
 @arithmetic_option
@@ -83,6 +95,7 @@ def verify_command(
     output: str | None,
     oracle: bool,
     force: bool,
+    allow_float: bool,
     threads: int | None,
     quiet: bool,
     arithmetic: str | None,
@@ -105,7 +118,7 @@ def verify_command(
 
     With --oracle the model is written as C, compiled and run as well: a second opinion in which NumPy has no part.
 
-    The exit code is 0 when all values agree and 1 when one does not.
+    The exit code is 0 when all values agree and 1 when one does not, or when nothing of the model is quantized.
 
     \b
     Example: npusim verify model.onnx recorded.npz
@@ -122,11 +135,14 @@ def verify_command(
         with progress("directed search", quiet=quiet, unit="seconds") as report:
             searched = search_directed(session, feeds, seconds=seconds, seed=seed or 0, output=output, progress=report)
     with progress("verify", quiet=quiet) as report:
-        result = verify_samples(session, feeds, source, searched=searched, oracle=oracle, progress=report)
+        result = verify_samples(
+            session, feeds, source, searched=searched, oracle=oracle, allow_float=allow_float, progress=report
+        )
     if as_json:
         print_json(result)
     else:
         _print(result, searched, session.arithmetic, terminal_width())
+        print_not_quantized(result.findings, terminal_width())
     return 0 if result else 1
 
 

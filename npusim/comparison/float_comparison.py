@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 
 from npusim.comparison.alignment.counterparts import Alignment, align
-from npusim.comparison.alignment.scales import recover_scales
 from npusim.comparison.experiments.attribution import Experiments, experiment_samples, feeds_of, run_experiments
+from npusim.comparison.faults import diagnose
 from npusim.comparison.layer_errors import LayerMeasure, rails_of
 from npusim.comparison.layer_result import LayerPair, LayerScales, without_ones
 from npusim.comparison.outputs.output_errors import OutputMeasure, OutputScale, output_scales
@@ -22,6 +22,7 @@ from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, UsageError
 from npusim.floats import FloatGraph
 from npusim.graph import Array
+from npusim.graph.scale_metadata import read_scales
 from npusim.program import Accumulating, Batching, Program, Step, Weighted, weight_bits_of
 
 __all__ = ["compare_with_float", "is_quantized"]
@@ -88,7 +89,10 @@ def compare_with_float(
     first, second = _session(quantized), _session(reference)
     alignment = _aligned(first, second)
     _check_samples(first.program, feeds, labels)
-    scales = recover_scales(alignment, first.program, second.program)
+    reaches = _Reaches(first, second, alignment, feeds)
+    declared = read_scales(first.get_modelmeta().custom_metadata_map)
+    diagnosis = diagnose(alignment, first.program, second.program, reaches.largest, declared)
+    scales = diagnosis.scales
     outputs = output_scales(alignment, scales, first.program, second.program)
     comparison = _Comparison(first, second, alignment, scales, outputs, len(next(iter(feeds.values()))))
     comparison.measure(feeds, labels, available_threads() if threads is None else threads, progress)
@@ -99,8 +103,34 @@ def compare_with_float(
         if progress is not None:
             progress("experiments", done, total)
 
-    experiments = run_experiments(first, second, alignment, scales, outputs, subset, progress=report)
+    experiments = run_experiments(
+        first, second, alignment, scales, outputs, subset, suspicions=diagnosis.suspicions, progress=report
+    )
     return comparison.result(experiments)
+
+
+REACH_SAMPLES: Final = 64
+"""Samples that tell how far the float model's tensors reach."""
+
+
+@dataclass(slots=True)
+class _Reaches:
+    """How far float tensors reach on some samples, measured when it is first asked for."""
+
+    quantized: InferenceSession
+    reference: InferenceSession
+    alignment: Alignment
+    feeds: Mapping[str, Array]
+    found: dict[str, float] | None = None
+
+    def largest(self, step: str) -> float:
+        """The largest magnitude of the tensor that a step stands for; 0 of a step that stands for none."""
+        if self.found is None:
+            few = {name: np.asarray(array[:REACH_SAMPLES]) for name, array in self.feeds.items()}
+            names = [pair.float_tensor for pair in self.alignment.pairs]
+            values = self.reference.trace(feeds_of(self.reference.program, self.quantized.program, few), names)
+            self.found = {pair.step: float(np.abs(values[pair.float_tensor]).max()) for pair in self.alignment.pairs}
+        return self.found.get(step, 0.0)
 
 
 def _session(model: InferenceSession | str | os.PathLike[str] | bytes) -> InferenceSession:
@@ -210,6 +240,7 @@ class _Comparison:
             unpaired_float=self.alignment.unpaired_float,
             outputs=tuple(measure.result() for measure in self.output_measures),
             scale_agreement=max(agreements) if agreements else None,
+            suspicions=experiments.suspicions,
         )
 
     @property

@@ -178,6 +178,11 @@ class LayerScales:
     channels
         Scale of each channel, ``[channels]``, where the layers that read the codes are made for one per channel; `output` is
         then their median, and an LSB is that of the channel. None where the codes have one scale.
+    implied
+        The scale that the layer's own integers give, where everything behind it was made for `output` instead; None where the
+        two are the same.
+    declared
+        Whether the file itself gives `output` and `channels`, which the weights are checked against.
     """
 
     output: float
@@ -193,6 +198,8 @@ class LayerScales:
     bias_difference: float | None = None
     agreed: bool = True
     channels: FloatArray | None = field(default=None, metadata=BY_CHANNEL)
+    implied: float | None = None
+    declared: bool = False
 
     def over(self, shape: tuple[int, ...]) -> FloatArray:
         """The scale shaped so that it broadcasts over codes of a shape, samples on the first axis.

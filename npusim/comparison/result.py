@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 from npusim.comparison.code_sums import Histogram, IntegerArray
+from npusim.comparison.faults.suspicion import Suspicion
 from npusim.comparison.layer_result import (
     PART_NAMES,
     Attribution,
@@ -139,6 +140,8 @@ class FloatComparison:
     scale_agreement
         Largest ``|s - k| / k`` between the nominal scale of an output and the factor by which the model itself multiplies its
         codes; None where outputs are codes.
+    suspicions
+        What contradicts the float model, with its measured effect.
     """
 
     samples: int
@@ -149,6 +152,7 @@ class FloatComparison:
     unpaired_float: tuple[str, ...]
     outputs: tuple[OutputComparison, ...]
     scale_agreement: float | None
+    suspicions: tuple[Suspicion, ...] = field(default=(), metadata=UNLISTED)
 
     def __bool__(self) -> bool:
         return self.ok

@@ -67,6 +67,15 @@ def make_runtime_session(content: bytes, label: str, *, optimized: bool) -> onnx
         raise ModelError(f"onnxruntime refuses {label}: {str(error).splitlines()[0]}") from None
 
 
+def _ran(session: Any, names: Sequence[str], feeds: Mapping[str, Array]) -> Sequence[Any]:  # noqa: ANN401 - untyped
+    """What onnxruntime computes; some of what a model asks for it refuses only then."""
+    try:
+        result: Sequence[Any] = session.run(names, dict(feeds))
+    except Exception as error:  # noqa: BLE001 - the runtime raises many kinds, all meaning that it cannot run the model
+        raise ModelError(f"onnxruntime cannot run the model: {str(error).splitlines()[0]}; export the model again") from None
+    return result
+
+
 class SecondOpinion:
     """A model in onnxruntime, asked sample by sample.
 
@@ -182,7 +191,7 @@ class SecondOpinion:
         if self._as_floats:
             feeds = {name: array.astype(np.float32, copy=False) for name, array in feeds.items()}
         if not self._stacked:
-            return dict(zip(self._names, self._session.run(self._names, dict(feeds)), strict=True))
+            return dict(zip(self._names, _ran(self._session, self._names, feeds), strict=True))
         count = len(next(iter(feeds.values())))
         rows = [self._one(feeds, index) for index in range(count)]
         return {
@@ -192,7 +201,7 @@ class SecondOpinion:
 
     def _one(self, feeds: Mapping[str, Array], index: int) -> Sequence[Any]:
         sample = {name: array[index : index + 1] for name, array in feeds.items()}
-        result: Sequence[Any] = self._session.run(self._names, sample)
+        result: Sequence[Any] = _ran(self._session, self._names, sample)
         return result
 
 

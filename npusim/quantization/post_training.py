@@ -101,7 +101,7 @@ def quantize_network(
     prepared = prepare(network, positive)
     quantizer = Quantizer(prepared, forward(prepared, samples), options, positive)
     draft = quantizer.run(progress)
-    content = emit(draft)
+    content = emit(draft, quantizer.code_scales())
     session = InferenceSession(content)
     check_layers(draft, session)
     check_tensors(session, samples, {quantizer.tensor_name(name): codes for name, codes in quantizer.codes.items()})

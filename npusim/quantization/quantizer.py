@@ -112,6 +112,11 @@ class Quantizer:
                 self.draft.dequantization(f"{name}/dequantize", self.tensor_name(name), name, scale)
         return self.draft.program(self.network.inputs, outputs, self.network.opset)
 
+    def code_scales(self) -> dict[str, FloatArray]:
+        """Real value of one code of each tensor of codes, where its channels have one each."""
+        known = {self.tensor_name(name): scale for name, scale in self.scales.items() if scale.size == scale.shape[0]}
+        return {name: scale.reshape(-1) for name, scale in known.items()}
+
     def tensor_name(self, tensor: str) -> str:
         """The name of a tensor of codes: an output's own name belongs to the real values where these are wanted."""
         computed = self.producers[tensor].kind is not FloatKind.HOST if tensor in self.producers else False

@@ -32,6 +32,7 @@ from npusim.findings import Finding
 from npusim.program.input_stage import InputStage
 from npusim.program.intervals import IntegerEnds, Interval
 from npusim.results.base import CommandResult, Model, SampleSource, identity_of, session_of
+from npusim.results.not_quantized import NOT_QUANTIZED, not_quantized
 from npusim.results.samples import Inputs, choose_inputs
 from npusim.schemas.derivation import Count, Rules
 from npusim.schemas.objects import UNLISTED
@@ -232,7 +233,7 @@ class CertifyResult(CommandResult):
     )
 
     layers: tuple[BoundsLayer, ...]
-    findings: Annotated[tuple[Finding, ...], Rules((*RULES, *_CHECK_RULES, *_ROBUSTNESS_RULES))]
+    findings: Annotated[tuple[Finding, ...], Rules((*RULES, *_CHECK_RULES, *_ROBUSTNESS_RULES, NOT_QUANTIZED))]
     totals: BoundsTotals
     proof: Certificate
     certificate: CertificateOnDisk | None
@@ -258,6 +259,7 @@ def certify(
     inputs: Inputs | None = None,
     witness: str | os.PathLike[str] | None = None,
     against_arithmetic: str | None = None,
+    allow_float: bool = False,
     progress: Progress | None = None,
 ) -> CertifyResult:
     """Find the range of every integer of a model over all inputs, and prove what follows from it.
@@ -282,6 +284,8 @@ def certify(
         Write inputs with another class, where such are found, to this .npz file.
     against_arithmetic
         Say of each layer, and of the model, whether this arithmetic gives the same codes.
+    allow_float
+        Whether a model of which nothing is quantized is what is wanted; without it the result is false of such a model.
     progress
         Called with the samples judged and those of all.
 
@@ -325,6 +329,7 @@ def certify(
     compared_arithmetics = None if against_arithmetic is None else _compare_arithmetics(session, against_arithmetic)
     if moved is not None:
         findings = (*findings, *_robustness_findings(moved, strict=strict))
+    findings = (*not_quantized(session.program, allow_float=allow_float), *findings)
     if output is not None:
         write_json(output, certificate_object(proof, certified))
     path = output if check is None else check

@@ -462,7 +462,11 @@ def compare_in_floats(
 
 
 def _ranked(first: Sequence[Finding], second: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Findings of both sorts: errors about the comparison itself, then those whose layers cost the output most."""
-    blocking = [finding for finding in first if finding.severity == "error"]
-    others = [finding for finding in first if finding.severity != "error"]
+    """Findings of both sorts: errors about the comparison itself, then those whose layers cost the output most.
+
+    That the weights of a layer do not fit comes behind what is wrong with them, where that is known.
+    """
+    stated = {finding.layer for finding in second if (finding.evidence or {}).get("fault")}
+    blocking = [finding for finding in first if finding.severity == "error" and finding.layer not in stated]
+    others = [finding for finding in first if finding not in blocking]
     return (*blocking, *sorted((*others, *second), key=lambda finding: -weight_of(finding)))

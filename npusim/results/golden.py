@@ -31,6 +31,7 @@ from npusim.golden.folder import Options, check_destination, verify_folder, writ
 from npusim.graph import Array
 from npusim.program.input_stage import InputStage
 from npusim.results.base import CommandResult, Model, StepIdentity, identity_of, session_of, steps_of
+from npusim.results.not_quantized import NOT_QUANTIZED, not_quantized
 from npusim.results.samples import Inputs, arrays_of
 from npusim.schemas.derivation import Choice, Count, Minimum, NotEmpty, Pattern, Rules
 from npusim.schemas.objects import UNLISTED, json_object
@@ -91,7 +92,7 @@ class GoldenWriteResult(CommandResult):
     layers
         In execution order.
     findings
-        Always empty.
+        That nothing of the model is quantized.
     totals
         Counts.
     output
@@ -103,7 +104,7 @@ class GoldenWriteResult(CommandResult):
     """
 
     layers: tuple[StepIdentity, ...]
-    findings: tuple[()] = field(default=(), init=False)
+    findings: Annotated[tuple[Finding, ...], Rules((NOT_QUANTIZED,))] = ()
     totals: WrittenTotals
     output: str
     differences: tuple[StageDifference, ...] | None
@@ -131,6 +132,7 @@ def write_golden(
     module_name: str = "default",
     directed: bool = False,
     overwrite: bool = False,
+    allow_float: bool = False,
     progress: Progress | None = None,
 ) -> GoldenWriteResult:
     """Write what a device must compute with a model to a folder of golden vectors, which appears whole or not at all.
@@ -165,6 +167,8 @@ def write_golden(
         Make samples for what the inputs do not cover, and choose among all.
     overwrite
         Replace a golden folder that is there.
+    allow_float
+        Whether a model of which nothing is quantized is what is wanted; without it the result is false of such a model.
     progress
         Called with the number of samples tried and of all.
 
@@ -195,10 +199,12 @@ def write_golden(
     samples = pick_samples(session, given, sets, directed=directed, seed=seed, progress=progress)
     manifest = write_folder(output, session, samples, options, force=overwrite)
     steps = steps_of(session.program)
+    unquantized = not_quantized(session.program, allow_float=allow_float)
     return GoldenWriteResult(
         model=identity_of(session.with_input_stage(variant)),
-        ok=True,
+        ok=not unquantized,
         layers=steps,
+        findings=unquantized,
         totals=WrittenTotals(
             sets=len(manifest["sets"]),
             layers=len(steps),

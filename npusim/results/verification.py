@@ -20,6 +20,7 @@ from npusim.program import Batching
 from npusim.program.input_stage import InputStage, input_stages
 from npusim.results.base import CommandResult, Model, SampleSource, identity_of, session_of
 from npusim.results.directed import Directed, search_directed
+from npusim.results.not_quantized import not_quantized
 from npusim.results.oracle import OracleOpinion, compare_with_oracle
 from npusim.results.samples import Inputs, choose_inputs
 from npusim.rules.dialects import dialect_findings
@@ -138,7 +139,8 @@ class VerifyResult(CommandResult):
     layers
         In execution order.
     findings
-        One for each layer that differs, and one about the file where it is written in a dialect that was not read.
+        That nothing is quantized, one for each layer that differs, and one about the file where it is written in a dialect that
+        was not read.
     totals
         Sums over the layers.
     inputs
@@ -186,6 +188,7 @@ def verify(
     seconds: float | None = None,
     output: str | os.PathLike[str] | None = None,
     oracle: bool = False,
+    allow_float: bool = False,
     progress: Progress | None = None,
 ) -> VerifyResult:
     """Compare every tensor of every layer of a model with ONNX Runtime, for equality.
@@ -209,6 +212,8 @@ def verify(
     oracle
         Also compile the model's C source and compare all its layers: a second opinion in which NumPy has no part. It needs a
         C compiler.
+    allow_float
+        Whether a model of which nothing is quantized is what is wanted; without it the result is false of such a model.
     progress
         Called with the number of samples compared and of all.
 
@@ -238,7 +243,7 @@ def verify(
     if directed:
         path = None if output is None else os.fspath(output)
         searched = search_directed(session, feeds, seconds=seconds, seed=seed or 0, output=path)
-    return verify_samples(session, feeds, source, searched=searched, oracle=oracle, progress=progress)
+    return verify_samples(session, feeds, source, searched=searched, oracle=oracle, allow_float=allow_float, progress=progress)
 
 
 def verify_samples(
@@ -248,18 +253,21 @@ def verify_samples(
     *,
     searched: Directed | None = None,
     oracle: bool = False,
+    allow_float: bool = False,
     progress: Progress | None = None,
 ) -> VerifyResult:
     """As :func:`verify`, on samples that were chosen, and on those that a search found."""
     compared = feeds if searched is None else searched.added_to(feeds)
     found = compare_every_tensor(session, compared, progress=progress)
+    unquantized = not_quantized(session.program, allow_float=allow_float)
     proof = certify(session.program, refutations=() if searched is None else searched.refutations)
     opinion = compare_with_oracle(session, compared) if oracle else None
     return VerifyResult(
         model=identity_of(session),
-        ok=found.ok and (opinion is None or not opinion.mismatches),
+        ok=found.ok and not unquantized and (opinion is None or not opinion.mismatches),
         layers=tuple(found.steps),
         findings=(
+            *unquantized,
             *_findings(found, session.arithmetic),
             *(() if searched is None else searched.findings()),
             *(() if opinion is None or not opinion.mismatches else (_of_oracle(opinion),)),

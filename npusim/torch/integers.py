@@ -42,7 +42,9 @@ OUTPUT = "output"
 """Name of the model's output."""
 
 
-def convert_network(network: FakeQuantizedNetwork, example: torch.Tensor, *, float_output: bool) -> Program:
+def convert_network(
+    network: FakeQuantizedNetwork, example: torch.Tensor, *, float_output: bool
+) -> tuple[Program, dict[str, npt.NDArray[np.float64]]]:
     """Read the integers off a fake-quantized network.
 
     Parameters
@@ -53,6 +55,11 @@ def convert_network(network: FakeQuantizedNetwork, example: torch.Tensor, *, flo
         A sample that it accepts, on the first axis; only its shape counts.
     float_output
         Whether the output is multiplied by its scale; else it is the codes of the last step.
+
+    Returns
+    -------
+    (program, scales)
+        The integers, and the real value of one code of each tensor.
 
     Raises
     ------
@@ -71,7 +78,8 @@ def convert_network(network: FakeQuantizedNetwork, example: torch.Tensor, *, flo
         draft.dequantization(f"{last}.dequantize", names[last], OUTPUT, scale.reshape(()))
     shape = (1, *network.lifted(example[:1]).shape[1:])
     result = (1, *codes[last].values.shape[1:])
-    return draft.program({INPUT: tuple(shape)}, {OUTPUT: tuple(result)})
+    scales = {names[label]: one.scale.detach().cpu().numpy().astype(np.float64).ravel() for label, one in codes.items()}
+    return draft.program({INPUT: tuple(shape)}, {OUTPUT: tuple(result)}), scales
 
 
 def _convert(draft: Draft, step: Step, inputs: list[Codes], result: Codes, names: dict[str, str]) -> None:

@@ -161,9 +161,9 @@ class QATModule(nn.Module):
             raise UsageError(f"output is {output!r}, wanted {' or '.join(repr(name) for name in OUTPUTS)}")
         training = self.quantized.training
         self.quantized.eval()
-        draft = convert_network(self.quantized, self.example, float_output=output == "float")
+        draft, scales = convert_network(self.quantized, self.example, float_output=output == "float")
         self.quantized.train(training)
-        return IntegerModel(emit(draft), self.quantized.input_shape, self.quantized.output_shape)
+        return IntegerModel(emit(draft, scales), self.quantized.input_shape, self.quantized.output_shape)
 
     def get_extra_state(self) -> State:
         """What is frozen, for state_dict."""

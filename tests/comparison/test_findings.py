@@ -282,7 +282,7 @@ def test_what_only_the_float_model_shows(settings: dict[str, Any], rules: list[s
     graph, codes = start()
     session = InferenceSession(graph.model(convolved(graph, codes)))
     layer = compared(session.program.layers[0].name, **settings)
-    comparison: Any = SimpleNamespace(layers=(layer,))
+    comparison: Any = SimpleNamespace(layers=(layer,), suspicions=())
     found = find_causes(session.program, comparison=comparison)
     assert [finding.rule for finding in found] == rules
     for finding in found:
@@ -299,7 +299,7 @@ def test_operands_of_two_scales(scale: float, severity: str | None) -> None:
     first, second = compared(names[0], 0.0), compared(names[1], 0.0)
     second.scales.output = scale
     total = compared(names[2], 0.0, kind="ADD", inputs=(names[0], names[1]), agreed=severity is None)
-    comparison: Any = SimpleNamespace(layers=(first, second, total))
+    comparison: Any = SimpleNamespace(layers=(first, second, total), suspicions=())
     found = [(finding.rule, finding.layer, finding.severity) for finding in find_causes(session.program, comparison=comparison)]
     assert found == ([("mixed_scales", names[2], severity)] if severity else [])
 
@@ -310,7 +310,7 @@ def test_a_channel_is_dead_where_it_dies_and_not_in_the_pool_behind() -> None:
     session = InferenceSession(graph.model(pooled))
     first, second = (layer.name for layer in session.program.layers)
     layers = compared(first, 0.0, died=(0,)), compared(second, 0.0, died=(0, 2), kind="MAXPOOL", bits=None, inputs=(first,))
-    comparison: Any = SimpleNamespace(layers=layers)
+    comparison: Any = SimpleNamespace(layers=layers, suspicions=())
     found = find_causes(session.program, comparison=comparison)
     assert [(finding.layer, finding.evidence["channels"]) for finding in found] == [(first, [0]), (second, [2])]
 
@@ -323,7 +323,8 @@ def test_measured_effects_come_first_then_severity_then_order() -> None:
     session = InferenceSession(graph.model(third))
     names = [layer.name for layer in session.program.layers]
     assert [finding.layer for finding in find_causes(session.program)] == [names[1], names[0], names[2]]
-    comparison: Any = SimpleNamespace(layers=(compared(names[0], 0.1), compared(names[1], 1.0), compared(names[2], 4.0)))
+    layers = (compared(names[0], 0.1), compared(names[1], 1.0), compared(names[2], 4.0))
+    comparison: Any = SimpleNamespace(layers=layers, suspicions=())
     found = find_causes(session.program, comparison=comparison)
     assert [(finding.layer, finding.evidence["output_gain_db"]) for finding in found] == [
         (names[2], 4.0),

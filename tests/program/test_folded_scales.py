@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from npusim import InferenceSession
 from npusim.bounds import certify
+from npusim.graph import Node
 from npusim.program import Accumulating, Program, ShiftFloor, Weighted
+from npusim.program.lowering.floats import along_outputs
 from npusim.program.lowering.tinpu import unfolding
 from npusim.program.lowering.tinpu.unfolding import unfold
 from npusim.verification import verify
@@ -200,3 +202,23 @@ def test_a_common_divisor_of_the_weights_does_not_go_into_a_scale_beyond_8_bits(
     ]
     assert exact == [Fraction(int(value) * scale, 1024) for value in (*weights[0], 7 * divisor)]
     assert not found.addend.any()
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes", "shape", "axis"),
+    [
+        ("Conv", {}, (3, 5, 2, 2), 0),
+        ("ConvTranspose", {}, (5, 3, 2, 2), 1),
+        ("MatMul", {}, (5, 3), 1),
+        ("Gemm", {}, (5, 3), 1),
+        ("Gemm", {"transB": 1}, (3, 5), 0),
+    ],
+)
+def test_values_of_outputs_lie_along_the_axis_of_the_outputs(
+    operator: str, attributes: dict[str, int], shape: tuple[int, ...], axis: int
+) -> None:
+    """Three outputs: multiplied with the weights, each output's weights get its own value."""
+    node = Node(operator, "n", ("x", "w"), ("y",), attributes)
+    found = np.ones(shape) * along_outputs(node, np.array([2.0, 3.0, 5.0]), len(shape))
+    for channel, value in enumerate((2.0, 3.0, 5.0)):
+        assert (np.take(found, channel, axis=axis) == value).all()

@@ -18,6 +18,7 @@ from npusim.program.divide import Divide
 from npusim.program.fixed_point import FixedPoint
 from npusim.program.float_multiplier import FloatMultiplier
 from npusim.program.requantization import Clip, Requantization
+from npusim.program.shift_floor import ShiftFloor
 from support.float32_oracle import rounded_to_float32
 
 CLIPS = st.sampled_from([Clip(-128, 127), Clip(0, 255), Clip(-100, 155), Clip(-32768, 32767)])
@@ -159,3 +160,12 @@ def test_whole_gains_are_the_gains_in_a_common_unit(part: Requantization) -> Non
     assert all(
         abs(Fraction(value) - exact) <= Fraction(1, 2) + Fraction(1, 2**20) for value, exact in zip(found, wanted, strict=True)
     )
+
+
+@given(st.lists(st.integers(-4096, 4096), min_size=1, max_size=9), st.integers(0, 8))
+def test_shifts_round_down_or_toward_zero(numerators: list[int], shift: int) -> None:
+    real = np.ldexp(np.array(numerators, np.float64), -shift)
+    one = np.ones(1, np.int64)
+    for toward_zero, rounding in ((False, math.floor), (True, math.trunc)):
+        part = ShiftFloor(0 * one, one, shift * one, toward_zero=toward_zero, clip=Clip(-128, 127))
+        assert part.rounded(real).tolist() == [rounding(Fraction(value, 2**shift)) for value in numerators]

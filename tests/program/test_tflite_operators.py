@@ -333,3 +333,18 @@ def test_elements_that_vectors_leave_over(arithmetic, count):
         real = (rng.integers(-200, 200, a.shape) * np.float32(result[0] / 2)).astype(np.float32)
         floats = one_operator("QUANTIZE", [tensor("x", "FLOAT32", real.shape)], tensor("y", "INT8", real.shape, *result))
         check(floats, [real], arithmetic)
+
+
+@needs_tflite
+@pytest.mark.parametrize("channels", [3, 16, 21, 32])
+@pytest.mark.parametrize("arithmetic", ["litert", "litert_ref", "xnnpack"])
+def test_means_over_images_that_keep_their_axes(arithmetic, channels):
+    """LiteRT rounds them in a kernel of its own, and the channels that its vectors leave over in another way."""
+    rng = np.random.default_rng(channels)
+    for axes in ([1, 2], [2, 1]):
+        scale, step = rng.uniform(0.01, 0.1, 2)
+        zero, point = (int(item) for item in rng.integers(-128, 128, 2))
+        inputs = [tensor("x", "INT8", (1, 5, 6, channels), scale, zero), tensor("a", "INT32", (2,), data=axes)]
+        content = one_operator("MEAN", inputs, tensor("y", "INT8", (1, 1, 1, channels), step, point), {"keep_dims": True}, 2)
+        for _ in range(8):
+            check(content, [codes(rng, (1, 5, 6, channels))], arithmetic)

@@ -28,7 +28,7 @@ INPUTS = GOLDEN / "vibration_inputs.npz"
 
 SIGNATURES = {
     "certify": "(model, *, strict=False, channels=False, output=None, check=None, robust=None, inputs=None, witness=None, "
-    "against_arithmetic=None, progress=None)",
+    "against_arithmetic=None, allow_float=False, progress=None)",
     "check": "(model, device, inputs=None, *, float_model=None, golden=None, labels=None, min_sqnr=None, min_agreement=None, "
     "min_coverage=None, samples=None, seed=None, compiler='2.1', strict=False, output=None, overwrite=False, threads=None, "
     "progress=None, announce)",
@@ -43,10 +43,11 @@ SIGNATURES = {
     "quantize": "(model, calibration, weight_bits=8, activation_bits=8, *, float_output=False, to='tinpu', output=None, "
     "overwrite=False, progress=None, announce)",
     "verify": "(model, inputs=None, *, samples=None, seed=None, directed=False, seconds=None, output=None, oracle=False, "
-    "progress=None)",
+    "allow_float=False, progress=None)",
     "verify_golden": "(folder, model=None)",
     "write_golden": "(model, output, inputs=None, *, sets=8, seed=0, formats=('c', 'npz'), layers=('*',), input_stage='onnx', "
-    "skip_normalize=False, codes=False, module_name='default', directed=False, overwrite=False, progress=None)",
+    "skip_normalize=False, codes=False, module_name='default', directed=False, overwrite=False, allow_float=False, "
+    "progress=None)",
     "write_oracle": "(model, output, *, name='npusim_model', overwrite=False)",
 }
 
@@ -55,12 +56,13 @@ SPECIAL = {
     "speed.py": ("npusim.cli.processor",),
     "same_results.py": ("npusim.cli",),
     "conf.py": ("npusim.cli", "npusim.schemas"),
+    "faults.py": ("npusim.program",),
     "oracle.py": ("npusim.engine.oracle", "npusim.search"),
     "causes.py": ("npusim.golden", "npusim.engine", "npusim.program"),
 }
 """Tools in benchmarks/ and docs/ that need modules below the top level: the fit of the cycle estimate, the choice of BLAS
-kernels that the command line makes before NumPy is imported, the command line itself, and devices with faults that are
-simulated layer by layer."""
+kernels that the command line makes before NumPy is imported, the command line itself, and devices and exports
+with faults."""
 
 CLASSES = {"InferenceSession", "Program", "Trace"}
 ERRORS = {"InputError", "ModelError", "NpusimError", "UnsupportedError", "UsageError"}

@@ -29,6 +29,9 @@ from support.tflite_models import runtime
 
 RUNTIMES = ("tflm", "litert_ref", "xnnpack")
 
+WITHOUT_FLOATS = (*RUNTIMES, "litert")
+"""LiteRT's vectorized DEQUANTIZE rounds twice, which npusim does not compute."""
+
 
 def feeds_of(content: bytes, seed: int, count: int = 3) -> npt.NDArray:
     """Codes of the whole range, or real values, for the only input."""
@@ -64,7 +67,7 @@ def in_floats(found: QuantizedModel, x: npt.NDArray) -> npt.NDArray:
 def test_random_networks(network: RandomNetwork, float_output: bool) -> None:
     x = samples(network.shape, seed=network.seed)
     found = quantize(network.model, x, to="tflite", float_output=float_output)
-    check_runtimes(found.content, network.seed)
+    check_runtimes(found.content, network.seed, RUNTIMES if float_output else WITHOUT_FLOATS)
     assert serialize_tflite(parse_tflite(found.content, "model")) == found.content
     assert found.content == quantize(network.model, x, to="tflite", float_output=float_output).content
     for layer in found.program.layers:

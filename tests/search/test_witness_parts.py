@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from npusim import InferenceSession
@@ -20,6 +21,7 @@ from npusim.bounds.witness import failing_values
 from npusim.bounds.witness.failing_values import failing_digits, failing_in_floats, failing_in_int32
 from npusim.bounds.witness.layer_solution import LayerSolver
 from npusim.bounds.witness.observation import observation
+from npusim.bounds.witness.results import _decimal
 from npusim.errors import ModelError
 from npusim.graph import TensorType
 from npusim.graph.model_file import ModelFile
@@ -313,3 +315,14 @@ def test_channel_bounds_of_a_network_have_no_failing_values() -> None:
         assert found is not None
         assert len(found) == 0
         assert len(failing_digits(channel_bounds(bounds))) == 0
+
+
+@given(st.integers(-(2**40), 2**40), st.integers(0, 30))
+@example(0, 0)
+@example(0, 3)
+@example(-1, 2)
+def test_decimals_of_dyadic_fractions_are_exact(numerator: int, power: int) -> None:
+    value = Fraction(numerator, 2**power)
+    text = _decimal(value)
+    assert Fraction(text) == value
+    assert text.startswith("-") == (value < 0)

@@ -44,6 +44,9 @@ __all__ = [
     "stage_by_channel",
 ]
 
+MIXING: Final = 0.01
+"""Share of the energy of a matrix beside its diagonal from which on it mixes channels."""
+
 SPREAD: Final = 0.05
 """Relative difference of the scales of two channels from which on they can count as different."""
 
@@ -103,7 +106,7 @@ def find_channel_scales(
         scales = [one.channels for one in inputs]
         carried = frozenset().union(*(one.steps for one in inputs))
         if operation is not None:
-            mixes = _group(step) == 1 or _group(step) < quantized.tensors[quantized.inputs_of(step)[0]].shape[1]
+            mixes = _mixes(step, quantized)
             found = _confirmed_columns(step, operation, scales[0], quantized) if mixes else None
             if found is not None:
                 confirmed |= inputs[0].steps
@@ -267,6 +270,19 @@ def _along_one_axis(moved: FloatArray) -> FloatArray | None:
             found.setdefault(float(np.abs(rows / middle - 1).max()), middle)
     least = min(found, default=np.inf)
     return found[least] if least <= SPREAD else None
+
+
+def _mixes(step: Step, quantized: Program) -> bool:
+    """Whether a layer with weights adds up several input channels: one with a diagonal matrix does not, nor a depthwise one."""
+    channels = quantized.tensors[quantized.inputs_of(step)[0]].shape[1]
+    if 1 < channels == _group(step):
+        return False
+    weights = weights_of(step, quantized)
+    if weights is None or weights.shape != (channels, channels):
+        return True
+    own, energy = float((weights.diagonal() ** 2).sum()), float((weights**2).sum())
+    # rounding makes good at other channels what it takes from one
+    return energy - own > MIXING * energy
 
 
 def _group(step: Step) -> int:

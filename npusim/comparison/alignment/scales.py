@@ -15,7 +15,9 @@ layer fed with raw codes, for example). Then the layer's own output has the scal
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -28,7 +30,7 @@ from npusim.comparison.alignment.channel_scales import (
     stage_by_channel,
 )
 from npusim.comparison.alignment.counterparts import Alignment
-from npusim.comparison.alignment.weights import channel_scale, parameters_of, weights_of
+from npusim.comparison.alignment.weights import channel_scale, parameters_of, settled_scale, weights_of
 from npusim.comparison.layer_result import LayerPair, LayerScales
 from npusim.comparison.sums import FloatArray
 from npusim.floats import FloatGraph, LinearOperation
@@ -39,6 +41,7 @@ from npusim.program import (
     Program,
     QuantizeStage,
     Step,
+    weight_bits_of,
 )
 
 __all__ = ["recover_scales"]
@@ -48,6 +51,9 @@ CONTRADICTION: Final = 5.0
 
 WITNESS: Final = 0.95
 """Cosine of integer and float biases from which on they are a witness."""
+
+FEWEST: Final = 3
+"""Fewer biases contradict nothing."""
 
 LEAST_BIAS: Final = 8.0
 """Root mean square of the integer biases, their rounding taken off, below which they are too small to be one."""
@@ -59,7 +65,15 @@ _NO_UNIT: Final = operators_with(Trait.SQUASHES) | (operators_with(Trait.ACTIVAT
 """Operations whose results are real values whatever they read."""
 
 
-def recover_scales(alignment: Alignment, quantized: Program, reference: Program) -> dict[str, LayerScales]:
+def recover_scales(
+    alignment: Alignment,
+    quantized: Program,
+    reference: Program,
+    *,
+    corrections: Mapping[str, float] = MappingProxyType({}),
+    taken: Collection[str] = (),
+    declared: Mapping[str, FloatArray] = MappingProxyType({}),
+) -> dict[str, LayerScales]:
     """Recover the scales of all paired steps.
 
     Parameters
@@ -68,6 +82,12 @@ def recover_scales(alignment: Alignment, quantized: Program, reference: Program)
         Of the two programs.
     quantized, reference
         The quantized and the float program.
+    corrections
+        By step the scale that everything behind it was made for, over the one that its integers give.
+    taken
+        Average pools whose gain the layers behind them take back.
+    declared
+        By tensor the scales that the file itself gives, one or one for each channel.
 
     Returns
     -------
@@ -86,9 +106,26 @@ def recover_scales(alignment: Alignment, quantized: Program, reference: Program)
         scales = _scales(step, pair, inputs, drift[names[0]], alignment, quantized, graph)
         if step.name in alignment.by_channel:
             scales = _with_channels(scales, step, pair, inputs, alignment, quantized, graph)
+        if pair.tensor in declared:
+            scales = _as_declared(scales, declared[pair.tensor])
+        if step.name in taken:
+            scales = replace(scales, output=scales.output / scales.gain, gain=1.0)
+        if step.name in corrections:
+            scales = _corrected(scales, corrections[step.name])
         found[pair.step] = known[pair.tensor] = scales
         drift[pair.tensor] = _drift_behind(scales, drift[names[0]])
     return found
+
+
+def _as_declared(scales: LayerScales, declared: FloatArray) -> LayerScales:
+    """The scales as a file gives them; a gain of an average pool is a part of them."""
+    channels = declared if declared.size > 1 else None
+    return replace(scales, output=middle_scale(declared), channels=channels, gain=1.0, zero_point=0.0, declared=True)
+
+
+def _corrected(scales: LayerScales, factor: float) -> LayerScales:
+    channels = None if scales.channels is None else scales.channels * factor
+    return replace(scales, output=scales.output * factor, channels=channels, implied=scales.output)
 
 
 def _with_channels(
@@ -164,7 +201,12 @@ def _drift_behind(scales: LayerScales, drift: float) -> float:
 
 def _linear_scales(step: Step, linear: LinearOperation, first: LayerScales, drift: float, quantized: Program) -> LayerScales:
     weights = weights_of(step, quantized)
-    factors = np.ones(len(linear.bias)) if weights is None else channel_scale(weights, _as_read(step, linear, first))
+    if weights is None:
+        factors = np.ones(len(linear.bias))
+    else:
+        # two bits leave so much of each weight that none is strange
+        fit = channel_scale if weight_bits_of(step) == 2 else settled_scale
+        factors = fit(weights, _as_read(step, linear, first))
     requantization = step.requantization if isinstance(step, Accumulating) else None
     if requantization is None:
         parameters = parameters_of(step, quantized.constants) if isinstance(step, HostOperation) else None
@@ -174,7 +216,9 @@ def _linear_scales(step: Step, linear: LinearOperation, first: LayerScales, drif
         bias = requantization.real_bias
         steps, least = 1 / requantization.gain, LEAST_BIAS
     seen = _bias_input(bias, factors, linear.bias, least)
-    contradicted = seen is not None and not 1 / CONTRADICTION <= seen / first.output / drift <= CONTRADICTION
+    contradicted = (
+        seen is not None and len(factors) >= FEWEST and not 1 / CONTRADICTION <= seen / first.output / drift <= CONTRADICTION
+    )
     if contradicted and requantization is None:
         seen = 1.0
     assumed = seen if contradicted and seen is not None else first.output

@@ -17,6 +17,7 @@ __all__ = [
     "fit_batch_norm",
     "overall_cosine",
     "parameters_of",
+    "settled_scale",
     "stage_parameters",
     "weights_of",
 ]
@@ -87,6 +88,33 @@ def overall_cosine(weights: FloatArray, reference: FloatArray, /) -> float:
     total = float(energy.sum())
     return float(np.sqrt((cosines**2 * energy).sum() / total)) if total > 0 else float(not weights.any())
 
+
+def settled_scale(weights: FloatArray, reference: FloatArray, /) -> FloatArray:
+    """As `channel_scale`, without values that fit it so badly that they are no rounded ones, where they make a difference.
+
+    Examples
+    --------
+    >>> settled_scale(np.array([[10.0, 20.0, -40.0]]), np.array([[0.1, 0.2, 0.4]])).round(6)
+    array([0.01])
+    """
+    factor = channel_scale(weights, reference)
+    for _ in range(SETTLING):
+        real = np.where(np.isfinite(factor), factor, 0.0)[:, np.newaxis] * weights
+        steps = 2 * np.abs(np.where(np.isfinite(factor), factor, 0.0))[:, np.newaxis]
+        strange = np.abs(reference - real) > steps + np.maximum(np.abs(real), np.abs(reference)) / 2
+        energy = np.where(strange, weights**2, 0.0).sum(axis=1)
+        whole = (weights**2).sum(axis=1)
+        settled = channel_scale(np.where(strange, 0.0, weights), reference)
+        moved = (energy > STRANGE_ENERGY * whole) & (energy < whole / 2) & np.isfinite(settled) & (settled > 0)
+        factor = np.where(moved, settled, factor)
+    return factor
+
+
+SETTLING = 3
+"""Times that values which do not fit are looked for again."""
+
+STRANGE_ENERGY = 0.05
+"""Share of the energy of a row's integer weights below which what does not fit makes no difference."""
 
 MOST_SPREAD = 0.25
 """Largest relative difference between the scales that a stage's channels imply; a multiplier is rounded to a few bits."""

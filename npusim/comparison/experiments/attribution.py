@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 import numpy as np
@@ -11,7 +12,16 @@ import numpy as np
 from npusim.comparison.alignment.counterparts import Alignment
 from npusim.comparison.experiments.partial_runs import evaluate_float, run_real_from
 from npusim.comparison.experiments.stages import LayerStages, Stages
-from npusim.comparison.layer_result import PART_NAMES, Attribution, ErrorPart, Introduced, LayerEffect, LayerScales
+from npusim.comparison.faults import Suspicion
+from npusim.comparison.layer_result import (
+    PART_NAMES,
+    Attribution,
+    ErrorPart,
+    Introduced,
+    LayerEffect,
+    LayerScales,
+    channel_axis,
+)
 from npusim.comparison.metrics import ErrorSums, sqnr_db
 from npusim.comparison.outputs.output_errors import OutputScale
 from npusim.comparison.sums import FloatArray, rows_of
@@ -178,12 +188,15 @@ class Experiments:
         SQNR of the final output, all layers quantized.
     attributions, effects
         By name of the step; steps that only move data have none.
+    suspicions
+        With what the output would win without them, and their share of the error that their step introduces.
     """
 
     samples: int
     sqnr_db: float
     attributions: Mapping[str, Attribution]
     effects: Mapping[str, LayerEffect]
+    suspicions: tuple[Suspicion, ...] = ()
 
 
 @dataclass(slots=True)
@@ -236,6 +249,7 @@ def run_experiments(
     outputs: tuple[OutputScale, ...],
     feeds: Mapping[str, Array],
     *,
+    suspicions: Sequence[Suspicion] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Experiments:
     """Make the experiments.
@@ -248,6 +262,8 @@ def run_experiments(
         How they belong together.
     feeds
         Samples of the quantized model's inputs.
+    suspicions
+        Whose effects are measured.
     progress
         Called with experiments done and all.
     """
@@ -268,7 +284,7 @@ def run_experiments(
         # small products: several threads of BLAS would mostly wait for each other
         with blas_threads().pinned():
             for name, stage in stages.items():
-                _one_layer(name, stage, run, sums)
+                _one_layer(name, stage, run, sums, [one for one in suspicions if one.step == name])
                 done += 1
                 if progress is not None:
                     progress(done, chunks * len(stages))
@@ -277,7 +293,9 @@ def run_experiments(
         name: LayerEffect(sums.db(f"float {name}"), _gain(sums.db(f"float {name}"), baseline), sums.db(f"quantized {name}"))
         for name in stages
     }
-    return Experiments(count, baseline, {name: one.attribution() for name, one in sums.parts.items()}, effects)
+    attributions = {name: one.attribution() for name, one in sums.parts.items()}
+    measured = tuple(_with_effect(one, sums, baseline) for one in suspicions)
+    return Experiments(count, baseline, attributions, effects, measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +332,7 @@ class _Run:
         return [np.asarray(one, np.float64) for one in found]
 
 
-def _one_layer(name: str, stage: LayerStages, run: _Run, sums: _Sums) -> None:
+def _one_layer(name: str, stage: LayerStages, run: _Run, sums: _Sums, suspicions: Sequence[Suspicion]) -> None:
     tensor = np.asarray(run.values[stage.pair.float_tensor], np.float64)
     scale = stage.scales
     codes = np.asarray(run.codes[stage.pair.tensor], np.float64)
@@ -323,8 +341,45 @@ def _one_layer(name: str, stage: LayerStages, run: _Run, sums: _Sums) -> None:
     axis = 1 if tensor.ndim > 1 else 0
     found = AttributionSums.of(real, alone, tensor, in_place=stage.in_place(run.codes), channel_axis=axis)
     sums.add_parts(name, found)
-    sums.add_outputs(f"float {name}", run.reference, run.with_codes(stage.pair.tensor, stage.float_on_codes(run.codes)))
+    wanted = stage.float_on_codes(run.codes)
+    sums.add_outputs(f"float {name}", run.reference, run.with_codes(stage.pair.tensor, wanted))
+    for one in suspicions:
+        if one.channels:
+            repaired = _with_channels(codes, wanted, one.channels)
+            sums.add_outputs(_label(one), run.reference, run.with_codes(stage.pair.tensor, repaired))
     sums.add_outputs(f"quantized {name}", run.reference, run.with_values(stage.pair.float_tensor, tensor + alone.introduced))
+
+
+def _with_channels(codes: FloatArray, wanted: FloatArray, channels: Sequence[int]) -> FloatArray:
+    """Codes of which some channels are taken from others."""
+    result = codes.copy()
+    axis = 1 if codes.ndim > 1 and codes.shape[1] > max(channels) else channel_axis(codes.shape, max(channels) + 1)
+    places = (slice(None),) * axis + (list(channels),)
+    result[places] = wanted[places]
+    return result
+
+
+def _label(suspicion: Suspicion) -> str:
+    return (
+        f"repaired {suspicion.step} {suspicion.rule} {suspicion.channels}" if suspicion.channels else f"float {suspicion.step}"
+    )
+
+
+def _with_effect(suspicion: Suspicion, sums: _Sums, baseline: float) -> Suspicion:
+    """A suspicion with what its repair wins at the output, and its share of the error that its step introduces."""
+    if suspicion.step not in sums.parts:
+        return suspicion
+    in_place = sums.parts[suspicion.step].in_place
+    energy = in_place.energy[in_place.names.index("introduced")]
+    chosen = list(suspicion.channels) if suspicion.channels and max(suspicion.channels) < energy.size else slice(None)
+    whole = float(energy.sum())
+    evidence = {
+        **suspicion.evidence,
+        "output_gain_db": _gain(sums.db(_label(suspicion)), baseline),
+        "share_of_introduced": float(energy[chosen].sum()) / whole if whole else 0.0,
+        "introduced_sqnr_db": 10 * math.log10(in_place.signal / whole) if whole and in_place.signal else math.inf,
+    }
+    return replace(suspicion, evidence=evidence)
 
 
 def _gain(first: float, second: float) -> float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from npusim.comparison.findings import data_rules, float_rules, output_rules, structure_rules
+from npusim.comparison.findings.fault_rules import suspected
 from npusim.comparison.findings.scene import CodeObservation, Scene, Sign
 from npusim.errors import UsageError
 from npusim.findings import Finding
@@ -28,6 +29,14 @@ NOTEWORTHY_DB: Final = 0.5
 
 RULES: Final[Mapping[str, Callable[[Scene], Iterator[Sign]]]] = MappingProxyType(
     {
+        "weights_off": suspected("weights_off"),
+        "channels_swapped": suspected("channels_swapped"),
+        "shift_off": suspected("shift_off"),
+        "scale_off": suspected("scale_off"),
+        "clip_narrowed": suspected("clip_narrowed"),
+        "declared_scale": suspected("declared_scale"),
+        "activation_missing": suspected("activation_missing"),
+        "input_offset": suspected("input_offset"),
         "average_gain": structure_rules.average_gain,
         "rounding_twice": structure_rules.rounding_twice,
         "pool_offset": structure_rules.pool_offset,
@@ -52,6 +61,30 @@ RULES: Final[Mapping[str, Callable[[Scene], Iterator[Sign]]]] = MappingProxyType
     }
 )
 """How each rule is recognised. Its words are data, in rules.toml."""
+
+
+FAULT_WEIGHT: Final = 1000.0
+"""A contradiction to the float model comes before everything that is only costly: all that follows it is its symptom."""
+
+SYMPTOMS: Final = frozenset(
+    (
+        "saturation",
+        "channel_range",
+        "dead_channels",
+        "bias_off",
+        "too_few_bits",
+        "output_scale",
+        "wide_codes",
+        "signed_to_unsigned",
+        "zero_point",
+        "mixed_scales",
+    )
+)
+"""Rules that look at what codes do, which is another layer's doing where one before it is wrong."""
+
+
+BY_EFFECT: Final = frozenset(("bias_off", "too_few_bits", "output_scale"))
+"""Rules that look at what the output wins, which is another layer's doing where any is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +174,8 @@ def find_causes(
     def rank(finding: Finding) -> tuple[float, int, int]:
         return -weight_of(finding), SEVERITIES.index(finding.severity), order.get(finding.layer or "", len(order))
 
+    found = _without_symptoms(scene, found)
+
     return tuple(sorted(found, key=rank))
 
 
@@ -159,8 +194,35 @@ def weight_of(finding: Finding) -> float:
     """
     if finding.rule == "input_range" and finding.severity == "warning":
         return math.inf
-    gain = float((finding.evidence or {}).get("output_gain_db") or 0.0)
-    return gain if gain >= NOTEWORTHY_DB else 0.0
+    evidence = finding.evidence or {}
+    gain = float(evidence.get("output_gain_db") or 0.0)
+    counted = gain if gain >= NOTEWORTHY_DB else 0.0
+    return FAULT_WEIGHT + counted if evidence.get("fault") else counted
+
+
+def _without_symptoms(scene: Scene, found: list[Finding]) -> list[Finding]:
+    """Findings without those that say what the codes of a layer do behind another layer's fault, which lists them."""
+    faults = {finding.layer: finding for finding in found if (finding.evidence or {}).get("fault")}
+    kept: list[Finding] = []
+    symptoms: dict[str, list[str]] = {}
+    for finding in found:
+        if finding.layer is None or finding.layer in faults:
+            causes: set[str | None] = set()
+        elif finding.rule in BY_EFFECT:
+            causes = set(faults)
+        else:
+            causes = scene.before(finding.layer) & faults.keys()
+        if finding.rule in SYMPTOMS and not (finding.evidence or {}).get("fault") and causes:
+            for cause in causes:
+                symptoms.setdefault(str(cause), []).append(f"{finding.rule} in '{finding.layer}'")
+        else:
+            kept.append(finding)
+    return [
+        replace(finding, evidence={**(finding.evidence or {}), "symptoms": symptoms.get(finding.layer or "", [])})
+        if (finding.evidence or {}).get("fault")
+        else finding
+        for finding in kept
+    ]
 
 
 def _measured(scene: Scene, finding: Finding) -> Finding:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from npusim.comparison.findings.fault_rules import suspected
 from npusim.comparison.findings.scene import Scene, Sign
 from npusim.graph.traits import Trait, is_a
 from npusim.program.lowering.floats import Role
@@ -19,6 +20,9 @@ __all__ = ["bias_off", "dead_channels", "mixed_scales", "too_few_bits", "zero_po
 
 COSTLY_DB: Final = 3.0
 """From this gain at the output on a layer matters: half of the error's energy comes from it."""
+
+NOTICEABLE_DB: Final = 1.0
+"""From this gain at the output on dead channels are a warning."""
 
 LARGE_SHARE: Final = 0.5
 """A part that makes this share of the energy of the error that a layer introduces is its cause."""
@@ -77,16 +81,29 @@ def mixed_scales(scene: Scene) -> Iterator[Sign]:
 
 
 def bias_off(scene: Scene) -> Iterator[Sign]:
-    """Layers with weights whose introduced error is one of bias and scale, and costly."""
+    """Layers whose biases are not the float model's; or whose introduced error is one of bias and scale, and costly."""
+    yield from suspected("bias_off")(scene)
+    stated = {one.step for one in (() if scene.comparison is None else scene.comparison.suspicions)}
     for layer in _layers(scene):
-        if not layer.scales.agreed or layer.weight_bits is None or layer.attribution is None or _gain(layer) < COSTLY_DB:
+        if (
+            layer.name in stated
+            or not layer.scales.agreed
+            or layer.weight_bits is None
+            or layer.attribution is None
+            or _gain(layer) < COSTLY_DB
+        ):
             continue
         shares = _shares(layer)
         if shares["bias_and_scale"] >= LARGE_SHARE and shares["weights"] < SMALL_SHARE:
             offset = layer.attribution.introduced.mean_error / layer.scales.output
             difference = layer.scales.bias_difference
             fits = "" if difference is None else f"; its biases fit an input scale {difference + 1:.3g} times that of its codes"
-            evidence = {"offset": offset, "output_gain_db": _gain(layer), "share_of_introduced": shares["bias_and_scale"]}
+            evidence: dict[str, Any] = {
+                "offset": offset,
+                "output_gain_db": _gain(layer),
+                "share_of_introduced": shares["bias_and_scale"],
+            }
+            evidence |= {"where": "its bias or scale is", "looks": ""}
             yield Sign(layer.name, {**evidence, "bias_difference": difference, "fits": fits})
 
 
@@ -103,7 +120,9 @@ def dead_channels(scene: Scene) -> Iterator[Sign]:
         died = [channel for channel in layer.codes.dead_channels if channel in visible - before]
         if died:
             listed = ", ".join(str(channel) for channel in died[:8]) + (" ..." if len(died) > 8 else "")
-            yield Sign(layer.name, {"count": len(died), "channels": died, "listed": listed})
+            # channels that nothing hangs on are no cause
+            severity = None if _gain(layer) >= NOTICEABLE_DB else "info"
+            yield Sign(layer.name, {"count": len(died), "channels": died, "listed": listed}, severity)
 
 
 def _layers(scene: Scene) -> tuple[LayerComparison, ...]:

@@ -71,6 +71,19 @@ class Scene:
         layers = () if self.comparison is None else self.comparison.layers
         return next((layer for layer in layers if layer.name == name), None)
 
+    def before(self, name: str) -> set[str | None]:
+        """Names of the steps that a step depends on."""
+        producers = {tensor: step for step in self.program.steps for tensor in step.tensors}
+        waiting = [step for step in self.program.steps if step.name == name]
+        found: set[str | None] = set()
+        while waiting:
+            for tensor in self.program.inputs_of(waiting.pop()):
+                step = producers.get(self.program.resolve(tensor))
+                if step is not None and step.name not in found:
+                    found.add(step.name)
+                    waiting.append(step)
+        return found
+
     def source_of(self, tensor: str) -> Step | None:
         """The step whose codes a tensor holds, through operations that only move codes; None for inputs of the model."""
         producers = {name: step for step in self.program.steps for name in step.tensors}

@@ -60,20 +60,22 @@ def average_gain(scene: Scene) -> Iterator[Sign]:
         seen = scene.observations.get(layer.name)
         if seen is not None and seen.values:
             evidence["saturated_share"] = seen.above / seen.values
-        yield Sign(layer.name, evidence)
+        usual = area / 2 ** (area.bit_length() - 1)
+        unusual = abs(worst / usual - 1) > GAIN_TOLERANCE
+        yield Sign(layer.name, {**evidence, **({"fault": True} if unusual else {})})
 
 
 def rounding_twice(scene: Scene) -> Iterator[Sign]:
     """Average pools whose bias holds half an output LSB twice: once of the average, once of the requantization."""
     for layer, offset, bias in _pool_offsets(scene):
-        if _is_second_rounding(layer, offset):
+        if _is_second_rounding(layer, offset) and _is_seen(scene, layer, offset):
             yield Sign(layer.name, {"offset": offset, "bias": bias})
 
 
 def pool_offset(scene: Scene) -> Iterator[Sign]:
     """Average pools whose bias holds something else than rounding."""
     for layer, offset, bias in _pool_offsets(scene):
-        if not _is_second_rounding(layer, offset):
+        if not _is_second_rounding(layer, offset) and _is_seen(scene, layer, offset):
             yield Sign(layer.name, {"offset": offset, "bias": bias})
 
 
@@ -202,7 +204,7 @@ def _gain(layer: Accumulating) -> Any:  # noqa: ANN401 - a float64 array
 def _gain_is_taken_in(scene: Scene, layer: Accumulating) -> bool:
     """Whether what reads a pool's codes is made for them as they are, which its weights tell."""
     compared = scene.compared(layer.name)
-    return compared is not None and compared.scales.channels is not None
+    return compared is not None and (compared.scales.channels is not None or compared.scales.gain == 1)
 
 
 def _pool_offsets(scene: Scene) -> Iterator[tuple[Accumulating, float, int]]:
@@ -222,6 +224,12 @@ def _is_second_rounding(layer: Accumulating, offset: float) -> bool:
     """Whether an offset is what a second half LSB of the average becomes: the bias is then the pool's area."""
     expected = float(np.max(_gain(layer))) - 0.5
     return abs(offset - expected) <= OFFSET_TOLERANCE / 2
+
+
+def _is_seen(scene: Scene, layer: Accumulating, offset: float) -> bool:
+    """Whether an average's codes are off by its offset, rather than that it makes good what its input has lost."""
+    compared = scene.compared(layer.name)
+    return compared is None or abs(compared.metrics.mean_error_lsb) >= min(abs(offset) / 2, 1.0)
 
 
 def _readers(scene: Scene, source: Step) -> Iterator[Step]:

@@ -19,6 +19,7 @@ __all__ = ["OPERATORS"]
 _DEFAULTS: Final = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh")}
 
 
+@np.errstate(over="ignore", invalid="ignore")  # infinities are results like any other
 def _lstm(call: Call, x: Numeric, w: Numeric, r: Numeric, *others: Numeric | None) -> tuple[Array, ...]:
     """``i, o, f = sigmoid(W x + R h + P c + b)``, ``c = f c + i tanh(W x + R h + b)``, ``h = o tanh(c)``: i, o, f, c."""
     b, lengths, h, c, p = (*others, None, None, None, None, None)[:5]
@@ -43,6 +44,7 @@ def _lstm(call: Call, x: Numeric, w: Numeric, r: Numeric, *others: Numeric | Non
     return _arranged(call, rows, *states)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _gru(call: Call, x: Numeric, w: Numeric, r: Numeric, *others: Numeric | None) -> tuple[Array, ...]:
     """``z, r = sigmoid(W x + R h + b)``, ``n = tanh(W x + r (R h))``, ``h = (1 - z) n + z h``; gates as z, r, h."""
     b, lengths, h = (*others, None, None, None)[:3]

@@ -26,6 +26,7 @@ from npusim.kernels.tflite import (
     hard_swish_codes,
     layer_multipliers,
     leaky_relu_codes,
+    litert_mean_codes,
     mean_multiplier,
     multiply_codes,
     relu_codes,
@@ -146,9 +147,14 @@ class Arithmetic:
             return FixedPoint(bias, multiplier, exponent, rounding, away, clip=clip)
         return FixedPoint(bias, multiplier, exponent, rounding, clip=clip)
 
-    def mean(self, source: Affine, result: Affine, count: int) -> Codes:
-        """MEAN from the sums of `count` codes, zero points included."""
+    def mean(self, source: Affine, result: Affine, count: int, *, in_rows: bool = False) -> Codes:
+        """MEAN from the sums of `count` codes, zero points included; `in_rows` where it keeps the axes of rows and columns.
+
+        LiteRT has another kernel for that, which takes the sums of all channels of a sample.
+        """
         _check_factor(source.scale / result.scale)
+        if in_rows and self.optimized and not self.xnnpack and _is_byte(source):
+            return partial(litert_mean_codes, count=count, source=source, result=result)
         if self.xnnpack and _is_byte(source):
             return partial(xnnpack_mean_codes, count=count, source=source, result=result)
         multiplier, exponent = mean_multiplier(source.scale, result.scale, count)

@@ -33,6 +33,8 @@ __all__ = ["SUMS", "centred_clip", "same_codes"]
 
 WEIGHT_BITS: Final = 8
 
+UINT8_HIGHEST: Final = 255
+
 
 def centred_clip(node: Node, result: Affine) -> Clip:
     """The range of a fused activation, less the zero point."""
@@ -371,9 +373,11 @@ def mean(walk: Walk, node: Node) -> None:
     held = walk.held(source, first=summed)
     place = walk.declare(output, left, first=summed and keeps)
     common = walk.fields(node, (held,), place)
-    if not summed or walk.arithmetic.xnnpack:
+    # LiteRT's own kernel for images does not round as its general one
+    in_rows = summed and keeps and len(given) == len(axes) and walk.arithmetic.optimized and affine.upper <= UINT8_HIGHEST
+    if not summed or walk.arithmetic.xnnpack or in_rows:
         held_axes = (2, 3) if summed else axes
-        formula = walk.arithmetic.mean(affine, result, count)
+        formula = walk.arithmetic.mean(affine, result, count, in_rows=in_rows)
         averaging = RuntimeMean(held_axes, formula, count, affine.zero_point, result.zero_point)
         walk.steps.append(Average(**common, averaging=averaging))
         return

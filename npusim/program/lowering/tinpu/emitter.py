@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from npusim.errors import UnsupportedError
 from npusim.graph import Array, Attribute, Node
 from npusim.graph.onnx_writer import write_model
+from npusim.graph.scale_metadata import write_scales
 from npusim.program.layers import (
     Accumulating,
     Add,
@@ -39,7 +41,7 @@ _OPERATORS: Final = frozenset(("Conv", "ConvTranspose", "Gemm", "ReduceSum", "Av
 """Last parts of node names that stand for a whole layer; its other nodes get names beside it."""
 
 
-def emit(program: Program) -> bytes:
+def emit(program: Program, scales: Mapping[str, Array] = MappingProxyType({})) -> bytes:
     """Serialize a program as an ONNX model.
 
     Inner tensors get names made of the layers' names; those of the stages and host operations are kept.
@@ -48,6 +50,9 @@ def emit(program: Program) -> bytes:
     ----------
     program
         The program. Of its tensors only the shapes of inputs and outputs are looked at.
+    scales
+        Real value of one code of each tensor, one number or one for each channel, which the file keeps as metadata
+        (:mod:`npusim.graph.scale_metadata`).
 
     Returns
     -------
@@ -70,7 +75,8 @@ def emit(program: Program) -> bytes:
     for name, target in program.aliases.items():
         graph.node("Identity", f"{name}/Identity", (target,), output=name)
     inputs, outputs = ({name: program.tensors[name].shape for name in names} for names in (program.inputs, program.outputs))
-    return write_model(graph.nodes, graph.constants, inputs=inputs, outputs=outputs, opset=program.opset)
+    metadata = write_scales({name: values for name, values in scales.items() if name in program.tensors})
+    return write_model(graph.nodes, graph.constants, inputs=inputs, outputs=outputs, opset=program.opset, notes=metadata)
 
 
 @dataclass
