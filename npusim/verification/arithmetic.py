@@ -23,6 +23,7 @@ from npusim.program import (
     TextRow,
 )
 from npusim.program.input_stage import DeviceStage
+from npusim.program.program import Tensor
 from npusim.program.terms import padded_count, terms_of
 from npusim.program.trace import StepKind, step_kind, unknown_tensor
 from npusim.schemas.derivation import Count
@@ -105,6 +106,8 @@ class ElementArithmetic:
         scaled >> shift
     rows
         The arithmetic of the requantization as text.
+    zero_point
+        What is added to the saturated result; contributions are codes less their zero points.
     residual
         Added behind the inner clip.
     inner_clip
@@ -141,6 +144,7 @@ class ElementArithmetic:
     inner_clip: Clip | None = None
     inner_code: int | None = None
     rows: tuple[TextRow, ...] = field(default=(), metadata=UNLISTED)
+    zero_point: int = field(default=0, metadata=UNLISTED)
     clip: Clip | None = None
     operations: tuple[FloatOperation, ...] = ()
     value: float | None = None
@@ -196,7 +200,23 @@ def explain_element(
     names = [name for name in program.inputs_of(step) if name not in program.constants]
     trace = session.trace(one, names)
     place = sample if fixed else 0
-    return explain_step(program, step, {name: trace[name][place] for name in names}, sample, index)
+    if isinstance(step, QuantizeStage):
+        return explain_step(program, step, {name: trace[name][place] for name in names}, sample, index)
+    # codes stand in traces as in the file, layers compute with them less their zero point and with the channels first
+    inputs = {name: program.tensors[program.resolve(name)].as_held(trace[name][place : place + 1])[0] for name in names}
+    output = program.tensors[step.tensors[-1]]
+    element = explain_step(program, step, inputs, sample, _held_index(output, index))
+    if output.order is None and not output.zero_point:
+        return element
+    return replace(element, index=tuple(index), code=element.code + output.zero_point, zero_point=output.zero_point)
+
+
+def _held_index(tensor: Tensor, index: Sequence[int]) -> Sequence[int]:
+    """A position in a tensor of the file as one in the tensor that the program holds, both without the sample axis."""
+    order = tensor.order
+    if order is None or len(index) != len(order) - 1:
+        return index
+    return [index[order.index(axis) - 1] for axis in range(1, len(order))]
 
 
 def find_step(program: Program, name: str) -> Step:
@@ -528,7 +548,10 @@ def _rows(element: ElementArithmetic) -> list[tuple[str, str, str]]:
         total = (element.inner_code or 0) + (element.residual or 0)
         rows.append(("residual", f"{element.inner_code} + {_signed(element.residual)}", str(total)))
     if element.clip is not None:
-        rows.append(("code", f"clip to {element.clip.lower}..{element.clip.upper}", str(element.code)))
+        centred = element.code - element.zero_point
+        rows.append(("code", f"clip to {element.clip.lower}..{element.clip.upper}", str(centred)))
+        if element.zero_point:
+            rows.append(("zero point", f"{centred} + {_signed(element.zero_point)}", str(element.code)))
     return rows
 
 

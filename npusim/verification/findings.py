@@ -19,7 +19,8 @@ def exact_findings(result: ExactComparison) -> tuple[Finding, ...]:
 def differing_parts(first: ElementArithmetic, second: ElementArithmetic) -> tuple[str, ...]:
     """What differs between the arithmetic of two elements: ``inputs``, ``weights``, ``bias``, ``scale``, ``shift``, ``clip``.
 
-    For a quantize stage the constants of its operations are named by their operators.
+    Where these agree, ``rounding`` if the same sum is requantized in two ways. For a quantize stage the constants of its
+    operations are named by their operators.
 
     Examples
     --------
@@ -39,7 +40,22 @@ def differing_parts(first: ElementArithmetic, second: ElementArithmetic) -> tupl
         for name in ("bias", "scale", "shift", "residual", "inner_clip", "clip")
         if getattr(first, name) != getattr(second, name)
     )
+    # what is computed of one sum in two ways
+    if not parts and _steps_of(first) != _steps_of(second):
+        parts.append("rounding")
     return tuple(parts)
+
+
+def _steps_of(element: ElementArithmetic) -> tuple[str, ...]:
+    """The requantization of an element, step by step."""
+    return tuple(f"{row.formula} = {row.value}" for row in element.rows)
+
+
+def _roundings(first: ElementArithmetic, second: ElementArithmetic) -> str:
+    """The steps from the first one on that differs, of both sides."""
+    left, right = _steps_of(first), _steps_of(second)
+    same = next((at for at, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1]), 0)
+    return " against ".join(", then ".join(side[same:]) for side in (left, right))
 
 
 def _mismatch(result: ExactComparison) -> Iterator[Finding]:
@@ -85,6 +101,11 @@ def _remedy(result: ExactComparison, divergence: Divergence) -> str:
         parts = _parts(divergence)
         if not parts:
             return "the arithmetic at this element is the same on both sides; please report it as a bug in npusim"
+        if parts == ("rounding",):
+            return (
+                f"both sides round the same sum of this layer in two ways: {_roundings(model, divergence.other)}; choose the "
+                "arithmetic that the device has, what differs behind the layer follows from it"
+            )
         return f"its {', '.join(parts)} differ between the models: look there, what differs behind it follows from it"
     if divergence.other_values:
         return "'npusim verify' compares every inner tensor of this layer; if float32 does not explain it, please report it"

@@ -16,6 +16,7 @@ from npusim import InferenceSession
 from npusim.cli.compare_exact import compare_exact
 from npusim.errors import InputError, UnknownTensorError, UsageError
 from npusim.files.dumps import Dump, read_dump
+from npusim.quantization import quantize
 from npusim.results.base import SampleSource
 from npusim.verification import (
     ExactComparison,
@@ -24,12 +25,14 @@ from npusim.verification import (
     compare_with_dump,
     compare_with_runtime,
     exact_findings,
+    explain_element,
 )
 from npusim.verification.differences import Place
 from npusim.verification.pairing import pair_steps
 from support import ROOT, Export, load_export
 from support.builders import DIALECTS, GraphBuilder
 from support.command_line import FLOAT32_SAMPLE, model_beyond_float32, model_with_float_layer, samples_for
+from support.float_networks import FloatBuilder, samples
 
 SHAPE = (1, 4, 12, 1)
 
@@ -322,3 +325,35 @@ def test_every_export_is_equal_to_onnxruntime(export: Export) -> None:
     result = compare_with_runtime(session, {session.get_inputs()[0].name: export.inputs()[[0, 70]]})
     assert result.ok, str(result.divergence)
     assert result.samples == 2
+
+
+def test_two_roundings_of_one_sum_are_named() -> None:
+    graph = FloatBuilder((1, 8), seed=1)
+    graph.linear(64)
+    content = quantize(graph.model(), samples(graph.shape), to="tflite").content
+    first, second = (InferenceSession(content, arithmetic=name) for name in ("tflm", "tflm_single"))
+    feeds = {"input": np.random.default_rng(2).integers(-128, 128, (400, 8)).astype(np.int8)}
+    result = compare_models(first, second, feeds)
+    assert not result.ok
+    finding = exact_findings(result)[0]
+    assert finding.evidence["differing_parts"] == ["rounding"]
+    assert finding.layer == first.program.layers[0].name
+    assert "half_away(" in finding.remedy
+    assert "against half_up(" in finding.remedy
+    assert "choose the arithmetic that the device has" in finding.remedy
+
+
+def test_elements_of_models_with_zero_points_are_those_of_the_file() -> None:
+    graph = FloatBuilder((1, 3, 8, 6), seed=2)
+    graph.conv(4, 3)
+    graph.average_pool()
+    graph.conv(2, 1)
+    session = InferenceSession(quantize(graph.model(), samples(graph.shape), to="tflite").content)
+    feeds = {"input": np.random.default_rng(1).integers(-128, 128, (2, 8, 6, 3)).astype(np.int8)}
+    for layer in session.program.layers:
+        codes = session.trace(feeds, layer.output)[layer.output]
+        for index in ((0, 0, 0), tuple(size - 1 for size in codes.shape[1:])):
+            found = explain_element(session, feeds, layer.name, 1, index)
+            assert found.code == codes[(1, *index)], layer
+            assert found.index == index
+            assert str(found.code) in str(found).splitlines()[-1]
