@@ -23,6 +23,7 @@ from npusim.cli.options import (
 )
 from npusim.cli.output import note
 from npusim.cli.paths import SOURCE, Destination
+from npusim.comparison.findings import Limits
 from npusim.comparison.float_comparison import is_quantized
 from npusim.engine.planning import InputAlpha
 from npusim.engine.session import InferenceSession
@@ -76,6 +77,22 @@ __all__ = ["compare_command"]
 )
 @click.option("--channels", is_flag=True, help="Put the numbers of each channel into the JSON object (float models only).")
 @click.option(
+    "--min-sqnr", type=float, metavar="D", help="Exit code 1 below this SQNR of the output, in dB (float models only)."
+)
+@click.option(
+    "--min-accuracy",
+    type=click.FloatRange(0, 100),
+    metavar="P",
+    help="Exit code 1 below this accuracy, in percent (float models and labels only).",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 100),
+    metavar="P",
+    help="Exit code 1 where the accuracy is lower than the float model's by more than this, in percent; without labels where "
+    "more samples change their class (float models only).",
+)
+@click.option(
     "--prove", is_flag=True, help="Prove that both models are equal for every input, or find one at which they differ."
 )
 @click.option(
@@ -115,6 +132,9 @@ def compare_command(
     samples_table: str | None,
     report: str | None,
     channels: bool,
+    min_sqnr: float | None,
+    min_accuracy: float | None,
+    max_drop: float | None,
     prove: bool,
     certificate: str | None,
     check: str | None,
@@ -149,8 +169,14 @@ def compare_command(
     Example: npusim compare model.onnx --against float.onnx --data recorded.npz
     Example: npusim compare model.onnx --against simplified.onnx --prove
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
-    given = (("--csv-samples", samples_table), ("--report", report), ("--channels", channels), ("--labels", labels))
-    options = FloatOptions(table, samples_table, report, channels, threads, quiet, as_json)
+    given = (
+        *(("--csv-samples", samples_table), ("--report", report), ("--channels", channels), ("--labels", labels)),
+        *(("--min-sqnr", min_sqnr is not None), ("--min-accuracy", min_accuracy is not None)),
+        ("--max-drop", max_drop is not None),
+    )
+    parts = (None if value is None else value / 100 for value in (min_accuracy, max_drop))
+    limits = Limits(min_sqnr, *parts)
+    options = FloatOptions(table, samples_table, report, channels, limits, threads, quiet, as_json)
     options.check((model, against, data, labels), force=force)
     proof = ProofOptions(certificate, check, witness, seconds, against_arithmetic)
     proof.check((model, against, data, check), asked=prove, force=force)

@@ -10,6 +10,7 @@ from npusim.cli.compare_text import print_comparison
 from npusim.cli.destinations import check_destination
 from npusim.cli.output import print_json, terminal_width
 from npusim.cli.progress import progress
+from npusim.comparison.findings import Limits
 from npusim.comparison.result import FloatComparison, samples_table
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
@@ -26,12 +27,13 @@ __all__ = ["FloatOptions", "compare_float"]
 
 @dataclass(frozen=True, slots=True)
 class FloatOptions:
-    """Options of a comparison with a float model: files to write, what to print, threads."""
+    """Options of a comparison with a float model: files to write, what to print, limits, threads."""
 
     table: str | None
     samples: str | None
     report: str | None
     channels: bool
+    limits: Limits
     threads: int | None
     quiet: bool
     as_json: bool
@@ -39,7 +41,7 @@ class FloatOptions:
     @property
     def is_for_floats(self) -> bool:
         """Whether something is asked for that only a comparison with a float model gives."""
-        return self.samples is not None or self.report is not None or self.channels
+        return self.samples is not None or self.report is not None or self.channels or self.limits.any
 
     def check(self, sources: Sequence[str | None], *, force: bool) -> None:
         """Refuse before any work what could not be written after it."""
@@ -76,6 +78,7 @@ def compare_float(
             source,
             labels=labels,
             channels=options.channels,
+            limits=options.limits,
             threads=options.threads,
             progress=report,
         )

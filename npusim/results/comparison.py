@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from npusim.comparison.findings import alignment_findings, find_causes, observe_codes, weight_of
+from npusim.comparison.findings import Limits, alignment_findings, find_causes, limit_findings, observe_codes, weight_of
 from npusim.comparison.float_comparison import compare_with_float, is_quantized
 from npusim.comparison.layer_result import UnpairedLayer
 from npusim.comparison.result import FloatComparison, LayerComparison, OutputComparison
@@ -288,6 +288,9 @@ def compare(
     tensor: str | None = None,
     layout: str | None = None,
     channels: bool = False,
+    min_sqnr: float | None = None,
+    min_accuracy: float | None = None,
+    max_drop: float | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
     announce: Announce = silent,
@@ -315,6 +318,10 @@ def compare(
         For a dump: the tensor that its only array holds, and the order of the values, ``"nchw"`` or ``"nhwc"``.
     channels
         Let the dictionary of a comparison with a float model hold the numbers of each channel.
+    min_sqnr, min_accuracy, max_drop
+        With a float model: the result is false below this SQNR of the output in dB, below this accuracy (0 to 1), or where the
+        accuracy is lower than the float model's by more than this (0 to 1; without labels: where more samples change their
+        class).
     threads
         For a comparison with a float model.
     progress
@@ -346,12 +353,21 @@ def compare(
     if not isinstance(other, Dump) and (tensor is not None or layout is not None):
         raise UsageError("a tensor and a layout are for dumps; leave them out here")
     against_float = isinstance(other, InferenceSession) and not is_quantized(other.program)
-    if not against_float and (labels is not None or channels):
-        raise UsageError("labels and channels are for comparisons with a float model; leave them out here")
+    limits = Limits(min_sqnr, min_accuracy, max_drop)
+    if not against_float and (labels is not None or channels or limits.any):
+        raise UsageError("labels, channels and limits are for comparisons with a float model; leave them out here")
     feeds, known, source = read_compared(session, inputs, labels, samples, seed, extremes=not against_float, announce=announce)
     if isinstance(other, InferenceSession) and against_float:
         return compare_in_floats(
-            session, other, feeds, source, labels=known, channels=channels, threads=threads, progress=progress
+            session,
+            other,
+            feeds,
+            source,
+            labels=known,
+            channels=channels,
+            limits=limits,
+            threads=threads,
+            progress=progress,
         )
     return compare_exactly(session, other, feeds, source, tensor=tensor, layout=layout or LAYOUTS[0], progress=progress)
 
@@ -423,6 +439,7 @@ def compare_in_floats(
     *,
     labels: Array | None = None,
     channels: bool = False,
+    limits: Limits | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> FloatCompareResult:
@@ -435,7 +452,8 @@ def compare_in_floats(
 
     result = compare_with_float(session, reference, feeds, labels=labels, threads=threads, progress=report)
     observations = observe_codes(session, feeds)
-    findings = _ranked(alignment_findings(result), find_causes(session.program, observations=observations, comparison=result))
+    causes = find_causes(session.program, observations=observations, comparison=result)
+    findings = (*limit_findings(result, limits or Limits()), *_ranked(alignment_findings(result), causes))
     output = result.outputs[0] if result.outputs else None
     return FloatCompareResult(
         model=identity_of(session),

@@ -66,6 +66,9 @@ RULES: Final[Mapping[str, Callable[[Scene], Iterator[Sign]]]] = MappingProxyType
 FAULT_WEIGHT: Final = 1000.0
 """A contradiction to the float model comes before everything that is only costly: all that follows it is its symptom."""
 
+MASKED_WEIGHT: Final = 500.0
+"""Of causes that mask each other at the output the worst layer comes first, before what the output wins by single layers."""
+
 SYMPTOMS: Final = frozenset(
     (
         "saturation",
@@ -197,6 +200,8 @@ def weight_of(finding: Finding) -> float:
     evidence = finding.evidence or {}
     gain = float(evidence.get("output_gain_db") or 0.0)
     counted = gain if gain >= NOTEWORTHY_DB else 0.0
+    if "alone_sqnr_db" in evidence:
+        return MASKED_WEIGHT - float(evidence["alone_sqnr_db"])
     return FAULT_WEIGHT + counted if evidence.get("fault") else counted
 
 

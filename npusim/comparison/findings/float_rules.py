@@ -24,6 +24,12 @@ COSTLY_DB: Final = 3.0
 NOTICEABLE_DB: Final = 1.0
 """From this gain at the output on dead channels are a warning."""
 
+LOST_DB: Final = 10.0
+"""Below this SQNR of the output the task is lost; what single layers win is then masked by the others."""
+
+POOR_DB: Final = 15.0
+"""A layer that is worse than this alone is a cause of that."""
+
 LARGE_SHARE: Final = 0.5
 """A part that makes this share of the energy of the error that a layer introduces is its cause."""
 
@@ -42,18 +48,41 @@ VISIBLE_RANGE: Final = 2.0
 
 def too_few_bits(scene: Scene) -> Iterator[Sign]:
     """Layers that would improve the output a lot in float, because of the bits of their weights or of their codes."""
+    lost = scene.comparison is not None and scene.comparison.experiment_sqnr_db < LOST_DB
     for layer in _layers(scene):
         gain = _gain(layer)
+        if lost and layer.effect is not None and gain < COSTLY_DB:
+            yield from _masked(layer)
         if layer.effect is None or gain < COSTLY_DB:
             continue
         shares = _shares(layer)
         bits = (layer.codes.upper - layer.codes.lower).bit_length()
-        evidence = {"output_gain_db": gain, "if_float_db": layer.effect.if_float_db}
+        told = (
+            f"cost {gain:.1f} dB at the output: with this layer in float the model would have {layer.effect.if_float_db:.1f} dB"
+        )
+        evidence: dict[str, Any] = {"output_gain_db": gain, "if_float_db": layer.effect.if_float_db, "told": told}
         if shares["weights"] >= LARGE_SHARE and layer.weight_bits is not None and layer.weight_bits < 8:
             share = shares["weights"]
             yield Sign(layer.name, {**evidence, "what": "weights", "bits": layer.weight_bits, "share_of_introduced": share})
         elif shares["rounding"] >= LARGE_SHARE and bits < 8:
             yield Sign(layer.name, {**evidence, "what": "codes", "bits": bits, "share_of_introduced": shares["rounding"]})
+
+
+def _masked(layer: LayerComparison) -> Iterator[Sign]:
+    """A layer whose bits cost much by themselves, though the output wins nothing as long as others are as bad."""
+    alone = None if layer.attribution is None else layer.attribution.alone
+    if alone is None or layer.effect is None or layer.weight_bits is None or layer.weight_bits >= 8:
+        return
+    whole = alone.total.root_mean_square_error**2
+    share = alone.weights.root_mean_square_error**2 / whole if whole else 0.0
+    if alone.sqnr_db < POOR_DB and share >= LARGE_SHARE:
+        told = (
+            f"leave {alone.sqnr_db:.1f} dB of this layer alone; other layers are as bad, so that the output wins little "
+            "with this one in float: they count together"
+        )
+        evidence = {"output_gain_db": _gain(layer), "if_float_db": layer.effect.if_float_db, "alone_sqnr_db": alone.sqnr_db}
+        found = {**evidence, "what": "weights", "bits": layer.weight_bits, "share_of_introduced": share, "told": told}
+        yield Sign(layer.name, found, "error")
 
 
 def zero_point(scene: Scene) -> Iterator[Sign]:
