@@ -12,6 +12,7 @@ from npusim.cli.options import (
     arithmetic_option,
     input_alpha_option,
     input_codes_option,
+    input_stage_option,
     json_option,
     model_argument,
     quiet_option,
@@ -77,6 +78,7 @@ SHOWN = 5
 @arithmetic_option
 @input_codes_option
 @input_alpha_option
+@input_stage_option
 @json_option
 def check_command(
     model: str,
@@ -99,6 +101,7 @@ def check_command(
     arithmetic: str | None,
     input_codes: str | None,
     input_alpha: InputAlpha | None,
+    input_stage: str,
     as_json: bool,
 ) -> int:
     """Say whether MODEL, an .onnx file, is ready for a device, why, and what to do first.
@@ -126,9 +129,12 @@ def check_command(
         if limit is not None and given is None:
             raise UsageError(f"{option} is about {needed}, which is missing; give both")
     check_destination(output, (model, inputs, float_model, labels), force=force, suffixes=(".html", ".json"))
+    session = InferenceSession(
+        model, threads=threads, arithmetic=arithmetic, input_codes=input_codes, input_alpha=input_alpha, input_stage=input_stage
+    )
     with progress("check", quiet=quiet, unit="percent") as report:
         result = check(
-            InferenceSession(model, threads=threads, arithmetic=arithmetic, input_codes=input_codes, input_alpha=input_alpha),
+            session,
             device,
             inputs,
             float_model=float_model,

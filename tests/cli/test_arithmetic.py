@@ -36,8 +36,8 @@ def test_every_command_that_computes_takes_an_arithmetic() -> None:
         for name, command in commands(application).items()
         if not any(option.name == "arithmetic" for option in command.params)
     }
-    # demo computes nothing, quantize makes TINPU models of float ones, golden verify reads the arithmetic in the folder
-    assert without == {"demo", "quantize", "golden verify"}
+    # demo computes nothing, oracle is of the NPU's arithmetic, quantize is given floats, golden verify reads it in the folder
+    assert without == {"demo", "oracle", "quantize", "golden verify"}
 
 
 def test_json_names_format_and_arithmetic(model: Path) -> None:
