@@ -297,6 +297,8 @@ class GoldenVerifyResult(CommandResult):
         Version of npusim that wrote it.
     arithmetic
         How the folder says its numbers are computed.
+    input_stage
+        Whose implementation of the input stage the vectors come from, as the folder says.
     coverage
         Goals that the sets reach, and goals not proven unreachable, as the manifest counts them; None where it does not.
     """
@@ -307,6 +309,7 @@ class GoldenVerifyResult(CommandResult):
     folder: str
     written_by: str
     arithmetic: str | None = field(metadata=UNLISTED)
+    input_stage: str = field(metadata=UNLISTED)
     coverage: tuple[int, int] | None = field(metadata=UNLISTED)
 
     def summary(self) -> str:
@@ -368,6 +371,7 @@ def verify_golden(folder: Path, model: Path | None = None) -> GoldenVerifyResult
         folder=os.fspath(folder),
         written_by=manifest["npusim"],
         arithmetic=manifest["model"].get("arithmetic"),
+        input_stage=manifest["input_stage"]["variant"],
         coverage=None if total is None else (total["reached"], total["possible"]),
     )
 

@@ -16,6 +16,7 @@ from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError, count
 from npusim.files.writing import replacing
 from npusim.findings import Finding
+from npusim.program.input_stage import InputStage
 from npusim.results.base import Model, identity_of, session_of, steps_of
 from npusim.results.check_result import (
     CheckedLayer,
@@ -340,6 +341,8 @@ def _golden_statement(found: GoldenVerifyResult) -> str:
         return f"{found.folder} is not what it says: {count(found.totals.errors, 'finding')}"
     sets = found.totals.sets
     said = f"{count(sets, 'set')} {'is' if sets == 1 else 'are'} right"
+    if found.input_stage != InputStage.GRAPH.recorded:
+        said += f", for the input stage of {found.input_stage}"
     if found.coverage is None:
         return f"{said}; the folder does not say what they cover"
     reached, possible = found.coverage

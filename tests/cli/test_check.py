@@ -83,6 +83,13 @@ def test_each_part_can_fail(tmp_path: Path) -> None:
     assert npusim.check(W4, "soft", samples=2, golden=GOLDEN / "vibration_w4", min_coverage=0.01)
 
 
+def test_vectors_of_a_device_say_so(tmp_path: Path) -> None:
+    npusim.write_golden(W4, tmp_path / "vectors", sets=2, input_stage="mspm0")
+    found = npusim.check(W4, "soft", samples=2, golden=tmp_path / "vectors")
+    assert found.parts[-1].verdict == "passed"
+    assert found.parts[-1].statement.startswith("2 sets are right, for the input stage of mspm0; they reach ")
+
+
 def test_limits_of_accuracy() -> None:
     samples = np.load(SAMPLES)["input"][:8]
     found = npusim.check(KEYWORDS, "soft", samples, float_model=FLOAT, min_sqnr=90, min_agreement=0.5)
