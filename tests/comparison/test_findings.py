@@ -282,7 +282,7 @@ def test_what_only_the_float_model_shows(settings: dict[str, Any], rules: list[s
     graph, codes = start()
     session = InferenceSession(graph.model(convolved(graph, codes)))
     layer = compared(session.program.layers[0].name, **settings)
-    comparison: Any = SimpleNamespace(layers=(layer,), suspicions=(), experiment_sqnr_db=20.0)
+    comparison: Any = SimpleNamespace(layers=(layer,), suspicions=(), outputs=(), experiment_sqnr_db=20.0)
     found = find_causes(session.program, comparison=comparison)
     assert [finding.rule for finding in found] == rules
     for finding in found:
@@ -290,24 +290,27 @@ def test_what_only_the_float_model_shows(settings: dict[str, Any], rules: list[s
 
 
 @pytest.mark.parametrize(
-    ("sqnr", "alone", "bits", "share", "found"),
+    ("sqnr", "alone", "bits", "share", "cosine", "found"),
     [
-        (9.0, 6.0, 2, 0.9, True),
-        (11.0, 6.0, 2, 0.9, False),
-        (9.0, 16.0, 2, 0.9, False),
-        (9.0, 6.0, 8, 0.9, False),
-        (9.0, 6.0, 2, 0.4, False),
+        (9.0, 6.0, 2, 0.9, 0.7, True),
+        (11.0, 6.0, 2, 0.9, 0.7, False),
+        (9.0, 16.0, 2, 0.9, 0.7, False),
+        (9.0, 6.0, 8, 0.9, 1.0, False),
+        (9.0, 6.0, 2, 0.4, 0.7, False),
+        (9.0, 6.0, 2, 0.9, 0.5, False),
+        (9.0, 6.0, 4, 0.9, 0.98, False),
     ],
 )
 def test_few_bits_that_mask_each_other_are_judged_alone(
-    sqnr: float, alone: float, bits: int, share: float, found: bool
+    sqnr: float, alone: float, bits: int, share: float, cosine: float, found: bool
 ) -> None:
     graph, codes = start()
     session = InferenceSession(graph.model(convolved(graph, codes)))
     layer = compared(session.program.layers[0].name, 0.2, bits=bits)
     weights, whole = (SimpleNamespace(root_mean_square_error=float(np.sqrt(part))) for part in (share, 1.0))
     layer.attribution.alone = SimpleNamespace(sqnr_db=alone, weights=weights, total=whole)
-    comparison: Any = SimpleNamespace(layers=(layer,), suspicions=(), experiment_sqnr_db=sqnr)
+    layer.pair.weight_correlation = np.full(2, cosine)
+    comparison: Any = SimpleNamespace(layers=(layer,), suspicions=(), outputs=(), experiment_sqnr_db=sqnr)
     result = find_causes(session.program, comparison=comparison)
     assert [(one.rule, one.severity) for one in result] == ([("too_few_bits", "error")] if found else [])
     if found:
@@ -325,7 +328,7 @@ def test_operands_of_two_scales(scale: float, severity: str | None) -> None:
     first, second = compared(names[0], 0.0), compared(names[1], 0.0)
     second.scales.output = scale
     total = compared(names[2], 0.0, kind="ADD", inputs=(names[0], names[1]), agreed=severity is None)
-    comparison: Any = SimpleNamespace(layers=(first, second, total), suspicions=(), experiment_sqnr_db=20.0)
+    comparison: Any = SimpleNamespace(layers=(first, second, total), suspicions=(), outputs=(), experiment_sqnr_db=20.0)
     found = [(finding.rule, finding.layer, finding.severity) for finding in find_causes(session.program, comparison=comparison)]
     assert found == ([("mixed_scales", names[2], severity)] if severity else [])
 
@@ -336,7 +339,7 @@ def test_a_channel_is_dead_where_it_dies_and_not_in_the_pool_behind() -> None:
     session = InferenceSession(graph.model(pooled))
     first, second = (layer.name for layer in session.program.layers)
     layers = compared(first, 0.0, died=(0,)), compared(second, 0.0, died=(0, 2), kind="MAXPOOL", bits=None, inputs=(first,))
-    comparison: Any = SimpleNamespace(layers=layers, suspicions=(), experiment_sqnr_db=20.0)
+    comparison: Any = SimpleNamespace(layers=layers, suspicions=(), outputs=(), experiment_sqnr_db=20.0)
     found = find_causes(session.program, comparison=comparison)
     assert [(finding.layer, finding.evidence["channels"]) for finding in found] == [(first, [0]), (second, [2])]
 
@@ -350,7 +353,7 @@ def test_measured_effects_come_first_then_severity_then_order() -> None:
     names = [layer.name for layer in session.program.layers]
     assert [finding.layer for finding in find_causes(session.program)] == [names[1], names[0], names[2]]
     layers = (compared(names[0], 0.1), compared(names[1], 1.0), compared(names[2], 4.0))
-    comparison: Any = SimpleNamespace(layers=layers, suspicions=(), experiment_sqnr_db=20.0)
+    comparison: Any = SimpleNamespace(layers=layers, suspicions=(), outputs=(), experiment_sqnr_db=20.0)
     found = find_causes(session.program, comparison=comparison)
     assert [(finding.layer, finding.evidence["output_gain_db"]) for finding in found] == [
         (names[2], 4.0),

@@ -34,7 +34,7 @@ LEAST_GAIN: Final = 0.01
 NEAR_GAIN: Final = 0.15
 """The biases behind a pool know its gain where they are this near to it, in logarithms."""
 
-NEAR_SHARE: Final = 0.3
+NEAR_SHARE: Final = 0.4
 """The same as a share of the gain's own logarithm."""
 
 USUAL_FILLING: Final = (-1.15, 0.35)

@@ -14,7 +14,7 @@ from npusim.graph.traits import Trait, is_a
 from npusim.program.lowering.floats import Role
 
 if TYPE_CHECKING:
-    from npusim.comparison.result import LayerComparison
+    from npusim.comparison.result import FloatComparison, LayerComparison
 
 __all__ = ["bias_off", "dead_channels", "mixed_scales", "too_few_bits", "zero_point"]
 
@@ -26,6 +26,12 @@ NOTICEABLE_DB: Final = 1.0
 
 LOST_DB: Final = 10.0
 """Below this SQNR of the output the task is lost; what single layers win is then masked by the others."""
+
+LOST_SHARE: Final = 0.1
+"""The same where classes are known: accuracy lost, or samples that change their class."""
+
+ROUNDED_COSINE: Final = {4: 0.985, 2: 0.6}
+"""Cosine that integer and float weights have at least where only rounding parts them, by bits."""
 
 POOR_DB: Final = 15.0
 """A layer that is worse than this alone is a cause of that."""
@@ -48,7 +54,7 @@ VISIBLE_RANGE: Final = 2.0
 
 def too_few_bits(scene: Scene) -> Iterator[Sign]:
     """Layers that would improve the output a lot in float, because of the bits of their weights or of their codes."""
-    lost = scene.comparison is not None and scene.comparison.experiment_sqnr_db < LOST_DB
+    lost = scene.comparison is not None and _is_lost(scene.comparison)
     for layer in _layers(scene):
         gain = _gain(layer)
         if lost and layer.effect is not None and gain < COSTLY_DB:
@@ -68,10 +74,23 @@ def too_few_bits(scene: Scene) -> Iterator[Sign]:
             yield Sign(layer.name, {**evidence, "what": "codes", "bits": bits, "share_of_introduced": shares["rounding"]})
 
 
+def _is_lost(comparison: FloatComparison) -> bool:
+    """Whether the outputs are of no more use: by the accuracy where it is known, by the classes, else by the SQNR."""
+    classes = comparison.outputs[0].classification if comparison.outputs else None
+    if classes is None:
+        return comparison.experiment_sqnr_db < LOST_DB
+    if classes.float_accuracy is not None and classes.quantized_accuracy is not None:
+        return classes.float_accuracy - classes.quantized_accuracy > LOST_SHARE
+    return comparison.experiment_sqnr_db < LOST_DB and 1 - classes.agreement > LOST_SHARE
+
+
 def _masked(layer: LayerComparison) -> Iterator[Sign]:
     """A layer whose bits cost much by themselves, though the output wins nothing as long as others are as bad."""
     alone = None if layer.attribution is None else layer.attribution.alone
-    if alone is None or layer.effect is None or layer.weight_bits is None or layer.weight_bits >= 8:
+    if alone is None or layer.effect is None or layer.weight_bits is None or layer.pair.weight_correlation is None:
+        return
+    # weights that training has moved are not what bits have made of them
+    if float(np.median(layer.pair.weight_correlation)) < ROUNDED_COSINE.get(layer.weight_bits, 2.0):
         return
     whole = alone.total.root_mean_square_error**2
     share = alone.weights.root_mean_square_error**2 / whole if whole else 0.0
