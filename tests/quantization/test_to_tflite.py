@@ -30,7 +30,7 @@ from support.tflite_models import runtime
 RUNTIMES = ("tflm", "litert_ref", "xnnpack")
 
 WITHOUT_FLOATS = (*RUNTIMES, "litert")
-"""LiteRT's vectorized DEQUANTIZE rounds twice, which npusim does not compute."""
+"""LiteRT's DEQUANTIZE for x86 gives ``f32(f32(code * scale) + f32(-zero_point * scale))`` in vectors of 8, npusim does not."""
 
 
 def feeds_of(content: bytes, seed: int, count: int = 3) -> npt.NDArray:
