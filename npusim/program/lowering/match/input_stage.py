@@ -79,7 +79,8 @@ def quantizer_nodes(program: Program) -> dict[str, tuple[Node, ...]]:
     """The nodes of the quantizers that :func:`with_input_quantizers` has put in front of a program, by the input."""
     found = {}
     for step in program.steps:
-        if isinstance(step, QuantizeStage):
+        # a file taken literally may have stages of its own
+        if isinstance(step, QuantizeStage) and step.nodes[0].name == f"{step.input}/quantizer/Mul":
             behind = [one.node for one in program.host_operations if one.node.name == f"{step.input}/quantizer/Sub"]
             found[step.input] = (*step.nodes, *behind)
     return found
