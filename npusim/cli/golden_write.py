@@ -24,6 +24,7 @@ from npusim.cli.output import (
     Column,
     Row,
     count,
+    note,
     paragraph,
     print_json,
     print_not_quantized,
@@ -178,6 +179,7 @@ def write_command(
             directed=directed,
             overwrite=force,
             allow_float=allow_float,
+            announce=note,
             progress=report,
         )
     if as_json:

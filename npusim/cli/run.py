@@ -16,7 +16,7 @@ from npusim.cli.options import (
     quiet_option,
     threads_option,
 )
-from npusim.cli.output import Column, Row, count, number, print_json, render_table, terminal_width
+from npusim.cli.output import Column, Row, count, note, number, print_json, render_table, terminal_width
 from npusim.cli.paths import SOURCE, Destination, as_given
 from npusim.cli.progress import progress
 from npusim.engine.planning import InputAlpha
@@ -105,7 +105,7 @@ def run_command(
         input_alpha=input_alpha,
         input_stage=input_stage,
     )
-    feeds = read_inputs(inputs, input_specs(session))
+    feeds = read_inputs(inputs, input_specs(session), note)
     with progress("run", quiet=quiet) as report:
         done = run_to_archive(session, feeds, output, patterns=patterns, codes=codes, progress=report)
     if as_json:

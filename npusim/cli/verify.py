@@ -24,6 +24,7 @@ from npusim.cli.output import (
     Column,
     Row,
     count,
+    note,
     number,
     paragraph,
     print_json,
@@ -129,7 +130,7 @@ def verify_command(
     session = InferenceSession(
         model, threads=threads, arithmetic=arithmetic, input_codes=input_codes, input_alpha=input_alpha, input_stage=input_stage
     )
-    feeds, source = choose_inputs(session, inputs, samples, None if inputs is not None else seed)
+    feeds, source = choose_inputs(session, inputs, samples, None if inputs is not None else seed, note)
     searched = None
     if directed:
         with progress("directed search", quiet=quiet, unit="seconds") as report:
@@ -161,9 +162,9 @@ def _print(found: VerifyResult, searched: Directed | None, arithmetic: str, widt
     rows = [_row(step, result.runtime) for step in result.steps]
     for line in render_table(COLUMNS, rows, width):
         click.echo(click.style(line, fg="red") if line.startswith("!!") else line)
-    for note in _notes(result.steps):
+    for text in _notes(result.steps):
         click.echo()
-        click.echo(paragraph(note, width))
+        click.echo(paragraph(text, width))
     click.echo()
     for step in differing:
         click.echo(paragraph(f"'{step.name}': {remedy_of(step, differing[0], arithmetic, result.runtime)}", width))

@@ -32,7 +32,7 @@ from npusim.graph import Array
 from npusim.program.input_stage import InputStage
 from npusim.results.base import CommandResult, Model, StepIdentity, identity_of, session_of, steps_of
 from npusim.results.not_quantized import NOT_QUANTIZED, not_quantized
-from npusim.results.samples import Inputs, arrays_of
+from npusim.results.samples import Announce, Inputs, arrays_of
 from npusim.schemas.derivation import Choice, Count, Minimum, NotEmpty, Pattern, Rules
 from npusim.schemas.objects import UNLISTED, json_object
 from npusim.verification import LAYOUTS
@@ -134,6 +134,7 @@ def write_golden(
     overwrite: bool = False,
     allow_float: bool = False,
     progress: Progress | None = None,
+    announce: Announce | None = None,
 ) -> GoldenWriteResult:
     """Write what a device must compute with a model to a folder of golden vectors, which appears whole or not at all.
 
@@ -171,6 +172,9 @@ def write_golden(
         Whether a model of which nothing is quantized is what is wanted; without it the result is false of such a model.
     progress
         Called with the number of samples tried and of all.
+    announce
+        Called with a sentence about samples of a file that are taken though they differ in a last axis of size 1; without it
+        they are refused.
 
     Returns
     -------
@@ -195,7 +199,7 @@ def write_golden(
     check_destination(output, force=overwrite)
     session, variant = _with_variant(session_of(model), input_stage)
     options = Options(tuple(formats), tuple(layers), variant, skip_normalize or codes, module_name, seed)
-    given = None if inputs is None else _given(session, inputs, options.variant if codes else None)
+    given = None if inputs is None else _given(session, inputs, options.variant if codes else None, announce)
     samples = pick_samples(session, given, sets, directed=directed, seed=seed, progress=progress)
     manifest = write_folder(output, session, samples, options, force=overwrite)
     steps = steps_of(session.program)
@@ -227,9 +231,11 @@ def _with_variant(session: InferenceSession, input_stage: str) -> tuple[Inferenc
     return session.with_input_stage(InputStage.GRAPH), variant
 
 
-def _given(session: InferenceSession, inputs: Inputs, codes_for: InputStage | None) -> Mapping[str, Array]:
+def _given(
+    session: InferenceSession, inputs: Inputs, codes_for: InputStage | None, announce: Announce | None
+) -> Mapping[str, Array]:
     given = inputs if isinstance(inputs, (str, os.PathLike)) else arrays_of(session, inputs)
-    return read_samples(session, given, codes_for=codes_for)
+    return read_samples(session, given, codes_for=codes_for, announce=announce)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,9 +43,15 @@ def arrays_of(session: InferenceSession, inputs: Mapping[str, npt.ArrayLike] | n
 
 
 def choose_inputs(
-    session: InferenceSession, inputs: Inputs | None, samples: int | None, seed: int | None
+    session: InferenceSession,
+    inputs: Inputs | None,
+    samples: int | None,
+    seed: int | None,
+    announce: Announce | None = None,
 ) -> tuple[dict[str, Array], SampleSource]:
     """The samples to work on, and what is said of them.
+
+    Without `announce`, samples of a file must have exactly the shape of the input; else as :func:`read_inputs` says.
 
     Raises
     ------
@@ -58,7 +64,7 @@ def choose_inputs(
         if samples is not None or seed is not None:
             raise UsageError("a number of samples and a seed are for generated samples; leave them out where inputs are given")
         if isinstance(inputs, (str, os.PathLike)):
-            return read_inputs(inputs, input_specs(session)), SampleSource(os.fspath(inputs), None)
+            return read_inputs(inputs, input_specs(session), announce), SampleSource(os.fspath(inputs), None)
         return arrays_of(session, inputs), SampleSource(None, None)
     if session.program.batching is Batching.FIXED:
         raise UsageError(

@@ -47,7 +47,7 @@ SIGNATURES = {
     "verify_golden": "(folder, model=None)",
     "write_golden": "(model, output, inputs=None, *, sets=8, seed=0, formats=('c', 'npz'), layers=('*',), input_stage='onnx', "
     "skip_normalize=False, codes=False, module_name='default', directed=False, overwrite=False, allow_float=False, "
-    "progress=None)",
+    "progress=None, announce=None)",
     "write_oracle": "(model, output, *, name='npusim_model', overwrite=False)",
 }
 

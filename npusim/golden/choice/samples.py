@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -107,7 +107,11 @@ def pick_samples(
 
 
 def read_samples(
-    session: InferenceSession, source: str | os.PathLike[str] | Mapping[str, Array], *, codes_for: InputStage | None = None
+    session: InferenceSession,
+    source: str | os.PathLike[str] | Mapping[str, Array],
+    *,
+    codes_for: InputStage | None = None,
+    announce: Callable[[str], None] | None = None,
 ) -> dict[str, Array]:
     """Samples from a file, or from arrays.
 
@@ -120,6 +124,8 @@ def read_samples(
     codes_for
         It holds codes, under the names of the tensors that the input stage makes, and this implementation made them. The
         samples are then values from which it makes these codes.
+    announce
+        As :func:`npusim.files.datasets.read_inputs` has it.
 
     Raises
     ------
@@ -136,13 +142,13 @@ def read_samples(
                 "sets of it; make it a constant of the model"
             )
     if codes_for is None:
-        return _read(source, specs)
+        return _read(source, specs, announce)
     program = session.program
     stages: dict[str, QuantizeStage] = {program.resolve(stage.input): stage for stage in input_stages(program)}
     if not stages:
         raise UnsupportedError(f"{session.model.label} has no input stage: its inputs are codes already; leave out --codes")
     wanted = [_spec(session, stages[spec.name].output, spec) if spec.name in stages else spec for spec in specs]
-    arrays = _read(source, wanted)
+    arrays = _read(source, wanted, announce)
     try:
         return {
             spec.name: values_for_codes(program, stages[spec.name], arrays[want.name], codes_for)
@@ -155,10 +161,14 @@ def read_samples(
         raise InputError(f"{where}: {error}") from error
 
 
-def _read(source: str | os.PathLike[str] | Mapping[str, Array], specs: list[InputSpec]) -> dict[str, Array]:
+def _read(
+    source: str | os.PathLike[str] | Mapping[str, Array],
+    specs: list[InputSpec],
+    announce: Callable[[str], None] | None,
+) -> dict[str, Array]:
     """Samples of a file, or arrays by input name, held against what the model wants."""
     if not isinstance(source, Mapping):
-        return read_inputs(source, specs)
+        return read_inputs(source, specs, announce)
     found = {}
     for spec in specs:
         if spec.name not in source:
