@@ -151,6 +151,16 @@ def test_two_models_link_together_and_use_no_library(tmp_path: Path) -> None:
     assert subprocess.run([str(tmp_path / "run")], check=False).returncode == 0
 
 
+def test_elements_of_several_tensors_are_put_side_by_side_along_any_axis() -> None:
+    graph = GraphBuilder((1, 12, 3, 2))
+    codes = graph.input_stage([0] * 12, [1] * 12, [0] * 12)
+    other = graph.convolution(codes, np.full((12, 1, 1, 1), 3), np.zeros(12), np.ones(12), np.ones(12), (-128, 127), group=12)
+    joined = [graph.node("Concat", codes, other, axis=axis) for axis in (1, 2)]
+    padded = graph.node("Pad", other, graph.constant([0, 0, 1, 0, 0, 0, 0, 1], np.int64))
+    session = InferenceSession(graph.model(*joined, graph.node("Transpose", padded, perm=[0, 2, 3, 1])))
+    assert _differing(session, (*STRICT, "-O1")) == []
+
+
 def test_floats_whose_order_is_free_are_refused_by_name() -> None:
     graph = GraphBuilder((1, 2, 4, 1))
     codes = graph.input_stage([0, 0], [1, 1], [0, 0])

@@ -20,7 +20,7 @@ from npusim.errors import UnsupportedError
 from npusim.files.c_text import array_lines, c_name, c_numbers, comment, float_literal
 from npusim.graph import Array, Node
 from npusim.graph.c_expressions import element_expression
-from npusim.program import HostOperation, IntegerLayer, QuantizeStage, Step
+from npusim.program import HostOperation, IntegerLayer, Program, QuantizeStage, Step
 from npusim.program.input_stage import DeviceStage
 from npusim.program.intervals import RangeAnalysis, analyse
 
@@ -140,7 +140,7 @@ class _Writer:
             return [], []
         title = f"/* {number}: {comment(step.name)} */"
         if moved is not None:
-            made = _copies(function, moved, storage, output)
+            made = _copies(function, moved, storage, output, program)
             names: Sequence[str] = moved.sources
         elif isinstance(step, IntegerLayer):
             inputs = [storage.types[name] for name in step.inputs]
@@ -320,7 +320,7 @@ def _element(array: str, shape: tuple[int, ...], out: tuple[int, ...]) -> str:
     return f"{array}[{' + '.join(terms)}]"
 
 
-def _copies(function: str, moved: Moved, storage: Storage, output: str) -> CFunction:
+def _copies(function: str, moved: Moved, storage: Storage, output: str, program: Program) -> CFunction:
     """A function that puts elements where they belong: by runs, or by a table of places."""
     kind = storage.types[output]
     names = "xrstuvabcd"
@@ -340,17 +340,20 @@ def _copies(function: str, moved: Moved, storage: Storage, output: str) -> CFunc
                 "    }",
             ]
         return CFunction("\n".join([start, "{", *lines, "}", ""]), 0)
-    if len(moved.sources) > 1:
-        sizes = "; ".join(moved.sources)
-        raise UnsupportedError(f"'{output}' mixes elements of several tensors ({sizes}); no C is written for it")
-    places = number_array(f"{function}_places", np.where(moved.source < 0, -1, moved.place))
+    sizes = [math.prod(program.tensors[name].shape) for name in moved.sources]
+    starts_of = np.cumsum([0, *sizes])
+    places = number_array(f"{function}_places", np.where(moved.source < 0, -1, moved.place + starts_of[moved.source]))
+    chosen = f"({kind.label}){names[0]}[place]"
+    for number in range(1, len(sizes)):
+        part = f"({kind.label}){names[number]}[place - {starts_of[number]}]"
+        chosen = f"place >= {starts_of[number]} ? {part} : {chosen}"
+    if (moved.source < 0).any():
+        chosen = f"place < 0 ? 0 : {chosen}"
     lines = [
         "    int32_t i;",
         f"    for (i = 0; i < {moved.source.size}; i++) {{",
         f"        int32_t place = {function}_places[i];",
-        f"        y[i] = place < 0 ? 0 : ({kind.label})x[place];"
-        if (moved.source < 0).any()
-        else f"        y[i] = ({kind.label})x[place];",
+        f"        y[i] = {chosen};",
         "    }",
     ]
     return CFunction("\n".join([places.text, start, "{", *lines, "}", ""]), places.flash_bytes)
