@@ -51,6 +51,9 @@ LEAST_COLUMN: Final = 0.3
 
 FEW: Final = 8
 
+FEWEST_WEIGHTS: Final = 4
+"""An input channel has fewer weights: training may move all of them far."""
+
 MOST_PERMUTED: Final = 256
 """Most rows that are looked for in each other's places."""
 
@@ -93,14 +96,14 @@ def find_weighted_faults(
     """
     fits = {name: misfit(one.weights, one.reference) for name, one in numbers.items()}
     middles = [float(np.median(rows)) for rows in fits.values() if rows.size]
-    usual = USUAL_LAYERS * float(np.median(middles)) if middles else 0.0
+    usual = USUAL_LAYERS * _lower_middle(middles)
     # the biases' own common factor is the chain's affair, unless no other witness has it
     own = {name: witnesses.expected(name) if name in alone else witnesses.values.get(name) for name in numbers}
     expected = {name: witnesses.expected(name) if value is None else value for name, value in own.items()}
     errors = {name: _bias_errors(one, expected[name]) for name, one in numbers.items()}
-    usual_bias = float(np.median([_root(one) for one in errors.values()])) if errors else 0.0
+    usual_bias = _lower_middle([_root(one) for one in errors.values()])
     shares = {name: _root(errors[name]) / (_root(one.float_bias / one.output) + 1) for name, one in numbers.items()}
-    limit = max(BIASES_SHARE, BIASES_TIMES * float(np.median(list(shares.values())))) if shares else 0.0
+    limit = max(BIASES_SHARE, BIASES_TIMES * _lower_middle(list(shares.values())))
     for name, one in numbers.items():
         wrong = np.zeros(len(one.bias), np.bool_)
         for suspicion in (*_weights(one, fits[name], usual), *_ratios(one, fits[name], usual, expected[name])):
@@ -197,7 +200,7 @@ def _columns_off(one: LayerNumbers, usual: float) -> tuple[npt.NDArray[np.intp],
     outputs, values = one.weights.shape
     channels = values // one.inner
     none = np.zeros(0, np.intp), np.zeros(channels)
-    if channels < 2 or outputs < 2:
+    if channels < 2 or outputs < 2 or outputs * one.inner < FEWEST_WEIGHTS:
         return none
     weights, reference = _normal(one)
     energy = (reference**2).reshape(outputs, channels, one.inner).sum(axis=(0, 2))
@@ -336,6 +339,11 @@ def _bias_errors(one: LayerNumbers, expected: float) -> FloatArray:
     factor = np.where(near & known, factor, from_output)
     result: FloatArray = (one.bias * factor * one.input * math.exp(expected) - one.float_bias) / one.output
     return result
+
+
+def _lower_middle(values: list[float]) -> float:
+    """The middle one of some numbers, of two the smaller one, since one of two layers may be the wrong one; 0 of none."""
+    return sorted(values)[(len(values) - 1) // 2] if values else 0.0
 
 
 def _root(values: FloatArray) -> float:

@@ -17,7 +17,7 @@ COSTLY_DB: Final = 3.0
 """From this gain at the output on a fault is an error."""
 
 LEAST_DB: Final = 0.5
-LEAST_SHARE: Final = 0.1
+LEAST_SHARE: Final = 0.03
 """What wins less at the output and makes less of its layer's error is not worth a word."""
 
 POOR_DB: Final = 15.0
