@@ -18,7 +18,17 @@ from numpy.lib.stride_tricks import as_strided
 
 from .samples_last import Call, FloatArray, PerAxis, Product
 
-__all__ = ["Band", "band_cost", "band_matrix", "band_views", "bands", "best_rows", "is_evenly_spaced", "tap_calls"]
+__all__ = [
+    "Band",
+    "band_cost",
+    "band_matrix",
+    "band_views",
+    "bands",
+    "best_rows",
+    "is_evenly_spaced",
+    "single_tap_calls",
+    "tap_calls",
+]
 
 MOST_ROWS = 32
 """Most output rows in a band that are worth trying."""
@@ -229,7 +239,7 @@ def tap_calls(
 ) -> list[Call]:
     """The calls of a depthwise convolution tap by tap, element by element.
 
-    Along wide rows a band would be mostly zeros; and with one sample a product would have one column.
+    Along wide rows a band would be mostly zeros.
 
     Parameters
     ----------
@@ -242,7 +252,6 @@ def tap_calls(
     strides, dilations
         One number for each spatial axis.
     """
-    rank = len(strides)
     calls: list[Call] = []
     for tap in product(*(range(size) for size in w.shape[1:])):
         window = tuple(
@@ -251,10 +260,37 @@ def tap_calls(
         )
         own: tuple[Any, ...] = (slice(None), *tap, None)
         factors = w[own]
-        if x.shape[-1] == 1:
-            # repeated along the row, so that NumPy runs over positions and channels in one loop
-            factors = np.repeat(factors[None], out.shape[rank - 1], axis=0)
         calls.append(partial(np.multiply, x[window], factors, scratch if calls else out))
         if len(calls) > 1:
             calls.append(partial(np.add, out, scratch, out))
     return calls
+
+
+def single_tap_calls(x: FloatArray, w: FloatArray, out: FloatArray, /, *, strides: PerAxis, dilations: PerAxis) -> list[Call]:
+    """The call of a depthwise convolution of one sample: all taps in one pass, ``out += window * weight`` for each.
+
+    A product would have one column. Without strides a row of positions and their channels is one run through memory, for which
+    the weights are repeated. The sums are those of :func:`tap_calls`, in another order at most.
+
+    Parameters
+    ----------
+    x, w, out
+        As for :func:`tap_calls`, with one sample; positions of the last axis and their channels lie side by side.
+    strides, dilations
+        One number for each spatial axis.
+    """
+    rank = len(strides)
+    moves = (step * dilation for step, dilation in zip(x.strides, dilations, strict=False))
+    steps = (step * stride for step, stride in zip(x.strides, strides, strict=False))
+    shape = (*w.shape[1:], *out.shape[: rank + 1])
+    windows = as_strided(x, shape, (*moves, *steps, x.strides[rank]), writeable=False)
+    weights, result = np.moveaxis(w, 0, -1), out[..., 0]
+    columns, dense = out.shape[rank], x.itemsize * out.shape[rank]
+    if strides[-1] == 1 and x.strides[rank - 1] == out.strides[rank - 1] == dense:
+        row = (out.shape[rank - 1] * columns,)
+        windows = as_strided(windows, (*shape[:-2], *row), (*windows.strides[:-2], x.itemsize), writeable=False)
+        result = as_strided(out, (*out.shape[: rank - 1], *row), (*out.strides[: rank - 1], out.itemsize))
+        weights = np.tile(weights, out.shape[rank - 1])
+    taps, places, ending = range(rank), range(rank, rank + result.ndim - 1), [2 * rank]
+    operands = windows, [*taps, *places, *ending], np.ascontiguousarray(weights), [*taps, *ending]
+    return [partial(np.einsum, *operands, [*places, *ending], out=result)]

@@ -34,7 +34,15 @@ from npusim.kernels.samples_last import (
     row_weights,
     tap_views,
 )
-from npusim.kernels.samples_last_depthwise import band_cost, band_views, bands, best_rows, is_evenly_spaced, tap_calls
+from npusim.kernels.samples_last_depthwise import (
+    band_cost,
+    band_views,
+    bands,
+    best_rows,
+    is_evenly_spaced,
+    single_tap_calls,
+    tap_calls,
+)
 from npusim.kernels.samples_last_taps import (
     meets_data,
     transposed_views,
@@ -304,6 +312,14 @@ def test_depthwise_tap_by_tap(case: Case, dtype: type, more: int, outermost: boo
         for number in range(times):
             own = slice(number, None, times)
             calls += tap_calls(source, w[own, 0].astype(dtype), out[..., own, :], scratch[..., own, :], **geometry)
+        run_twice(source, out, calls)
+        np.testing.assert_array_equal(turned_back(out), wanted)
+        if len(samples) > 1:
+            continue
+        out, calls = unwritten(samples_last_shape(wanted), dtype), []
+        for number in range(times):
+            own = slice(number, None, times)
+            calls += single_tap_calls(source, w[own, 0].astype(dtype), out[..., own, :], **geometry)
         run_twice(source, out, calls)
         np.testing.assert_array_equal(turned_back(out), wanted)
     assert accumulate_convolution(x, w, **arguments).tolist() == oracle_convolution(*case.lists, **case.list_arguments)

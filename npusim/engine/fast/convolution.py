@@ -25,7 +25,7 @@ from npusim.kernels.samples_last import (
     row_weights,
     tap_views,
 )
-from npusim.kernels.samples_last_depthwise import band_views, best_rows, is_evenly_spaced, tap_calls
+from npusim.kernels.samples_last_depthwise import band_views, best_rows, is_evenly_spaced, single_tap_calls, tap_calls
 from npusim.kernels.samples_last_taps import transposed_views
 from npusim.program import Convolution, TransposedConvolution, Window
 
@@ -36,7 +36,7 @@ FloatArray: TypeAlias = npt.NDArray[Any]
 FEW_COLUMNS: Final = 12
 """Columns of one kernel row (inner taps times channels) up to which windows are copied rather than multiplied row by row."""
 
-DENSE_WORK: Final = 300_000
+DENSE_WORK: Final = 60_000
 """Multiplications up to which a depthwise layer of a single sample is one dense product, most of whose weights are zero."""
 
 TAP_COST: Final = 12
@@ -155,6 +155,8 @@ def _each_multiple(
 
 
 def _tap_calls(x: FloatArray, weights: FloatArray, out: FloatArray, *, strides: PerAxis, dilations: PerAxis) -> list[Call]:
+    if out.shape[-1] == 1:
+        return single_tap_calls(x, weights, out, strides=strides, dilations=dilations)
     return tap_calls(x, weights, out, np.empty(out.shape, out.dtype), strides=strides, dilations=dilations)
 
 

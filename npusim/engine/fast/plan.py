@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -64,6 +65,9 @@ calls, so that those of little work wait for each other longer than they compute
 KEPT_WORKSPACES: Final = 4
 """Workspaces kept for the next run."""
 
+KEPT_LISTS: Final = 8
+"""Lists of calls kept with each, one for each choice of tensors."""
+
 
 @dataclass(frozen=True, slots=True)
 class FastPlan:
@@ -98,7 +102,7 @@ class FastPlan:
 
     def run(self, feeds: Mapping[str, Array], targets: Iterable[str]) -> dict[str, Array]:
         """Compute tensors for at most `samples` samples; the results equal those of the reference engine."""
-        wanted = set(targets)
+        wanted = frozenset(targets)
         bound = self._bound(len(next(iter(feeds.values()))), wanted)
         try:
             # infinities and NaN are results of float steps, as IEEE 754 says, not warnings
@@ -106,11 +110,11 @@ class FastPlan:
                 return bound.run(feeds, wanted)
         finally:
             # the memory is kept, the samples are not
-            bound.workspace.reset({})
+            bound.forget()
             if len(self._idle) < KEPT_WORKSPACES:
                 self._idle.append(bound)
 
-    def _bound(self, samples: int, targets: set[str]) -> _Bound:
+    def _bound(self, samples: int, targets: frozenset[str]) -> _Bound:
         """Memory and calls for a number of samples, kept from an earlier run where there are any."""
         pools_first = self.passed_over.isdisjoint(targets)
         for _ in range(len(self._idle)):
@@ -118,7 +122,7 @@ class FastPlan:
                 bound = self._idle.popleft()
             except IndexError:
                 break
-            if bound.workspace.samples == samples and bound.pools_first == pools_first:
+            if bound.kept.workspace.samples == samples and bound.pools_first == pools_first:
                 return bound
             self._idle.append(bound)
         return _bind(self, samples, pools_first=pools_first)
@@ -218,34 +222,23 @@ class _BoundStep:
 
 
 @dataclass(slots=True)
-class _Bound:
-    """A plan bound to the memory for a fixed number of samples."""
+class _Kept:
+    """The memory for a fixed number of samples, and what a run takes out of it."""
 
     plan: FastPlan
     workspace: Workspace
-    steps: tuple[_BoundStep, ...]
-    pools_first: bool
     accumulators: dict[str, tuple[Array, list[Call]]] = field(default_factory=dict)
+    results: dict[str, Array] = field(default_factory=dict)
 
-    def run(self, feeds: Mapping[str, Array], targets: set[str]) -> dict[str, Array]:
-        """Compute tensors for exactly the number of samples that the memory is for."""
-        program, workspace = self.plan.program, self.workspace
-        workspace.reset(feeds)
-        results = {name: program.constants[name] for name in targets if name in program.constants}
-        results.update({name: workspace.stored(name).copy() for name in targets if name in feeds})
-        for bound in self.steps:
-            for name in bound.loads:
-                workspace.load(name)
-            for call in bound.calls:
-                call()
-            # at once, because the memory is for others later on
-            asked = targets & bound.inner
-            if asked or bound.read:
-                found = self._inner(bound.step, bound.native, asked | bound.read)
-                results.update({name: found[name] for name in asked})
-                workspace.standard.update({name: found[name] for name in bound.read})
-            results.update({name: workspace.stored(name) for name in bound.gives if name in targets})
-        return results
+    def keep(self, name: str) -> None:
+        """Keep a tensor as a result."""
+        self.results[name] = self.workspace.stored(name)
+
+    def keep_inner(self, bound: _BoundStep, asked: frozenset[str]) -> None:
+        """Keep inner tensors of a step as results, and leave behind those that other steps read."""
+        found = self._inner(bound.step, bound.native, {*asked, *bound.read})
+        self.results.update({name: found[name] for name in asked})
+        self.workspace.standard.update({name: found[name] for name in bound.read})
 
     def _inner(self, step: Step, native: bool, targets: set[str]) -> dict[str, Array]:
         """Inner tensors of a step, as the reference engine computes them."""
@@ -269,6 +262,52 @@ class _Bound:
         return np.asarray(self.workspace.turned(accumulator, np.int64), np.int64)
 
 
+@dataclass(slots=True)
+class _Bound:
+    """A plan bound to the memory for a fixed number of samples."""
+
+    kept: _Kept
+    steps: tuple[_BoundStep, ...]
+    pools_first: bool
+    listed: dict[frozenset[str], tuple[Call, ...]] = field(default_factory=dict)
+
+    def run(self, feeds: Mapping[str, Array], targets: frozenset[str]) -> dict[str, Array]:
+        """Compute tensors for exactly the number of samples that the memory is for."""
+        kept, constants = self.kept, self.kept.plan.program.constants
+        kept.workspace.reset(feeds)
+        for name in targets:
+            if name in constants:
+                kept.results[name] = constants[name]
+            elif name in feeds:
+                kept.results[name] = kept.workspace.stored(name).copy()
+        for call in self._list(targets):
+            call()
+        return dict(kept.results)
+
+    def forget(self) -> None:
+        """Let go of everything of a run but the memory."""
+        self.kept.workspace.reset({})
+        self.kept.results.clear()
+
+    def _list(self, targets: frozenset[str]) -> tuple[Call, ...]:
+        """Everything that is called for some tensors, in order: listed once, so that a run looks nothing up."""
+        if targets in self.listed:
+            return self.listed[targets]
+        calls, kept = list[Call](), self.kept
+        for bound in self.steps:
+            calls += [partial(kept.workspace.load, name) for name in bound.loads]
+            calls += bound.calls
+            # at once, because the memory is for others later on
+            asked = targets & bound.inner
+            if asked or bound.read:
+                calls.append(partial(kept.keep_inner, bound, asked))
+            calls += [partial(kept.keep, name) for name in bound.gives if name in targets]
+        if len(self.listed) == KEPT_LISTS:
+            self.listed.pop(next(iter(self.listed)))
+        self.listed[targets] = tuple(calls)
+        return self.listed[targets]
+
+
 def _bind(plan: FastPlan, samples: int, *, pools_first: bool) -> _Bound:
     program, pooled = plan.program, plan.pooled if pools_first else {}
     workspace = Workspace(program, samples, allocate(_tenants(plan, samples, pooled), samples))
@@ -285,7 +324,7 @@ def _bind(plan: FastPlan, samples: int, *, pools_first: bool) -> _Bound:
         gives = () if index in pooled else step.tensors[len(inner) :]
         read = read_by_steps.intersection(inner)
         steps.append(_BoundStep(step, native, calls, loads, frozenset(inner), read, gives))
-    return _Bound(plan, workspace, tuple(steps), pools_first)
+    return _Bound(_Kept(plan, workspace), tuple(steps), pools_first)
 
 
 def _tenants(plan: FastPlan, samples: int, pooled: Mapping[int, int]) -> list[Tenant]:

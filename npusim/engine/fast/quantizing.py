@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
-from npusim.engine.fast.hosting import binary_function, constant_samples_last
+from npusim.engine.fast.hosting import binary_function
 from npusim.engine.fast.workspace import GAP, Buffer, Workspace, to_samples_last
 from npusim.engine.reference import check_codes
 from npusim.errors import InternalMismatchError
@@ -26,6 +26,12 @@ FloatArray = npt.NDArray[Any]
 
 FEW_CHANNELS: Final = 16
 """Channels up to which each is turned round by itself: all at once, what is read twice has left the cache in between."""
+
+BLOCK_VALUES: Final = 2**16
+"""Values computed at a time: a part of the second-level cache."""
+
+FEWEST_SAMPLES: Final = 64
+"""Samples of a block at least: rows to turn round that are shorter take longer."""
 
 SMALLEST_OFFSET: Final = 2.0**-60
 SMALLEST_FACTOR: Final = 2.0**-40
@@ -60,25 +66,24 @@ class Operation:
 def quantize_stage_calls(stage: QuantizeStage, program: Program, workspace: Workspace) -> list[Call]:
     """The calls that compute a quantize stage into its output buffer.
 
-    The operations up to the last are made in ONNX layout, where the input comes from, with constants spread out over a whole
-    sample; the last one reads across and writes to the buffer, so that nothing is turned round by itself.
+    All operations are made in ONNX layout, where the input comes from, with constants spread out over a whole sample; then the
+    codes are turned round. So many samples at a time stay in the cache.
     """
     output, shape = workspace.buffers[stage.output], program.tensors[stage.output].shape
-    rows = _rows(workspace.samples, shape[1:])
-    # a stage that only rounds is turned round by a multiplication by 1
-    *early, last = merged(_operations(stage, program)) or [Operation(np.multiply, np.ones((), np.float32), False)]
-    calls: list[Call] = []
-    for number, operation in enumerate(early):
-        spread = np.ascontiguousarray(np.broadcast_to(operation.constant, (1, *shape[1:])))
-        calls.append(
-            operation.call(rows, spread, rows) if number else _on_input(workspace, stage.input, operation, spread, rows)
-        )
-    if not early:
-        calls.append(lambda: np.copyto(rows, workspace.stored(stage.input)))
-    calls += _turning_calls(last, to_samples_last(rows), output.inner)
-    calls.append(partial(np.rint if stage.nearest else np.floor, output.inner, output.inner))
+    operations = [
+        (operation, np.ascontiguousarray(np.broadcast_to(operation.constant, (1, *shape[1:]))))
+        for operation in merged(_operations(stage, program))
+    ]
     ends = [np.array(end, np.float32) for end in (stage.clip.lower, stage.clip.upper)]
-    calls.append(partial(output.inner.clip, *ends, output.inner))
+    size = _block(workspace.samples, math.prod(shape[1:]))
+    memory, calls = _rows(size, shape[1:]), list[Call]()
+    for start in range(0, workspace.samples, size):
+        rows = memory[: workspace.samples - start]
+        samples = slice(start, start + len(rows))
+        calls.append(_on_input(workspace, stage.input, samples, operations[0] if operations else None, rows))
+        calls += [operation.call(rows, constant, rows) for operation, constant in operations[1:]]
+        calls += [partial(np.rint if stage.nearest else np.floor, rows, rows), partial(rows.clip, *ends, rows)]
+        calls += _turning_calls(to_samples_last(rows), output.inner[..., samples])
     return [*calls, partial(_check_clipped, stage.output, output)]
 
 
@@ -124,31 +129,39 @@ def _operation(node: Node, program: Program) -> Operation:
     return Operation(function, program.constants[node.inputs[0 if first else 1]], first)
 
 
-def _on_input(workspace: Workspace, name: str, operation: Operation, constant: FloatArray, out: FloatArray) -> Call:
-    """An operation on an input of the run, which is another array each time."""
+def _on_input(
+    workspace: Workspace, name: str, samples: slice, first: tuple[Operation, FloatArray] | None, out: FloatArray
+) -> Call:
+    """The first operation on an input of the run, which is another array each time, or a copy of it."""
 
     def run() -> None:
-        operation.call(workspace.stored(name), constant, out)()
+        values = workspace.stored(name)[samples]
+        if first is None:
+            np.copyto(out, values)
+        else:
+            operation, constant = first
+            operation.call(values, constant, out)()
 
     return run
 
 
-def _turning_calls(operation: Operation, values: FloatArray, output: FloatArray) -> list[Call]:
-    """The calls for an operation that reads across memory and writes along it."""
-    constant = constant_samples_last(operation.constant, output.ndim)
-    channels = output.shape[-2]
-    if channels > FEW_CHANNELS or output.shape[-1] == 1 or constant.size not in (1, channels):
-        return [operation.call(values, constant, output)]
-    each = np.broadcast_to(constant.reshape(-1), (channels,))
-    return [
-        operation.call(values[..., channel, :], np.array(each[channel]), output[..., channel, :]) for channel in range(channels)
-    ]
+def _turning_calls(values: FloatArray, output: FloatArray) -> list[Call]:
+    """The calls that read across memory and write along it."""
+    channels, samples = output.shape[-2:]
+    if channels > FEW_CHANNELS or samples == 1:
+        return [partial(np.copyto, output, values)]
+    return [partial(np.copyto, output[..., channel, :], values[..., channel, :]) for channel in range(channels)]
 
 
 def _check_clipped(name: str, output: Buffer) -> None:
     """Refuse NaN among clipped codes: the sum of their squares, which is quick to have, is NaN then and else finite."""
     if not math.isfinite(np.dot(output.memory, output.memory)):
         check_codes(name, output.inner)
+
+
+def _block(samples: int, values: int) -> int:
+    """Samples that are computed at a time, by the values of one."""
+    return min(samples, max(BLOCK_VALUES // values // FEWEST_SAMPLES, 1) * FEWEST_SAMPLES)
 
 
 def _rows(samples: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
