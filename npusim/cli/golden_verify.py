@@ -45,3 +45,5 @@ def _print(result: GoldenVerifyResult) -> None:
     files, tensors, sets = count(totals.files, "file"), count(totals.tensors, "tensor"), count(totals.sets, "set")
     text = f"proven: {folder} is what it says: {files}, {tensors} with {count(totals.values, 'value')} in {sets}"
     click.echo(paragraph(f"{text}, computed again from the model", width))
+    if result.equal_model is not None:
+        click.echo(paragraph(f"'{result.equal_model.path}' is another file, proven equal to its model for every input", width))

@@ -30,7 +30,7 @@ from npusim.golden.choice import DEFAULT_SETS, pick_samples, read_samples
 from npusim.golden.folder import Options, check_destination, verify_folder, write_folder
 from npusim.graph import Array
 from npusim.program.input_stage import InputStage
-from npusim.results.base import CommandResult, Model, StepIdentity, identity_of, session_of, steps_of
+from npusim.results.base import CommandResult, Model, ModelIdentity, StepIdentity, identity_of, session_of, steps_of
 from npusim.results.not_quantized import NOT_QUANTIZED, not_quantized
 from npusim.results.samples import Announce, Inputs, arrays_of
 from npusim.schemas.derivation import Choice, Count, Minimum, NotEmpty, Pattern, Rules
@@ -307,6 +307,9 @@ class GoldenVerifyResult(CommandResult):
         Whose implementation of the input stage the vectors come from, as the folder says.
     coverage
         Goals that the sets reach, and goals not proven unreachable, as the manifest counts them; None where it does not.
+    equal_model
+        Another model file that was given and is proven to give the same outputs for every input; null where the folder's own
+        was.
     """
 
     layers: tuple[GoldenTensor, ...]
@@ -317,6 +320,7 @@ class GoldenVerifyResult(CommandResult):
     arithmetic: str | None = field(metadata=UNLISTED)
     input_stage: str = field(metadata=UNLISTED)
     coverage: tuple[int, int] | None = field(metadata=UNLISTED)
+    equal_model: ModelIdentity | None = None
 
     def summary(self) -> str:
         """Whether the folder is proven, and how much was computed again."""
@@ -328,7 +332,7 @@ class GoldenVerifyResult(CommandResult):
         return f"proven: {self.folder} is what it says: {seen}"
 
 
-def verify_golden(folder: Path, model: Path | None = None) -> GoldenVerifyResult:
+def verify_golden(folder: str | os.PathLike[str], model: Model | None = None) -> GoldenVerifyResult:
     """Simulate the sets of a golden folder again, and hold every file and every statement of it against the results.
 
     Parameters
@@ -336,7 +340,8 @@ def verify_golden(folder: Path, model: Path | None = None) -> GoldenVerifyResult
     folder
         Written by :func:`write_golden`.
     model
-        The model file; by default the copy in the folder.
+        A session, the path of a model file, or its content; by default the copy in the folder. Another file than that copy is
+        right where both are proven to give the same outputs for every input.
 
     Returns
     -------
@@ -355,7 +360,7 @@ def verify_golden(folder: Path, model: Path | None = None) -> GoldenVerifyResult
     >>> bool(npusim.verify_golden("golden/vibration_w8"))  # doctest: +SKIP
     True
     """
-    found = verify_folder(folder, model)
+    found = verify_folder(folder, model.model if isinstance(model, InferenceSession) else model)
     manifest = found.manifest
     total = (manifest.get("coverage") or {}).get("total")
     return GoldenVerifyResult(
@@ -379,6 +384,7 @@ def verify_golden(folder: Path, model: Path | None = None) -> GoldenVerifyResult
         arithmetic=manifest["model"].get("arithmetic"),
         input_stage=manifest["input_stage"]["variant"],
         coverage=None if total is None else (total["reached"], total["possible"]),
+        equal_model=None if found.equal_model is None else identity_of(found.equal_model),
     )
 
 

@@ -127,12 +127,21 @@ def test_the_pytest_example_passes(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.needs_torch
 def test_the_torch_example_runs(folder: Path) -> None:
-    (example,) = [block for block in PROGRAMS if "import torch" in block]
+    (example,) = [block for block in PROGRAMS if "import torch" in block and "sklearn" not in block]
     done = subprocess.run([sys.executable, "-P", "-c", example], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     session = InferenceSession(folder / "network_4bit.onnx")
     assert verify(session, generate_inputs(session.program, 8))
-    assert len(PROGRAMS) == 2
+    assert len(PROGRAMS) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.needs_torch
+@pytest.mark.parametrize("example", [block for block in PROGRAMS if "sklearn" in block], ids=["digits", "diabetes"])
+def test_the_examples_with_real_data_run(folder: Path, example: str) -> None:
+    pytest.importorskip("sklearn")
+    done = subprocess.run([sys.executable, "-P", "-c", example], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_first_command_verifies_a_model(folder: Path) -> None:

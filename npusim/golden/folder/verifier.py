@@ -14,7 +14,7 @@ from npusim import __version__
 from npusim.bounds.certificate import certify
 from npusim.engine.input_stages import compare_stages
 from npusim.engine.session import InferenceSession
-from npusim.errors import InputError, UsageError
+from npusim.errors import InputError, NpusimError, UsageError
 from npusim.files.arrays import read_npz
 from npusim.findings import Finding
 from npusim.golden.choice.search import measure_coverage
@@ -26,6 +26,7 @@ from npusim.graph import Array
 from npusim.graph.model_file import ModelFile, open_model
 from npusim.program.input_stage import InputStage
 from npusim.schemas.objects import json_object
+from npusim.verification.equality import why_not_proven
 
 __all__ = ["Verification", "verify_folder"]
 
@@ -44,18 +45,23 @@ class Verification:
         Where it is not so.
     values
         Numbers in tensors that were computed again.
+    equal_model
+        Another model file that was asked about and is proven to give the same outputs for every input; None for none.
     """
 
     model: ModelFile
     manifest: Mapping[str, Any]
     findings: tuple[Finding, ...]
     values: int
+    equal_model: ModelFile | None = None
 
     def __bool__(self) -> bool:
         return not self.findings
 
 
-def verify_folder(folder: str | os.PathLike[str], model: str | os.PathLike[str] | None = None) -> Verification:
+def verify_folder(
+    folder: str | os.PathLike[str], model: str | os.PathLike[str] | bytes | ModelFile | None = None
+) -> Verification:
     """Simulate a golden folder's sets again and hold every file and every statement of it against the results.
 
     Parameters
@@ -63,7 +69,8 @@ def verify_folder(folder: str | os.PathLike[str], model: str | os.PathLike[str] 
     folder
         As ``npusim golden write`` makes it.
     model
-        The model file; by default the copy in the folder.
+        The model file; by default the copy in the folder. Another file than the one that the folder was written for is held
+        against the copy: where both are proven equal for every input, the folder is verified with the copy.
 
     Raises
     ------
@@ -74,17 +81,22 @@ def verify_folder(folder: str | os.PathLike[str], model: str | os.PathLike[str] 
     """
     root = Path(folder)
     manifest = read_manifest(root)
-    opened = open_model(_model_path(root, manifest, model))
+    opened = model if isinstance(model, ModelFile) else open_model(_model_path(root, manifest, model))
     findings = list(check_files(root, manifest))
+    equal = None
     if opened.sha256 != manifest["model"]["sha256"]:
         message = f"{opened.label} has SHA-256 {opened.sha256}, the manifest says {manifest['model']['sha256']}"
-        findings.append(Finding("other_model", "error", None, message, "give the model that the folder was written for"))
-        return Verification(opened, manifest, tuple(findings), 0)
+        copy, reason = _equal_copy(root, manifest, opened)
+        if copy is None:
+            message = f"{message}{reason}"
+            findings.append(Finding("other_model", "error", None, message, "give the model that the folder was written for"))
+            return Verification(opened, manifest, tuple(findings), 0)
+        opened, equal = copy, opened
     try:
         arrays = read_npz(root / VECTORS)
     except InputError as error:
         findings.append(Finding("vectors", "error", None, str(error), "write the folder again"))
-        return Verification(opened, manifest, tuple(findings), 0)
+        return Verification(opened, manifest, tuple(findings), 0, equal)
     stated = list(_check_tensors(manifest, arrays))
     findings.extend(stated)
     inputs = {
@@ -93,17 +105,40 @@ def verify_folder(folder: str | os.PathLike[str], model: str | os.PathLike[str] 
         if item["role"] == Role.INPUT and item["key"] in arrays
     }
     if stated and _unusable(manifest, inputs):
-        return Verification(opened, manifest, tuple(findings), 0)
-    content = opened.content if opened.path is None else opened.path
-    session = session_of_manifest(content, manifest["model"])
+        return Verification(opened, manifest, tuple(findings), 0, equal)
+    session = session_of_manifest(_content(opened), manifest["model"])
     vectors = _simulate(session, manifest, inputs)
     findings.extend(_check_values(vectors, manifest, arrays))
     findings.extend(_check_statements(session, manifest, inputs))
     findings.extend(check_contents(root, manifest, session.program, vectors))
-    return Verification(opened, manifest, tuple(findings), sum(tensor.values.size for tensor in vectors.tensors))
+    return Verification(opened, manifest, tuple(findings), sum(tensor.values.size for tensor in vectors.tensors), equal)
 
 
-def _model_path(root: Path, manifest: Mapping[str, Any], model: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
+def _equal_copy(root: Path, manifest: Mapping[str, Any], other: ModelFile) -> tuple[ModelFile | None, str]:
+    """The folder's copy of its model where another one is proven equal to it; else None, and what to add to a message."""
+    name = manifest["model"].get("copy")
+    if not isinstance(name, str) or not (root / Path(name).name).is_file():
+        return None, ""
+    copy = open_model(root / Path(name).name)
+    if copy.sha256 != manifest["model"]["sha256"]:
+        return None, ""
+    try:
+        sessions = [session_of_manifest(_content(model), manifest["model"]) for model in (copy, other)]
+        reason = why_not_proven(sessions[0].program, sessions[1].program)
+    except NpusimError as error:
+        return None, f"; it cannot be held against the copy in the folder: {error}"
+    if reason is None:
+        return copy, ""
+    return None, f"; it is not proven to give the same outputs: {reason}"
+
+
+def _content(model: ModelFile) -> str | bytes:
+    return model.content if model.path is None else model.path
+
+
+def _model_path(
+    root: Path, manifest: Mapping[str, Any], model: str | os.PathLike[str] | bytes | None
+) -> str | os.PathLike[str] | bytes:
     if model is not None:
         return model
     copy = manifest["model"].get("copy")
