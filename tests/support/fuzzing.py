@@ -619,6 +619,8 @@ def _golden(folder: Path, rng: random.Random, files: Mapping[str, bytes], damage
         # the manifest is what everything else rests on
         name = "manifest.json" if rng.random() < 0.4 else rng.choice(sorted(files))
         path = folder / "golden" / name
+        if path.is_dir():  # by the change before
+            continue
         draw = rng.random()
         if draw < 0.1:
             path.unlink(missing_ok=True)
