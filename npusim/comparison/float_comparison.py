@@ -147,6 +147,7 @@ def _aligned(quantized: InferenceSession, reference: InferenceSession) -> Alignm
     for session in (quantized, reference):
         if session.program.batching is Batching.FIXED:
             raise UsageError(f"{session.model.label} has no batch axis of one sample; export it with a batch of 1")
+        _check_sizes(session)
     shapes = [[program.tensors[name].shape for name in program.inputs] for program in (first, second)]
     if [without_ones(shape) for shape in shapes[0]] != [without_ones(shape) for shape in shapes[1]]:
         raise UsageError(
@@ -160,6 +161,17 @@ def _aligned(quantized: InferenceSession, reference: InferenceSession) -> Alignm
             f"{_first_reason(alignment)}; give the float model of this network"
         )
     return alignment
+
+
+def _check_sizes(session: InferenceSession) -> None:
+    for step in session.program.steps:
+        for name in step.tensors:
+            shape = session.program.tensors[name].shape
+            if 0 in shape:
+                raise UsageError(
+                    f"tensor '{name}' of {session.model.label} has the shape {list(shape)}, so there is nothing to compare; "
+                    "check the sizes of the constants before it"
+                )
 
 
 def _first_reason(alignment: Alignment) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from npusim.errors import ModelError, UnsupportedError
 from npusim.graph.graph import Array, Dimension, Graph, Node, TensorType
 from npusim.graph.operators import evaluate_node, lookup, why_unsupported
-from npusim.graph.traits import Trait, is_a
+from npusim.graph.traits import SampleAxis, Trait, is_a, traits_of
 from npusim.kernels.geometry import output_sizes, resolve_pads
 from npusim.kernels.transposed_geometry import resolve_transposed
 
@@ -128,6 +128,7 @@ def check_size(node: Node, types: Mapping[str, TensorType]) -> None:
                 "no microcontroller holds that, so check the model"
             )
     _check_window(node, types)
+    _check_view(node, types)
     for name in node.outputs:
         sizes = () if name not in types else types[name].shape or ()
         if any(isinstance(size, int) and size < 0 for size in sizes):
@@ -157,6 +158,20 @@ def _check_window(node: Node, types: Mapping[str, TensorType]) -> None:
         raise UnsupportedError(
             f"{node} needs {work} operations a sample, more than the {MAXIMUM_MULTIPLY_ACCUMULATES} that npusim accepts; "
             "check its shapes"
+        )
+
+
+def _check_view(node: Node, types: Mapping[str, TensorType]) -> None:
+    """Shape inference believes a constant target shape, whatever the input holds."""
+    if traits_of(node.op_type).samples is not SampleAxis.RESHAPED:
+        return
+    source, result = types.get(node.inputs[0]) if node.inputs else None, types.get(node.outputs[0]) if node.outputs else None
+    if source is None or result is None or not source.is_static or not result.is_static:
+        return
+    if math.prod(source.static_shape) != math.prod(result.static_shape):
+        raise ModelError(
+            f"{node} makes {_show(result.static_shape)} of an input {_show(source.static_shape)}, which has another number of "
+            "elements; check the shapes and export the model again"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from npusim.comparison.float_comparison import compare_with_float
@@ -284,6 +285,17 @@ def test_another_network_is_refused() -> None:
     longer.convolution(FIRST, FIRST_BIAS)
     with pytest.raises(UsageError, match="have shapes"):
         compare_with_float(quantized, longer.models()[1], {"input": samples()})
+
+
+def test_a_model_that_computes_nothing_is_refused() -> None:
+    """Sizes 1 and 0 broadcast to 0: one empty constant, and no tensor behind it has a value."""
+    quantized, reference = network().models()
+    proto = onnx.load_from_string(quantized)
+    first = next(node for node in proto.graph.node if "input" in node.input)
+    held = next(item for item in proto.graph.initializer if item.name in first.input)
+    held.CopyFrom(onnx.numpy_helper.from_array(np.zeros((0, 3, 1, 1), np.float32), held.name))
+    with pytest.raises(UsageError, match=r"the shape \[0, 3, 8, 1\], so there is nothing to compare"):
+        compare_with_float(proto.SerializeToString(), reference, {"input": samples()})
 
 
 def test_weights_that_do_not_fit_are_unsure() -> None:

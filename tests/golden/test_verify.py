@@ -289,6 +289,19 @@ def test_paths_out_of_the_folder_and_wrong_entries_are_refused(folder: Path) -> 
     check_error("golden_verify", folder, code=2, kind="InputError", says="'layers' is not a list of texts")
 
 
+@pytest.mark.parametrize(
+    ("coverage", "says"),
+    [
+        ("all", "it has a wrong 'coverage', wanted dict"),
+        ({"total": [1, 2]}, "'coverage' has a wrong 'total', wanted dict"),
+        ({"total": {"reached": 1}}, "the total of 'coverage' has no 'possible', wanted int"),
+    ],
+)
+def test_a_coverage_of_another_form_is_refused(folder: Path, coverage: object, says: str) -> None:
+    change_manifest(folder, lambda value: value.update(coverage=coverage))
+    check_error("golden_verify", folder, code=2, kind="InputError", says=says)
+
+
 def test_folders_that_are_none_are_refused(tmp_path: Path) -> None:
     check_error("golden_verify", tmp_path / "no", code=2, kind="InputError", says="there is no such folder")
     check_error("golden_verify", tmp_path, code=2, kind="InputError", says="holds no manifest.json")

@@ -358,6 +358,7 @@ C_SOURCE = b"#include <stdint.h>\nalignas(16) const unsigned char model[] = {0x1
             "export",
         ),
         (one_node("MatMul", (1, 4), np.ones((3, 2), np.float32)), "MatMul 'the_node'", "does not fit its inputs", "export"),
+        (one_node("Reshape", (1, 4), np.int64([1, 2])), "Reshape 'the_node'", "[1, 2] of an input [1, 4], which has", "export"),
         (one_node("Relu", (1, 4), domain="com.example"), "Relu 'the_node'", "the standard ONNX operators", "export"),
         (one_node("Clip", (1, 4), np.float32([[1, 2]])), "Clip 'the_node'", "wanted scalars", "export"),
         (C_SOURCE, "the model given as bytes", "none of its arrays holds a whole TensorFlow Lite model", "copy the file again"),

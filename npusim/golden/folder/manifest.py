@@ -317,6 +317,12 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     _check_keys(path, value["model"], {"sha256": str}, "'model'")
     _check_keys(path, value["input_stage"], {"variant": str, "from_codes": bool}, "'input_stage'")
     _check_keys(path, value["certificate"], {"verdicts": dict}, "'certificate'")
+    coverage = value.get("coverage")
+    if coverage is not None:
+        _check_keys(path, value, {"coverage": dict}, "it")
+        if coverage.get("total") is not None:
+            _check_keys(path, coverage, {"total": dict}, "'coverage'")
+            _check_keys(path, coverage["total"], {"reached": int, "possible": int}, "the total of 'coverage'")
     for name, keys in (("tensors", _TENSOR_KEYS), ("files", _FILE_KEYS), ("sets", {"sample": int})):
         for place, item in enumerate(value[name]):
             _check_keys(path, item, keys, f"entry {place} of '{name}'")
