@@ -8,7 +8,7 @@ import click
 
 from npusim.cli.options import INPUT_FILES, Invocation, arithmetic_option, input_alpha_option, input_codes_option, json_option
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
-from npusim.cli.paths import SOURCE
+from npusim.cli.paths import DUMP_SOURCE, SOURCE, as_given
 from npusim.engine.planning import InputAlpha
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError, printable
@@ -33,10 +33,10 @@ def _remember(context: click.Context, _parameter: click.Parameter, value: str) -
 @click.option(
     "--dump",
     "dumped",
-    type=SOURCE,
+    type=DUMP_SOURCE,
     required=True,
     metavar="FILE",
-    help="What was written; its format is found out. A folder holds out_layerK.txt.",
+    help="What was written, - for standard input; its format is found out. A folder holds out_layerK.txt.",
 )
 @click.option("--inputs", type=SOURCE, metavar="INPUTS", help=f"With MODEL: what the device ran on, a {INPUT_FILES} file.")
 @click.option(
@@ -56,6 +56,11 @@ def _remember(context: click.Context, _parameter: click.Parameter, value: str) -
 @click.option("--format", "format_name", type=click.Choice(FORMATS), help="Read FILE as this, whatever its content looks like.")
 @click.option("--dtype", metavar="TYPE", help="Element type in FILE, as int8 or float32; values that do not fit are refused.")
 @click.option("--base", type=click.Choice(["10", "16"]), help="16 for hexadecimal numbers without 0x.")
+@click.option(
+    "--match",
+    metavar="REGEX",
+    help="Of a log, what holds the numbers: the group 'value', else the first group; 'name' names arrays.",
+)
 @arithmetic_option
 @input_codes_option
 @input_alpha_option
@@ -72,6 +77,7 @@ def check_command(
     format_name: str | None,
     dtype: str | None,
     base: str | None,
+    match: str | None,
     arithmetic: str | None,
     input_codes: str | None,
     input_alpha: InputAlpha | None,
@@ -80,8 +86,9 @@ def check_command(
     """Compare FILE, a dump of device memory or of a console, with what the device must compute, value by value and exactly.
 
     DIR is a folder of 'npusim golden write'. With MODEL, an .onnx file, the inputs come from --inputs, or from FILE where that
-    is a test_vector.c with inputs. FILE may be text with numbers, C source, a CCS data file (.dat), raw bytes (.bin), Intel
-    hex, .npy, .npz or .csv. Of a generated model header, the parameters of the input stage are compared.
+    is a test_vector.c with inputs. FILE may be numbers, a log with other text around them, C source, what debuggers print
+    (gdb, OpenOCD, J-Link, CCS), hex dumps, S-records, TI-TXT, Intel hex, JSON, a CCS data file (.dat), raw bytes (.bin), .npy,
+    .npz or .csv. Of a generated model header, the parameters of the input stage are compared.
 
     Where values differ, causes are tried, those about arithmetic by simulating a device with that fault. A cause is stated
     only if it predicts all that differs, breaks nothing that is right, does so better than chance, and no other does as well.
@@ -92,7 +99,7 @@ def check_command(
     Example: npusim golden check golden_vectors --dump uart.txt --set 2
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     _check_options(source, inputs, given_model, stage)
-    dump = read_dump(dumped, format=format_name, dtype=_dtype(dtype), base=None if base is None else int(base))
+    dump = read_dump(dumped, format=format_name, dtype=_dtype(dtype), base=None if base is None else int(base), match=match)
     result = check_golden(
         source
         if arithmetic is None and input_codes is None and input_alpha is None
@@ -109,7 +116,7 @@ def check_command(
         print_json(result)
     else:
         for line in check_lines(result.layers, dump, terminal_width()):
-            click.echo(printable(line, keep="\n"))
+            click.echo(as_given(printable(line, keep="\n")))
     return 0 if result else 1
 
 

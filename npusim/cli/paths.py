@@ -18,7 +18,7 @@ import click
 
 from npusim.errors import InputError, UsageError
 
-__all__ = ["SOURCE", "Destination", "as_given"]
+__all__ = ["DUMP_SOURCE", "SOURCE", "Destination", "as_given"]
 
 STREAM: Final = "-"
 """The name of standard input and output."""
@@ -29,7 +29,17 @@ _STARTS: Final = ((b"PK\x03\x04", ".npz"), (b"\x93NUMPY", ".npy"), (b"PAR1", ".p
 
 
 class _Source(click.Path):
-    """The path of a file that is read, or ``-``."""
+    """The path of a file that is read, or ``-``.
+
+    Parameters
+    ----------
+    suffix
+        What the name of the file for standard input ends in; None to go by how the content begins.
+    """
+
+    def __init__(self, suffix: str | None = None) -> None:
+        super().__init__(readable=False)
+        self._suffix = suffix
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401 - as click
         """The path; for ``-`` that of a file which holds standard input."""
@@ -38,13 +48,16 @@ class _Source(click.Path):
         content = sys.stdin.buffer.read()
         if not content:
             raise InputError("standard input is empty, or was read for another argument; give a file")
-        path = _folder(ctx) / f"stdin{_suffix(content)}"
+        path = _folder(ctx) / f"stdin{_suffix(content) if self._suffix is None else self._suffix}"
         path.write_bytes(content)
         return str(path)
 
 
-SOURCE: Final = _Source(readable=False)
+SOURCE: Final = _Source()
 """The type of arguments and options that name a file to read."""
+
+DUMP_SOURCE: Final = _Source(".dump")
+"""The same for what a device wrote, whose format its content tells alone."""
 
 
 class Destination(click.Path):

@@ -478,6 +478,7 @@ def check_golden(
     format: str | None = None,
     dtype: str | None = None,
     base: int | None = None,
+    match: str | None = None,
 ) -> GoldenCheckResult:
     """Compare a device dump with what the device must compute, value by value and exactly, and explain differences.
 
@@ -502,6 +503,8 @@ def check_golden(
         ``truncated``; by default that of the session.
     format, dtype, base
         How to read the file, whatever its content looks like: its format, element type, and 16 for hexadecimal numbers.
+    match
+        A regular expression that finds the numbers in a log: the group ``value``, else the first group.
 
     Returns
     -------
@@ -521,7 +524,7 @@ def check_golden(
     >>> result.totals.differing, result.layers[0].explained  # doctest: +SKIP
     (0, False)
     """
-    read = dump if isinstance(dump, Dump) else read_dump(dump, format=format, dtype=dtype, base=base)
+    read = dump if isinstance(dump, Dump) else read_dump(dump, format=format, dtype=dtype, base=base, match=match)
     if is_header(read) and (isinstance(source, InferenceSession) or not is_folder(source)):
         session = session_of(source)
         file, checks = session.model, check_header(session.program, read)

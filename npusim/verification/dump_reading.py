@@ -96,8 +96,10 @@ def read_tensors(
     else the only result of a layer that has theirs; of several the one whose values they are.
 
     Arrays of a test vector are read set by set. Any other array is one set, the first unless another one is named, or all sets
-    one after the other, as its length says. Where a file leaves several readings open (a text of features its order, too), one
-    that gives the right values is taken, else the most literal.
+    one after the other, as its length says. What is right has no say in how the numbers are read: where a file leaves two
+    readings open, it is refused with both. Only the order of a text of features is the one that gives the right values.
+
+    Decimal fractions that were rounded when they were printed are held against what the right values print.
 
     Parameters
     ----------
@@ -158,7 +160,7 @@ def _read_in(
     groups: dict[str, list[tuple[DumpArray, int | None]]] = {}
     for array, name in reader.pairs(tensor):
         chosen = set_index
-        if array.role is Role.OUTPUT and array.set_index is not None:
+        if array.role in _RESULTS and array.set_index is not None and (array.role is not None or set_index is None):
             if set_index is not None and array.set_index != set_index:
                 continue
             chosen = array.set_index
@@ -189,6 +191,7 @@ class _Reader:
         self._set_index = set_index
         self._layout = layout
         self._known: dict[str, tuple[Array, Array]] = {}
+        self._said: dict[str, str] = {}
 
     def pairs(self, tensor: str | None) -> list[tuple[DumpArray, str]]:
         """Arrays and the tensors they are."""
@@ -201,7 +204,8 @@ class _Reader:
         if tensor is not None:
             name = self._named(tensor)
             matching = [array for array in results if _spelled(array.name) in (_spelled(tensor), _spelled(name))]
-            return [(array, name) for array in matching] or [(self._only(results), name)]
+            fitting = [array for array in results if self._fits(array, name)] if len(results) > 1 and not matching else []
+            return [(array, name) for array in matching] or [(self._only(fitting[:1] if len(fitting) == 1 else results), name)]
         by_spelling = {_spelled(name): name for name in self._names}
         by_spelling.update({_spelled(name): program.resolve(name) for name in program.outputs})
         pairs = [(array, by_spelling[_spelled(array.name)]) for array in results if _spelled(array.name) in by_spelling]
@@ -281,10 +285,14 @@ class _Reader:
         """Arrays whose names say nothing."""
         if len(arrays) == 1:
             name = self._fitting(arrays[0])
-            return [(arrays[0], name)] if name is not None else self._outputs(arrays)
-        found = [(array, name) for array in arrays if (name := self._fitting(array)) is not None]
-        if not found or len({name for _, name in found}) < len(found):
-            self._only(arrays)
+            found = [(arrays[0], name)] if name is not None else self._outputs(arrays)
+        else:
+            found = [(array, name) for array in arrays if (name := self._fitting(array)) is not None]
+            if not found or len({name for _, name in found}) < len(found):
+                self._only(arrays)
+        for array, name in found:
+            if array.name and not array.raw and array.role is None:
+                self._said.setdefault(name, f"'{array.name}' is taken for '{name}', by its size")
         return found
 
     def _fitting(self, array: DumpArray) -> str | None:
@@ -292,6 +300,10 @@ class _Reader:
         program = self._program
         outputs = list(dict.fromkeys(map(program.resolve, program.outputs)))
         fitting = [name for name in outputs if self._fits(array, name)]
+        codes = self._codes_of_output(array, outputs)
+        if codes is not None:
+            self._said[codes] = f"the numbers are whole, so they are taken for the codes '{codes}'"
+            return codes
         if not fitting and len(outputs) == 1 and _is_cut(array, self._right(outputs[0])[1][self._set_index or 0]):
             return outputs[0]
         if not fitting:
@@ -307,6 +319,16 @@ class _Reader:
                 )
             fitting = equal
         return fitting[0] if fitting else None
+
+    def _codes_of_output(self, array: DumpArray, outputs: Sequence[str]) -> str | None:
+        """The codes of which a float output is made, where whole numbers were written that it cannot have."""
+        if len(outputs) != 1 or not array.is_integer or array.base == 16 or not self._fits(array, outputs[0]):
+            return None
+        right = self._right(outputs[0])[0]
+        codes = [step.tensors[-1] for step in self._program.layers][-1:]
+        if right.dtype.kind != "f" or bool((right == np.floor(right)).all()) or not codes:
+            return None
+        return codes[0] if self._right(codes[0])[0].size == right.size and self._fits(array, codes[0]) else None
 
     def _fits(self, array: DumpArray, name: str, *, whole: bool = False) -> bool:
         """Whether an array can be read as a tensor; with `whole` of all sets, where no set is named."""
@@ -353,12 +375,27 @@ class _Reader:
             readings = read_as(array, form)
         except InputError as error:
             raise InputError(f"{error}; {partial_match(array, everything[chosen or 0])}") from None
-        ways = [
-            (reading, list(range(len(reading.values))) if len(reading.values) > 1 else [chosen or 0]) for reading in readings
-        ]
+        if len(readings) > 1:
+            raise InputError(self._open(array, name, readings))
+        (reading,) = readings
+        numbers = list(range(len(reading.values))) if len(reading.values) > 1 else [chosen or 0]
         if self._dump.format in _SHAPED:
-            self._check_shape(array, right.shape[1:], len(ways[0][1]), name)
-        return next((way for way in ways if np.array_equal(way[0].values, everything[way[1]])), ways[0])
+            self._check_shape(array, right.shape[1:], len(numbers), name)
+        reading = as_printed(array, reading, everything[numbers])
+        said = self._said.get(name, "")
+        return replace(reading, note="; ".join(filter(None, (said, reading.note)))), numbers
+
+    def _open(self, array: DumpArray, name: str, readings: Sequence[Reading]) -> str:
+        """Name the ways to read an array, of which nothing tells the right one."""
+        ways = " or as ".join(
+            f"{len(reading.values)} {'set' if len(reading.values) == 1 else 'sets'}"
+            + (f" where {reading.note}" if reading.note else "")
+            for reading in readings
+        )
+        return (
+            f"{self._dump.path}: {array.described} can be read for '{name}' as {ways}; say the set with --set, or what the "
+            "numbers are with --dtype"
+        )
 
     def _check_shape(self, array: DumpArray, shape: Sequence[int], sets: int, name: str) -> None:
         """Make sure that an array with axes has those of the tensor; axes of size 1 change nothing."""
@@ -380,6 +417,21 @@ class _Reader:
                 "one tensor"
             )
         return arrays[0]
+
+
+def as_printed(array: DumpArray, reading: Reading, right: Array) -> Reading:
+    """Floats that were rounded when they were printed: what prints as the right value does is the right value.
+
+    A note says to how many digits; nothing changes where the digits are those of the right values, and where a value prints
+    otherwise than the right one it stays what was read.
+    """
+    if array.printed is None or right.dtype.kind != "f" or np.array_equal(reading.values, right):
+        return reading
+    printed = array.printed
+    written = array.values.reshape(right.shape)
+    alike = [printed.gives(float(wanted)) == float(seen) for wanted, seen in zip(right.flat, written.flat, strict=True)]
+    values = np.where(np.array(alike).reshape(right.shape), right, reading.values)
+    return Reading(values, "; ".join(filter(None, (reading.note, f"values are printed as with {printed}, and compared so"))))
 
 
 def device_output(program: Program, name: str, values: Array) -> Array:

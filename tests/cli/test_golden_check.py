@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -213,7 +214,7 @@ def test_wrong_usage(folder: Path, tmp_path: Path) -> None:
     fails("Missing option '--dump'", folder)
     fails("holds no manifest.json", tmp_path, "--dump", path, kind="InputError")
     fails("no such file", folder, "--dump", tmp_path / "none.txt", kind="InputError")
-    fails("'out:' is not a number", folder, "--dump", save(tmp_path / "b.txt", "out: 1"), kind="InputError")
+    fails("they are 1/4 of that", folder, "--dump", save(tmp_path / "b.txt", "out: 1"), kind="InputError")
     fails("300 at index", folder, "--dump", save(tmp_path / "c.txt", "1 300 2 3"), "--dtype", "int8", kind="InputError")
     two = save(tmp_path / "d.c", "int8_t a[4] = {1, 2, 3, 4}; int8_t b[4] = {1, 2, 3, 4};")
     fails("holds 2 arrays, array 'a' (line 1), array 'b' (line 1)", folder, "--dump", two, kind="InputError")
@@ -233,7 +234,20 @@ def test_values_out_of_the_type_without_a_type_are_differences(folder: Path, tmp
     assert outcome.code == 1
     unsigned = save(tmp_path / "b.txt", text(traced("output").astype(np.int64) & 0xFF))
     value = checked_json("golden_check", call("golden", "check", folder, "--dump", unsigned, "--json"))
-    assert [cause["cause"] for cause in value["layers"][0]["causes"]] == ["read_as_uint8"]
+    assert value["ok"]
+    assert value["layers"][0]["reading"] == "the numbers are unsigned ones of 8 bits"
+
+
+def test_logs_from_standard_input_and_by_a_pattern(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = traced("output")[2].ravel().tolist()
+    log = "boot v1\n" + "".join(f"[00:01.{i}] t={i} y[{i}] = {v}\n" for i, v in enumerate(codes))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(log.encode())))
+    outcome = call("golden", "check", folder, "--dump", "-", "--set", 2)
+    assert outcome.code == 0
+    assert outcome.out.endswith("- (log): 4 values, all equal\n")
+    path = save(tmp_path / "a.txt", "".join(f"v{i}x {v} ok {v + 1}\n" for i, v in enumerate(codes)))
+    assert call("golden", "check", folder, "--dump", path, "--set", 2, "--match", r"x (\S+)").code == 0
+    assert call("golden", "check", folder, "--dump", path, "--set", 2, "--match", r"ok (\S+)").code == 1
 
 
 def test_a_damaged_folder_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npusim.errors import InputError
+from npusim.errors import InputError, UsageError
 from npusim.files.dumps import Dump, Role, read_dump
 from support.dump_files import CODES, intel_hex, npy, npz, save, words
 
@@ -97,8 +97,11 @@ def test_without_a_type_numbers_are_held_as_written(tmp_path: Path) -> None:
 def test_numbers_without_prefix_are_read_in_base_16_on_demand(tmp_path: Path) -> None:
     path = save(tmp_path / "a.txt", "7F FF 00 80")
     assert read_dump(path, base=16, dtype="int8").only.values.tolist() == [127, -1, 0, -128]
+    # digits that can be nothing else need no option
+    assert read_dump(path, dtype="int8").only.values.tolist() == [127, -1, 0, -128]
     with pytest.raises(InputError, match=r"line 1, column 1: '7F' is not a decimal number; .* the base is 16"):
-        read_dump(path)
+        read_dump(save(tmp_path / "a.txt", "7F FF 0 80"), format="text")
+    assert read_dump(save(tmp_path / "a.txt", "10 20 30"), dtype="int8").only.values.tolist() == [10, 20, 30]
 
 
 def test_segments_of_intel_hex_are_arrays(tmp_path: Path) -> None:
@@ -241,3 +244,40 @@ def test_any_integers_come_back_from_text(tmp_path_factory: pytest.TempPathFacto
     path = tmp_path_factory.getbasetemp() / "any.txt"
     for text in (separator.join(map(str, values)), separator.join(words(values, f"0x{{:0{2 * values.itemsize}x}}"))):
         assert read_dump(save(path, text), dtype=values.dtype).only.values.tolist() == values.tolist()
+
+
+def test_a_pattern_finds_the_numbers(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.txt", "t=1 a=-43 b=1\nt=2 a=5 b=2\n")
+    assert read_dump(path, match=r"a=(\S+)").only.values.tolist() == [-43, 5]
+    named = read_dump(path, match=r"(?P<name>[ab])=(?P<value>\S+)")
+    assert [(array.name, array.values.tolist()) for array in named.arrays] == [("a", [-43, 5]), ("b", [1, 2])]
+    assert read_dump(save(tmp_path / "b.txt", "y: d5 05"), match="y: (.*)", base=16).only.values.tolist() == [0xD5, 5]
+    with pytest.raises(InputError, match="nothing matches 'z='"):
+        read_dump(path, match="z=")
+    with pytest.raises(InputError, match="line 1, column 1: 't=1' is not a number"):
+        read_dump(path, match=".*")
+    with pytest.raises(UsageError, match="is not a regular expression"):
+        read_dump(path, match="(")
+    with pytest.raises(UsageError, match="the format asked for is 'npy'"):
+        read_dump(path, match="a", format="npy")
+
+
+def test_arrays_that_nothing_uses_may_not_fit_their_type(tmp_path: Path) -> None:
+    text = "int16_t adc_ok_7[2] = { 62681, -3, };\nfloat32_t features_ok_7[1] = { 1.5 };\nint8_t output_ok_7[1] = { 43 };\n"
+    dump = read_dump(save(tmp_path / "test_vectors.c", text))
+    assert dump.notes == ("line 1: array 'adc_ok_7' of int16_t holds 62681 at index 0, which is out of -32768..32767",)
+    assert dump["output_ok_7"].values.tolist() == [43]
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        "extern const float tvmgen_default_bias_data[] __attribute__((weak)) = {-3.5};",
+        "__attribute__((weak)) extern const float tvmgen_default_bias_data[] = {-3.5};",
+        'const float tvmgen_default_bias_data[1] __attribute__((section(".a"), aligned(4))) __attribute__((weak)) = {-3.5};',
+        "float tvmgen_other[2]; const float tvmgen_default_bias_data[1] PROGMEM = {-3.5f};",
+    ],
+)
+def test_attributes_on_either_side_of_a_declarator(tmp_path: Path, declared: str) -> None:
+    dump = read_dump(save(tmp_path / "tvmgen_default.h", f"#include <stdint.h>\n{declared}\n"))
+    assert [(array.name, array.values.tolist()) for array in dump.arrays] == [("tvmgen_default_bias_data", [-3.5])]

@@ -33,7 +33,7 @@ SIGNATURES = {
     "min_coverage=None, samples=None, seed=None, compiler='2.1', strict=False, output=None, overwrite=False, threads=None, "
     "progress=None, announce)",
     "check_golden": "(source, dump, *, inputs=None, model=None, set_index=None, tensor=None, layout='nchw', "
-    "input_stage='onnx', format=None, dtype=None, base=None)",
+    "input_stage='onnx', format=None, dtype=None, base=None, match=None)",
     "compare": "(model, against, inputs=None, *, labels=None, samples=None, seed=None, tensor=None, layout=None, "
     "channels=False, min_sqnr=None, min_accuracy=None, max_drop=None, threads=None, progress=None, announce)",
     "explain_element": "(session, feeds, layer, sample, index)",

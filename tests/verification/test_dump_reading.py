@@ -13,7 +13,7 @@ from npusim.errors import InputError, NpusimError
 from npusim.files.dumps import read_dump
 from npusim.files.dumps.dump import DumpArray
 from npusim.golden.check import Check, check_dump, expected_of_model
-from npusim.verification import ExactComparison, compare_with_dump, exact_findings
+from npusim.verification import ExactComparison, compare_with_dump
 from npusim.verification.dump_reading import partial_match
 from support.dump_files import intel_hex
 from support.golden_check_models import MODELS, feeds_for, session_for
@@ -161,12 +161,28 @@ def test_axes_of_a_numpy_file_are_not_reordered(tmp_path: Path) -> None:
     assert compared.ok
 
 
-def test_codes_printed_as_unsigned_are_told_by_compare_too(tmp_path: Path) -> None:
+def test_codes_printed_as_unsigned_are_read_by_both(tmp_path: Path) -> None:
     codes = session_for("vibration_w8").trace(feeds_for("vibration_w8"), ["output"])["output"]
-    _, compared = both("vibration_w8", write(tmp_path, "unsigned", "", codes), None, "nchw")
+    checks, compared = both("vibration_w8", write(tmp_path, "unsigned", "", codes), None, "nchw")
+    assert isinstance(checks, tuple)
     assert isinstance(compared, ExactComparison)
-    assert not compared.ok
-    assert "they were printed as uint8" in exact_findings(compared)[0].remedy
+    assert all(checks)
+    assert compared.ok
+    assert checks[0].note == "the numbers are unsigned ones of 8 bits"
+    assert checks[0].note in compared.notes
+
+
+def test_two_readings_that_both_fit_are_named_and_none_is_taken(tmp_path: Path) -> None:
+    """Sixteen bytes are the 8-bit outputs of four sets, or the 32-bit ones of one: what is right has no say."""
+    session = session_for("vibration_w8")
+    feeds = {name: values[:4] for name, values in feeds_for("vibration_w8").items()}
+    path = tmp_path / "a.bin"
+    for codes in (np.array([5, 0, 0, 0] * 4, np.int8), np.array([5, 7, 9, 11], np.int32)):
+        path.write_bytes(codes.tobytes())
+        with pytest.raises(InputError, match="as 4 sets or as 1 set where each value takes 32 bits; say the set with --set"):
+            compare_with_dump(session, feeds, read_dump(path))
+    path.write_bytes(np.array([5, 7, 9, 1100], np.int32).tobytes())
+    assert compare_with_dump(session, feeds, read_dump(path)).samples == 4
 
 
 def test_where_the_right_values_lie_in_a_dump_of_another_length() -> None:

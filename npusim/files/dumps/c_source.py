@@ -11,10 +11,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from npusim.errors import InputError
 from npusim.files.dumps.numbers import Numbers, Source, Token, as_array, shown
 
-__all__ = ["C_TYPES", "CArray", "check_declared", "find_arrays", "find_structs"]
+__all__ = ["C_TYPES", "CArray", "find_arrays", "find_structs", "misfit"]
 
 _LEXEME: Final = re.compile(
     r"(?P<block>/\*.*?(?:\*/|\Z))|(?P<line>//[^\n]*)|(?P<text>\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
@@ -103,6 +102,7 @@ def _arrays(source: Source, start: int, end: int, active: bool, base: int | None
     """Arrays between two positions; comments are searched as well, once."""
     words: list[str] = []
     sizes: list[str] | None = None
+    behind: list[str] = []
     label = ""
     begin = position = start
     # braces without a name are a list only in a file of nothing else; elsewhere they may be a function's body
@@ -118,6 +118,13 @@ def _arrays(source: Source, start: int, end: int, active: bool, base: int | None
             label = text.lstrip("/").strip()
             continue
         only_lists = only_lists and text in "{,;"
+        if sizes is not None and (kind == "name" or text == "("):
+            # what stands between a declarator and its values is an attribute, unless it turns out to be a declarator itself
+            behind = [*behind, text] if kind == "name" else []
+            position = _behind_parentheses(source, position, end) if text == "(" else position
+            continue
+        if text == "[" and behind:
+            words, sizes, behind = behind, None, []
         if kind == "name":
             begin = begin if words else match.start()
             words = [*words[-7:], text]
@@ -137,7 +144,16 @@ def _arrays(source: Source, start: int, end: int, active: bool, base: int | None
             yield _array(source, name, words[:-1], sizes, tokens, begin if words else match.start(), active, label, base)
             label = ""
         if not (kind == "mark" and text == "*"):
-            words, sizes = [], None
+            words, sizes, behind = [], None, []
+
+
+def _behind_parentheses(source: Source, position: int, end: int) -> int:
+    """Where the parenthesis that was just opened is closed."""
+    depth = 1
+    while depth and (match := _LEXEME.search(source.text, position, end)) is not None:
+        position = match.end()
+        depth += {"(": 1, ")": -1}.get(match.group(), 0)
+    return position
 
 
 def _elements(source: Source, start: int, end: int) -> tuple[list[Token], int]:
@@ -202,25 +218,19 @@ def _array(
     return CArray(name, c_type, numbers, position, active, label)
 
 
-def check_declared(path: str, place: str, array: CArray) -> None:
-    """Refuse integers that do not fit the declared type.
-
-    Raises
-    ------
-    InputError
-        With the first such value.
-    """
+def misfit(array: CArray) -> str:
+    """The first integer that does not fit the declared type, as a sentence; empty where all fit."""
     kind = C_TYPES.get(array.c_type, "")
     values: npt.NDArray[Any] = array.numbers.values
     if not kind or kind.startswith("float") or values.dtype.kind == "f":
-        return
+        return ""
     info = np.iinfo(kind)
     # hexadecimal constants are often written as bit patterns
     largest = 2**info.bits - 1 if array.numbers.base == 16 else info.max
     outside = np.less(values, info.min) | np.greater(values, largest)
-    if outside.any():
-        index = int(outside.argmax())
-        raise InputError(
-            f"{path}: {place}: array '{array.name}' of {array.c_type} holds {values[index]} at index {index}, "
-            f"which is out of {info.min}..{info.max}; is the declared type right?"
-        )
+    if not outside.any():
+        return ""
+    index = int(outside.argmax())
+    return (
+        f"array '{array.name}' of {array.c_type} holds {values[index]} at index {index}, which is out of {info.min}..{info.max}"
+    )

@@ -10,6 +10,7 @@ import numpy as np
 
 from npusim.errors import InputError
 from npusim.files.arrays import listed
+from npusim.files.dumps.numbers import Printed
 from npusim.files.element_types import convert_exactly, first_of
 from npusim.graph import Array
 
@@ -48,7 +49,10 @@ class DumpArray:
     word_bits
         Bits of each number where hexadecimal ones are all written with the same number of digits, else None.
     raw
-        True for bytes whose element type the file does not say.
+        True for bytes whose element type the file does not say; `word_bits` are then those of the words that were saved, whose
+        last may hold more than the tensor.
+    printed
+        How decimal fractions in text were rounded; None for everything else.
     c_type
         Declared element type of a C array.
     role, set_index, label
@@ -68,6 +72,7 @@ class DumpArray:
     set_index: int | None = None
     label: str = ""
     active: bool = True
+    printed: Printed | None = None
 
     @property
     def is_integer(self) -> bool:

@@ -13,7 +13,7 @@ from npusim.errors import InputError
 from npusim.files.dumps.dump import DumpArray
 from npusim.files.dumps.numbers import Source
 
-__all__ = ["read_intel_hex"]
+__all__ = ["byte_runs", "read_intel_hex"]
 
 DATA: Final = 0
 END: Final = 1
@@ -72,7 +72,7 @@ def read_intel_hex(source: Source) -> tuple[tuple[DumpArray, ...], tuple[str, ..
         raise InputError(f"{source.path}: holds no data records")
     in_words = _counts_words(blocks)
     notes = ("addresses count 16-bit words",) if in_words else ()
-    return tuple(_runs(source, blocks, 2 if in_words else 1)), notes
+    return tuple(byte_runs(source, blocks, 2 if in_words else 1)), notes
 
 
 def _records(source: Source) -> Iterator[_Record]:
@@ -115,7 +115,7 @@ def _counts_words(blocks: list[tuple[int, int, bytes]]) -> bool:
     return overlaps and all(distance < 0 or 2 * distance >= size for distance, size in steps)
 
 
-def _runs(source: Source, blocks: list[tuple[int, int, bytes]], unit: int) -> Iterator[DumpArray]:
+def byte_runs(source: Source, blocks: list[tuple[int, int, bytes]], unit: int) -> Iterator[DumpArray]:
     """Runs of bytes, `unit` bytes to an address."""
     ordered = sorted((block for block in blocks if block[2]), key=lambda block: block[1])
     start, data = ordered[0][1], b""

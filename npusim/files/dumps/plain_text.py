@@ -7,9 +7,9 @@ from typing import Final
 
 from npusim.errors import InputError
 from npusim.files.dumps.dump import DumpArray
-from npusim.files.dumps.numbers import Source, Token, as_array
+from npusim.files.dumps.numbers import Source, Token, are_bare_hex, as_array, is_number
 
-__all__ = ["read_ccs_data", "read_plain_text"]
+__all__ = ["is_plain_text", "read_ccs_data", "read_plain_text"]
 
 _PIECE: Final = re.compile(r"[^\s,]+|,")
 
@@ -43,9 +43,17 @@ def read_plain_text(source: Source, *, base: int | None = None) -> tuple[DumpArr
     tokens = _pieces(source, 0)
     if not tokens:
         raise InputError(f"{source.path}: holds no numbers; save the values of one tensor")
+    if base is None and are_bare_hex([token.text for token in tokens]):
+        base = 16
     numbers = as_array(source, tokens, base=base)
     place = source.line(tokens[0].position)
-    return (DumpArray("", numbers.values, place, base=numbers.base, word_bits=numbers.word_bits),)
+    return (DumpArray("", numbers.values, place, base=numbers.base, word_bits=numbers.word_bits, printed=numbers.printed),)
+
+
+def is_plain_text(text: str, base: int | None = None) -> bool:
+    """Whether a text is nothing but numbers with separators, right or wrong ones."""
+    pieces = text.replace(",", " ").split()
+    return base == 16 or all(map(is_number, pieces)) or are_bare_hex(pieces)
 
 
 def read_ccs_data(source: Source) -> tuple[DumpArray, ...]:
@@ -80,7 +88,7 @@ def read_ccs_data(source: Source) -> tuple[DumpArray, ...]:
     hexadecimal = fields[1] == "1" or (fields[1] == "9" and _looks_hexadecimal(tokens))
     numbers = as_array(source, tokens, base=16 if hexadecimal else None)
     place = f"address 0x{address.lower()}"
-    return (DumpArray("", numbers.values, place, base=numbers.base, word_bits=numbers.word_bits),)
+    return (DumpArray("", numbers.values, place, base=numbers.base, word_bits=numbers.word_bits, printed=numbers.printed),)
 
 
 def _check_header(source: Source, start: int, fields: list[str]) -> tuple[str, str]:

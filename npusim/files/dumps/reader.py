@@ -14,20 +14,31 @@ import numpy.typing as npt
 
 from npusim.errors import InputError, UsageError
 from npusim.files.arrays import check_readable, listed, read_npy, read_npz
+from npusim.files.dumps.console import read_console, read_matches
+from npusim.files.dumps.debugger_text import is_expressions, is_gdb, read_expressions, read_gdb
 from npusim.files.dumps.dump import Dump, DumpArray
 from npusim.files.dumps.features import FEATURES, files_of, is_feature_text, read_features, read_features_folder
+from npusim.files.dumps.hex_records import is_s_record, is_ti_txt, read_s_records, read_ti_txt
 from npusim.files.dumps.intel_hex import read_intel_hex
+from npusim.files.dumps.json_arrays import is_json, read_json_arrays
+from npusim.files.dumps.memory_lines import is_memory_text, is_octal_dump, read_memory_lines
 from npusim.files.dumps.numbers import Source
-from npusim.files.dumps.plain_text import read_ccs_data, read_plain_text
-from npusim.files.dumps.vector_sets import read_c_source
+from npusim.files.dumps.plain_text import is_plain_text, read_ccs_data, read_plain_text
+from npusim.files.dumps.vector_sets import is_c_source, read_c_source
 from npusim.files.element_types import first_of
 from npusim.files.tables import read_csv
 from npusim.graph import Array
 
 __all__ = ["FORMATS", "detect_format", "read_dump"]
 
-FORMATS: Final = ("text", "c", "csv", "ccs", "bin", "ihex", "npy", "npz", FEATURES)
-"""Formats that can be asked for. Of C source, test vectors and generated headers are told apart by their symbols."""
+FORMATS: Final = (
+    *("text", "c", "csv", "ccs", "bin", "ihex", "npy", "npz", FEATURES),
+    *("log", "json", "memory", "gdb", "expressions", "srec", "titxt"),
+)
+"""Formats that can be asked for: text is numbers only, a log has text around them, memory is lines of addresses and values.
+
+Of C source, test vectors and generated headers are told apart by their symbols.
+"""
 
 LARGEST_FILE: Final = 256 * 2**20
 """Bytes; the memory of a microcontroller is far smaller."""
@@ -36,7 +47,12 @@ _TEXT_MARKS: Final = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (
 
 
 def read_dump(
-    path: str | os.PathLike[str], *, format: str | None = None, dtype: npt.DTypeLike | None = None, base: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    dtype: npt.DTypeLike | None = None,
+    base: int | None = None,
+    match: str | None = None,
 ) -> Dump:
     r"""Read a dump of device memory or of a console.
 
@@ -52,6 +68,8 @@ def read_dump(
         ``.bin`` and Intel hex files as bytes (`DumpArray.converted` reads them later).
     base
         16 for text with hexadecimal numbers that have no ``0x``.
+    match
+        A regular expression that finds the numbers in a log, see :func:`npusim.files.dumps.console.read_matches`.
 
     Returns
     -------
@@ -74,6 +92,8 @@ def read_dump(
     """
     if format is not None and format not in FORMATS:
         raise UsageError(f"there is no dump format '{format}'; the formats are {', '.join(FORMATS)}")
+    if match is not None and format not in (None, "log"):
+        raise UsageError(f"a pattern finds the numbers in a log, and the format asked for is '{format}'; leave out one of them")
     if base not in (None, 10, 16):
         raise UsageError(f"base {base}: numbers are read in base 10 or 16")
     file = Path(path)
@@ -81,8 +101,11 @@ def read_dump(
         return _read_folder(file, format)
     check_readable(file)
     content = _content(file)
-    found = detect_format(file, content) if format is None else format
-    dump = _READERS[found](file, content, 16 if base == 16 else None)
+    if match is not None:
+        dump = Dump(str(file), "log", read_matches(_source(file, content), match, base=16 if base == 16 else None))
+    else:
+        found = detect_format(file, content) if format is None else format
+        dump = _READERS[found](file, content, 16 if base == 16 else None)
     for array in dump.arrays:
         _check_values(dump, array)
     if dtype is None:
@@ -118,9 +141,21 @@ def detect_format(path: Path, content: bytes) -> str:
         return "ccs"
     if is_feature_text(start):
         return FEATURES
-    if "{" in text or suffix in (".c", ".h"):
+    if suffix == ".json" or is_json(text):
+        return "json"
+    known = (("srec", is_s_record), ("titxt", is_ti_txt), ("expressions", is_expressions), ("gdb", is_gdb))
+    for name, is_so in known:
+        if suffix not in (".c", ".h", ".csv") and is_so(start):
+            return name
+    if suffix in (".c", ".h") or is_c_source(text):
         return "c"
-    return "csv" if suffix == ".csv" else "text"
+    if suffix == ".csv":
+        return "csv"
+    if is_octal_dump(start):
+        return "memory"
+    if is_plain_text(text):
+        return "text"
+    return "memory" if is_memory_text(text) else "log"
 
 
 def _content(path: Path) -> bytes:
@@ -143,7 +178,7 @@ def _decoded(content: bytes) -> str | None:
         text = content.decode(encoding)
     except UnicodeDecodeError:
         return None
-    return text if all(item.isprintable() or item in "\t\r\n\f\v" for item in text) else None
+    return text if all(item.isprintable() or item in "\t\r\n\f\v\x1b" for item in text) else None
 
 
 def _source(path: Path, content: bytes) -> Source:
@@ -154,6 +189,15 @@ def _source(path: Path, content: bytes) -> Source:
 
 def _read_text(path: Path, content: bytes, base: int | None) -> Dump:
     return Dump(str(path), "text", read_plain_text(_source(path, content), base=base))
+
+
+def _read_log(path: Path, content: bytes, base: int | None) -> Dump:
+    return Dump(str(path), "log", read_console(_source(path, content), base=base))
+
+
+def _of_text(name: str, read: Callable[[Source], tuple[DumpArray, ...]]) -> Callable[[Path, bytes, int | None], Dump]:
+    """A reader of text that says its base itself."""
+    return lambda path, content, _base: Dump(str(path), name, read(_source(path, content)))
 
 
 def _read_features(path: Path, content: bytes, _base: int | None) -> Dump:
@@ -214,6 +258,13 @@ _READERS: Final[dict[str, Callable[[Path, bytes, int | None], Dump]]] = {
     "npy": _read_npy,
     "npz": _read_npz,
     FEATURES: _read_features,
+    "log": _read_log,
+    "json": _of_text("json", read_json_arrays),
+    "memory": _of_text("memory", read_memory_lines),
+    "gdb": _of_text("gdb", read_gdb),
+    "expressions": _of_text("expressions", read_expressions),
+    "srec": _of_text("srec", read_s_records),
+    "titxt": _of_text("titxt", read_ti_txt),
 }
 
 

@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 
 from npusim.errors import InputError
-from npusim.files.dumps.c_source import CArray, check_declared, find_arrays, find_structs
+from npusim.files.dumps.c_source import CArray, find_arrays, find_structs, misfit
 from npusim.files.dumps.dump import Dump, DumpArray, Role
 from npusim.files.dumps.numbers import Source
 
-__all__ = ["read_c_source"]
+__all__ = ["is_c_source", "read_c_source"]
 
 _ROLES: Final = {
     "raw_input_test": Role.RAW_INPUT,
@@ -29,6 +29,15 @@ _PARAMETER: Final = re.compile(r"tvmgen_\w+?_(bias|scale|shift)_data", re.ASCII)
 _STRUCT: Final = re.compile(r"tvmgen_\w+?_(inputs|outputs)", re.ASCII)
 
 
+_DEFINITION: Final = re.compile(r"[A-Za-z_]\w*\s*\[[^\[\]\n;{}]*\][^;{}=]{0,200}=\s*\{", re.ASCII)
+_ONLY_LIST: Final = re.compile(r"[\s{},0-9a-fA-FxX+.-]*\{[\s{},;0-9a-fA-FxX+.-]*")
+
+
+def is_c_source(text: str) -> bool:
+    """Whether a text defines an array, has a struct of a generated header, or is a list in braces."""
+    return _DEFINITION.search(text) is not None or "struct tvmgen_" in text or _ONLY_LIST.fullmatch(text) is not None
+
+
 def read_c_source(source: Source, *, base: int | None = None) -> Dump:
     """Read the arrays of C source: any arrays, test vectors with their sets, or a generated model header.
 
@@ -38,7 +47,8 @@ def read_c_source(source: Source, *, base: int | None = None) -> Dump:
     Raises
     ------
     InputError
-        If an array is damaged or does not fit its declared type, or there is none.
+        If an array is damaged or there is none, or one of the model's inputs, outputs or parameters does not fit its declared
+        type; where another array does not, a note says it.
     """
     arrays = find_arrays(source, base=base)
     members = {
@@ -48,17 +58,21 @@ def read_c_source(source: Source, *, base: int | None = None) -> Dump:
     }
     if not arrays and not members:
         raise InputError(f"{source.path}: holds no array with values; wanted a definition like int8_t y[2] = {{ 1, 2 }};")
-    for array in arrays:
-        check_declared(source.path, source.line(array.position), array)
     kind = _kind(arrays, bool(members))
     found = tuple(_with_sets(source, arrays))
+    misfits = list[str]()
+    for array, known in zip(arrays, found, strict=True):
+        said = misfit(array)
+        if said and known.role not in (None, Role.RAW_INPUT):
+            raise InputError(f"{source.path}: {known.place}: {said}; is the declared type right?")
+        misfits += [f"{known.place}: {said}"] if said else []
     return Dump(
         source.path,
         kind,
         found,
         inputs=members.get("inputs", ()),
         outputs=members.get("outputs", ()),
-        notes=_notes(found),
+        notes=(*_notes(found), *misfits),
     )
 
 
@@ -110,6 +124,7 @@ def _dump_array(source: Source, array: CArray, role: Role | None, index: int | N
         source.line(array.position),
         base=array.numbers.base,
         word_bits=array.numbers.word_bits,
+        printed=array.numbers.printed,
         c_type=array.c_type or None,
         role=role,
         set_index=index,
