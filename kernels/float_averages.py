@@ -32,12 +32,14 @@ def average_windows(
     pads: Sequence[int],
     ceil_mode: bool = False,
     count_include_pad: bool = False,
+    in_window_order: bool = False,
 ) -> Float32Array:
     """Means over windows, ``f32(sum / f32(count))``, in one of three orders.
 
     A window with stride 1 that is the whole plane is summed as :func:`average_planes` does. With two axes or more, a stride
     of 1 or 2 along the last one and no kernel above 32, sums go over the other axes first, then along the last one. Everything
-    else is summed as the window is read, the last axis fastest.
+    else is summed as the window is read, the last axis fastest. So is everything by ONNX Runtime's kernel for operator sets
+    from 19 on, as was found by comparing with it.
 
     Parameters
     ----------
@@ -45,6 +47,8 @@ def average_windows(
         float32 ``[N, C, *spatial]``.
     kernel_shape, strides, pads, ceil_mode, count_include_pad
         As in :func:`npusim.kernels.pooling.average_pool`.
+    in_window_order
+        Sum as the window is read, in any case.
 
     Examples
     --------
@@ -55,7 +59,7 @@ def average_windows(
     [[[[0.25, 0.25]]]]
     """
     spatial, axes = x.shape[2:], x.ndim - 2
-    if tuple(kernel_shape) == spatial and not any(pads) and max(strides) == 1:
+    if not in_window_order and tuple(kernel_shape) == spatial and not any(pads) and max(strides) == 1:
         return average_planes(x)
     ones = (1,) * axes
     windows = output_sizes(spatial, kernel_shape=kernel_shape, strides=strides, dilations=ones, pads=pads, ceil_mode=ceil_mode)
@@ -65,7 +69,7 @@ def average_windows(
     begins = [pads[axis] - counted[axis] for axis in range(axes)]
     data = pad_spatial(x, begins=pads[:axes], sizes=sizes, value=0)
     ones_inside = pad_spatial(inside, begins=begins, sizes=sizes, value=0)
-    by_columns = axes > 1 and strides[-1] <= MOST_STRIDE and max(kernel_shape) <= LARGEST_KERNEL
+    by_columns = not in_window_order and axes > 1 and strides[-1] <= MOST_STRIDE and max(kernel_shape) <= LARGEST_KERNEL
     function = _column_sums if by_columns else _window_sums
     total, count = (function(part, windows, kernel_shape, strides) for part in (data, ones_inside))
     return np.asarray(total / count)

@@ -58,8 +58,8 @@ EXACT_GIVEN_INPUTS = (
     "onnxruntime's own inputs; given those, every value must be equal."
 )
 BOUNDED = (
-    "bounded: a float32 operation on the host whose order of rounding is free; values must agree within what that order can "
-    "change, a limit computed for each element. The largest difference is then one of floats, not of codes."
+    "bounded: a float32 operation whose order of rounding is free; values must agree within what that order can change, a "
+    "limit computed for each element. On the host the largest difference is then one of floats, not of codes."
 )
 ESTIMATED = (
     "Of LSTM and GRU the limit is an estimate of what rounding does over the steps of a sequence, not a proven bound: a "
@@ -171,7 +171,7 @@ def _print(found: VerifyResult, searched: Directed | None, arithmetic: str, widt
     for text in [] if searched is None else directed_paragraphs(searched):
         click.echo(paragraph(text, width))
     for finding in found.findings:
-        if finding.rule == "unknown-dialect":
+        if finding.rule in ("unknown-dialect", "runtime_setting", "file_differs"):
             click.echo(paragraph(f"{finding.message}; {finding.remedy}.", width))
     _print_stage(found.input_stage, width)
     if found.oracle is not None:
@@ -229,10 +229,18 @@ def _verdict(result: Verification) -> str:
         verdict = f"equal{within}: {layers}, {values}, {samples}"
     elif not result.elements:
         verdict = f"NOT EQUAL: no value was compared, {samples}"
+    elif result.contradicted:
+        verdict = f"NOT EQUAL: {layers} are, {values}, {samples}, but not the file's outputs"
     else:
         verdict = f"NOT EQUAL: {result.mismatches:,} of {values} differ, in {len(_differing(result))} of {layers}, {samples}"
     if result.runtime != ONNXRUNTIME:
         return f"{verdict}; compared with {result.runtime} {result.onnxruntime}"
+    if result.settings:
+        named = f"{ONNXRUNTIME} {result.onnxruntime}"
+        found = [(setting.setting, setting.mismatches) for setting in result.settings]
+        return f"{verdict}; running the file, {named} gives " + ", ".join(
+            f"{f'{differing:,} other' if differing else 'the same'} outputs ({setting})" for setting, differing in found
+        )
     runtime = f"onnxruntime {result.onnxruntime} with optimizations"
     if result.optimized_mismatches:
         return (

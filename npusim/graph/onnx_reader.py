@@ -35,7 +35,7 @@ from npusim.graph.model_file import ModelFile, guess_format
 from npusim.graph.operators import evaluate_node
 from npusim.kernels.quantization import NARROW_BITS
 
-__all__ = ["expose_tensors", "extract", "infer_node", "read_graph"]
+__all__ = ["expose_tensors", "extract", "infer_node", "parse_model", "read_graph"]
 
 MAXIMUM_INFERENCE_CONSTANT = 4096
 """Constants up to this many elements are shown to ONNX's shape inference (shapes, axes, pads); weights are not needed there."""
@@ -70,7 +70,7 @@ def read_graph(model: ModelFile) -> Graph:
         If the model is valid but uses what npusim does not know: another operator domain, sparse tensors, subgraphs, element
         types without a NumPy counterpart.
     """
-    proto = _parse(model)
+    proto = parse_model(model)
     graph = proto.graph
     constants = {tensor.name: _array(tensor, f"initializer '{tensor.name}'", model) for tensor in graph.initializer}
     declared = (*graph.value_info, *graph.output, *graph.input)
@@ -146,7 +146,7 @@ def infer_node(
 
 def expose_tensors(model: ModelFile, names: Iterable[str]) -> bytes:
     """A copy of a model that has these tensors as additional outputs, so that a runtime hands them over."""
-    proto = _parse(model)
+    proto = parse_model(model)
     declared = {info.name for info in proto.graph.output}
     for name in names:
         if name not in declared:
@@ -171,7 +171,7 @@ def extract(model: ModelFile, inputs: Mapping[str, TensorType], outputs: Iterabl
     ModelError
         If the outputs depend on inputs of the model that are not among `inputs`.
     """
-    proto = _parse(model)
+    proto = parse_model(model)
     graph = proto.graph
     producers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
     initial = {tensor.name for tensor in graph.initializer}
@@ -196,7 +196,8 @@ def extract(model: ModelFile, inputs: Mapping[str, TensorType], outputs: Iterabl
     return ModelFile(model.path, bytes(proto.SerializeToString()))
 
 
-def _parse(model: ModelFile) -> onnx.ModelProto:
+def parse_model(model: ModelFile) -> onnx.ModelProto:
+    """The file's protobuf, checked to be a model, with functions expanded and constant branches taken."""
     if not model.content:
         raise ModelError(f"{model.label} is empty, wanted an ONNX model")
     proto = onnx.ModelProto()

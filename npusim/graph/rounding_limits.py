@@ -18,7 +18,7 @@ from npusim.graph.operators import evaluate_node
 from npusim.graph.traits import Trait, is_a
 from npusim.graph.weights import terms_of_a_sum
 
-__all__ = ["is_estimated", "is_free", "rounding_limit"]
+__all__ = ["FUNCTION_LIMIT", "is_estimated", "is_free", "rounding_limit"]
 
 UNIT_ROUNDOFF: Final = 2.0**-24
 """Largest relative error of one float32 rounding."""

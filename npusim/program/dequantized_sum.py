@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,9 @@ import numpy.typing as npt
 from npusim.program.requantization import FAR, Clip, FloatArray, IntegerArray, Requantization, TextRow, along
 
 __all__ = ["DequantizedSum"]
+
+UNIT_ROUNDOFF: Final = 2.0**-24
+"""Largest relative error of one float32 rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,6 +74,44 @@ class DequantizedSum(Requantization):
         exact = accumulator * along(self.product, rank, axis) + along(self.addend.astype(np.float64), rank, axis)
         quotient = exact.astype(np.float32) / along(self.scale, rank, axis)
         return np.asarray(np.clip(np.rint(quotient), -FAR, FAR).astype(np.int64))
+
+    def rounding_limit(
+        self, accumulator: IntegerArray, magnitude: IntegerArray, terms: int, axis: int = 0
+    ) -> npt.NDArray[np.float64]:
+        """How far the codes may lie from those of a runtime that rounds each product and each addition, in whatever order.
+
+        The sum of n products, each of them of two rounded factors, is off by at most ``g * magnitude`` with ``g = n * u / (1 -
+        n * u)`` and u = 2**-24; the codes are those of both ends of that interval, because the rest never falls. Most
+        intervals hold no step, so that the limit is 0 there.
+
+        Parameters
+        ----------
+        accumulator
+            int64, the exact sums of products of codes.
+        magnitude
+            The same sums of absolute values.
+        terms
+            Products in a sum.
+        axis
+            Where the channels are.
+
+        Returns
+        -------
+        float64 array
+            Whole numbers.
+        """
+        rank, steps = accumulator.ndim, terms + 4
+        product, addend = along(self.product, rank, axis), along(self.addend.astype(np.float64), rank, axis)
+        relative = steps * UNIT_ROUNDOFF / (1 - steps * UNIT_ROUNDOFF)
+        exact, reach = accumulator * product + addend, relative * (magnitude * product + np.abs(addend))
+        codes, low, high = (self._codes_of(total, rank, axis) for total in (exact, exact - reach, exact + reach))
+        return np.asarray(np.maximum(codes - low, high - codes), np.float64)
+
+    def _codes_of(self, total: FloatArray, rank: int, axis: int) -> IntegerArray:
+        """The codes of real sums, saturated."""
+        with np.errstate(over="ignore"):
+            quotient = total.astype(np.float32) / along(self.scale, rank, axis)
+        return self.clip.apply(np.clip(np.rint(quotient), -FAR, FAR).astype(np.int64))
 
     def text(self, accumulator: int, channel: int) -> tuple[TextRow, ...]:
         """The real sum and its quotient."""

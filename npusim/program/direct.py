@@ -80,11 +80,14 @@ class Table(Direct):
         The code less its zero point that the first value is for.
     values
         int64, one code less its zero point for each code going in.
+    spread
+        int64, how far each value may lie from that of another correct implementation of the function; None where there is one.
     """
 
     label: str
     lowest: int
     values: IntegerArray
+    spread: IntegerArray | None = None
 
     @property
     def computes_inside(self) -> bool:
@@ -263,6 +266,7 @@ class WrittenAverage:
     clip: Clip
     window: Window
     count_include_pad: bool
+    in_window_order: bool = False
 
     def codes(self, x: IntegerArray) -> IntegerArray:
         """The codes of the means."""
@@ -273,6 +277,7 @@ class WrittenAverage:
             pads=self.window.pads,
             ceil_mode=self.window.ceil_mode,
             count_include_pad=self.count_include_pad,
+            in_window_order=self.in_window_order,
         )
         return self.clip.apply(self.result.codes(means) - self.result.zero_point)
 

@@ -9,19 +9,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from npusim.errors import InternalMismatchError
+from npusim.program.direct import Direct
 from npusim.program.layers import (
     Add,
     AveragePool,
     Convolution,
     FullyConnected,
     IntegerLayer,
+    MatrixProduct,
     MaxPool,
     TransposedConvolution,
     Window,
 )
 from npusim.program.requantization import IntegerArray
 
-__all__ = ["Terms", "padded_count", "terms_of"]
+__all__ = ["Terms", "has_terms", "padded_count", "terms_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ class Terms:
     places: IntegerArray
     weights: IntegerArray
     summed: bool = True
+
+
+def has_terms(layer: IntegerLayer) -> bool:
+    """Whether a layer's results are sums of input codes times constants, or their maximum."""
+    return not isinstance(layer, Direct | MatrixProduct)
 
 
 def terms_of(layer: IntegerLayer, index: Sequence[int], weights: IntegerArray | None = None) -> Terms:

@@ -13,6 +13,7 @@ from npusim.bounds.verdicts import Statement, Verdict
 from npusim.engine.input_stages import StageDifference, compare_stages
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
+from npusim.errors import count
 from npusim.findings import Finding, SourcedFinding
 from npusim.graph import Array
 from npusim.graph.model_reader import read_model
@@ -26,7 +27,7 @@ from npusim.results.samples import Inputs, choose_inputs
 from npusim.rules.dialects import dialect_findings
 from npusim.schemas.derivation import Count, Rules
 from npusim.schemas.objects import UNLISTED, WHERE_KNOWN, json_object
-from npusim.verification import ONNXRUNTIME, StepComparison, Verification
+from npusim.verification import ONNXRUNTIME, SettingComparison, StepComparison, Verification
 from npusim.verification import verify as compare_every_tensor
 
 __all__ = [
@@ -80,14 +81,20 @@ class RuntimeOpinion:
         Output values at which onnxruntime with its graph optimizations differs from itself without.
     name
         The runtime of TensorFlow Lite that was asked; left out where it was onnxruntime.
+    settings
+        The file itself in settings of onnxruntime, for models whose fused layers were compared as operators on codes; left out
+        for others. It differs from itself between settings.
     """
 
-    json_names: ClassVar[tuple[str, ...]] = ("version", "optimizations_agree", "outputs", "optimized_mismatches", "name")
+    json_names: ClassVar[tuple[str, ...]] = (
+        *("version", "optimizations_agree", "outputs", "optimized_mismatches", "name", "settings"),
+    )
 
     version: str
     outputs: Count
     optimized_mismatches: Count
     name: str | None = field(default=None, metadata=WHERE_KNOWN)
+    settings: tuple[SettingComparison, ...] | None = field(default=None, metadata=WHERE_KNOWN)
 
     @property
     def optimizations_agree(self) -> bool | None:
@@ -315,7 +322,7 @@ def _stage_of(session: InferenceSession, feeds: Mapping[str, Array]) -> Verified
 
 def _opinion(found: Verification) -> RuntimeOpinion:
     name = None if found.runtime == ONNXRUNTIME else found.runtime
-    return RuntimeOpinion(found.onnxruntime, found.outputs, found.optimized_mismatches, name)
+    return RuntimeOpinion(found.onnxruntime, found.outputs, found.optimized_mismatches, name, found.settings or None)
 
 
 def _every_input(found: Verification, proof: Certificate) -> EveryInput:
@@ -331,9 +338,9 @@ def _every_input(found: Verification, proof: Certificate) -> EveryInput:
 
 OTHER_ARITHMETICS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "ort": "the arithmetic 'ort' is that of onnxruntime's fused kernels; for the comparison of every tensor it runs the "
-        "graph as written, without them: compare with --arithmetic onnx",
-        "onnx": "sums of floats are rounded in onnxruntime's own order, here once: codes may differ by one at a tie",
+        "ort": "the arithmetic 'ort' is that of onnxruntime's kernels, code for code; please report it as a bug in npusim",
+        "onnx": "the arithmetic 'onnx' is that of the graph as it is written, and this difference is beyond what the order of "
+        "float additions can change; please report it as a bug in npusim",
         "tvm": "the arithmetic 'tvm' rounds in fixed point as generated code does; onnxruntime does not compute it",
     }
 )
@@ -342,6 +349,8 @@ OTHER_ARITHMETICS: Final[Mapping[str, str]] = MappingProxyType(
 
 def _findings(result: Verification, arithmetic: str) -> list[Finding]:
     differing = [step for step in result.steps if step.mismatches]
+    if not differing and result.elements:
+        return _setting_findings(result)
     if not differing and not result.ok:
         remedy = "give a model and inputs that lead to at least one value"
         return [Finding("nothing_compared", "error", None, "no value was compared", remedy, None)]
@@ -356,6 +365,26 @@ def _findings(result: Verification, arithmetic: str) -> list[Finding]:
         )
         for step in differing
     ]
+
+
+def _setting_findings(result: Verification) -> list[Finding]:
+    """Where onnxruntime gives other outputs of the file than its own kernels one by one."""
+    default = next((setting for setting in result.settings if setting.mismatches and setting.optimized), None)
+    if default is None:
+        return []
+    seen = f"{default.mismatches} of {count(result.outputs, 'output value')} by at most {default.largest_difference:g}"
+    if result.contradicted:
+        message = f"layer by layer onnxruntime gives npusim's codes, but running the file it changes {seen} in every setting"
+        return [Finding("file_differs", "error", None, message, "please report it as a bug in npusim", json_object(default))]
+    best = min((setting for setting in result.settings if setting.optimized), key=lambda setting: setting.mismatches)
+    if best is default:
+        message = f"running the file, onnxruntime changes {seen}, behind float operations whose order of rounding is free"
+        remedy = "look at the layers marked as bounded: what they may differ by flows on"
+        return [Finding("runtime_setting", "info", None, message, remedy, json_object(default))]
+    left = f"{best.mismatches}, behind float sums whose order of rounding is free" if best.mismatches else "none"
+    message = f"in its default setting onnxruntime changes {seen}; with {best.setting} it changes {left}: {best.reason}"
+    remedy = f"set {best.setting} where onnxruntime is the reference"
+    return [Finding("runtime_setting", "warning", None, message, remedy, json_object(default))]
 
 
 def remedy_of(step: StepComparison, first: StepComparison, arithmetic: str, runtime: str = ONNXRUNTIME) -> str:

@@ -8,7 +8,15 @@ from npusim.verification.differences import LayerDifferences
 from npusim.verification.dump_reading import LAYOUTS
 from npusim.verification.dumps import compare_with_dump
 from npusim.verification.findings import exact_findings
-from npusim.verification.runtime import ONNXRUNTIME, Difference, StepComparison, Verification, compare_with_runtime, verify
+from npusim.verification.runtime import (
+    ONNXRUNTIME,
+    Difference,
+    SettingComparison,
+    StepComparison,
+    Verification,
+    compare_with_runtime,
+    verify,
+)
 
 __all__ = [
     "LAYOUTS",
@@ -18,6 +26,7 @@ __all__ = [
     "ElementArithmetic",
     "ExactComparison",
     "LayerDifferences",
+    "SettingComparison",
     "StepComparison",
     "Verification",
     "compare_models",

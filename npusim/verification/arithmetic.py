@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from npusim.engine.reference import run_step
 from npusim.engine.session import InferenceSession
 from npusim.errors import UnknownTensorError, UsageError
 from npusim.graph import Array
@@ -24,7 +25,7 @@ from npusim.program import (
 )
 from npusim.program.input_stage import DeviceStage
 from npusim.program.program import Tensor
-from npusim.program.terms import padded_count, terms_of
+from npusim.program.terms import has_terms, padded_count, terms_of
 from npusim.program.trace import StepKind, step_kind, unknown_tensor
 from npusim.schemas.derivation import Count
 from npusim.schemas.objects import UNLISTED
@@ -248,7 +249,8 @@ def explain_step(
     step
         The step.
     inputs
-        Values of the tensors that it reads, for one sample, without the sample axis.
+        Values of the tensors that it reads as the program holds them (codes less their zero points), for one sample, without
+        the sample axis.
     sample
         Number of the sample; it is only reported.
     index
@@ -272,6 +274,10 @@ def explain_step(
         )
     if isinstance(step, QuantizeStage):
         return _explain_stage(program, step, inputs[step.input], sample, place)
+    if not has_terms(step):
+        stacked = {name: inputs[name][np.newaxis] for name in step.inputs}
+        code = int(run_step(program, step, stacked, set())[step.output][(0, *place)])
+        return ElementArithmetic(step.name, step_kind(step), step.output, step.inputs, sample, place, code)
     return _explain_layer(step, [inputs[name] for name in step.inputs], sample, place)
 
 

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, ClassVar, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from npusim.engine.reference import run_step
-from npusim.engine.second_opinion import SecondOpinion, runtime_version
+from npusim.engine.second_opinion import SETTINGS, RuntimeSetting, SecondOpinion, copies_fused_layers, runtime_version
 from npusim.engine.session import InferenceSession
 from npusim.engine.tflite_runtimes import TfliteRuntime
-from npusim.errors import InputError, InternalMismatchError, count
+from npusim.errors import InputError, InternalMismatchError, ModelError, count
 from npusim.graph import Array
 from npusim.graph.ranges import EXACT_FLOAT32
 from npusim.graph.rounding_limits import is_estimated, is_free, rounding_limit
-from npusim.program import Accumulating, Batching, HostOperation, IntegerLayer, Program, Step
+from npusim.program import Accumulating, Batching, DequantizedSum, HostOperation, IntegerLayer, Program, Step, Table, Weighted
+from npusim.program.accumulation import accumulate
 from npusim.program.input_stage import DeviceStage
 from npusim.program.trace import STEP_KINDS, step_kind
 from npusim.schemas.derivation import Choice, Count
@@ -30,7 +31,15 @@ from npusim.verification.arithmetic import ElementArithmetic, explain_step, pass
 from npusim.verification.comparison import Divergence, ExactComparison, Part, Progress, compared_parts, need_samples
 from npusim.verification.differences import Demand, LayerDifferences
 
-__all__ = ["ONNXRUNTIME", "Difference", "StepComparison", "Verification", "compare_with_runtime", "verify"]
+__all__ = [
+    "ONNXRUNTIME",
+    "Difference",
+    "SettingComparison",
+    "StepComparison",
+    "Verification",
+    "compare_with_runtime",
+    "verify",
+]
 
 ONNXRUNTIME: Final = "onnxruntime"
 """The runtime of ONNX models; those of TensorFlow Lite go by the names of their packages."""
@@ -131,6 +140,31 @@ class StepComparison:
         return self.limit if self.comparison == "bounded" else None
 
 
+@dataclass(frozen=True, slots=True)
+class SettingComparison:
+    """The outputs of a file as ONNX Runtime gives them in one of its settings, against those of its kernels one by one.
+
+    Attributes
+    ----------
+    setting
+        What is set.
+    optimized
+        Whether it fuses layers then.
+    reason
+        Why the setting makes a difference.
+    mismatches
+        Output values that differ.
+    largest_difference
+        Of all of them.
+    """
+
+    setting: str
+    optimized: bool
+    reason: str
+    mismatches: Count
+    largest_difference: float
+
+
 @dataclass(slots=True)
 class Verification:
     """The result of :func:`verify`; true when everything demanded holds.
@@ -149,6 +183,10 @@ class Verification:
         The version of the runtime.
     runtime
         Which runtime was asked: onnxruntime, or the one of TensorFlow Lite that computes in the session's arithmetic.
+    settings
+        The file itself in settings of onnxruntime, where layers were compared as kernels on codes; empty for others.
+    exact_to_the_end
+        All steps had to be equal, so that outputs have to be as well.
     """
 
     samples: int = 0
@@ -157,11 +195,19 @@ class Verification:
     outputs: int = 0
     onnxruntime: str = ""
     runtime: str = ONNXRUNTIME
+    settings: tuple[SettingComparison, ...] = ()
+    exact_to_the_end: bool = False
 
     @property
     def ok(self) -> bool:
-        """True when at least one value was compared and none breaks its demand."""
-        return self.elements > 0 and self.mismatches == 0
+        """True when at least one value was compared, none breaks its demand, and the file itself gives the same outputs."""
+        return self.elements > 0 and self.mismatches == 0 and not self.contradicted
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether layers are equal one by one, and yet the file gives other outputs in every setting that fuses layers."""
+        fused = [setting for setting in self.settings if setting.optimized]
+        return self.exact_to_the_end and bool(fused) and all(setting.mismatches for setting in fused)
 
     def __bool__(self) -> bool:
         return self.ok
@@ -209,6 +255,7 @@ def verify(session: InferenceSession, feeds: Mapping[str, Array], *, progress: P
     optimized = SecondOpinion.of(session, optimized=True)
     result = Verification(onnxruntime=runtime_version())
     pairs = _Pairs(session.program)
+    computed: list[_Computed] = []
     for part in _parts(session, feeds, progress):
         pairs.take(part)
         for name, values in optimized.run(part.feeds).items():
@@ -216,9 +263,35 @@ def verify(session: InferenceSession, feeds: Mapping[str, Array], *, progress: P
                 continue
             result.outputs += values.size
             result.optimized_mismatches += int((values != part.theirs[name]).sum())
+        computed.append((part.feeds, {name: part.theirs[name] for name in session.program.outputs}))
         result.samples += part.samples
     result.steps = pairs.comparisons()
+    if copies_fused_layers(session):
+        settings = [setting for setting in SETTINGS if setting.applies(differs=result.optimized_mismatches > 0)]
+        found = [_in_setting(session, setting, computed) for setting in settings]
+        result.settings = tuple(part for part in found if part is not None)
+        result.exact_to_the_end = all(step.comparison == "exact" or step.kind == "CONSTANT" for step in result.steps)
     return result
+
+
+_Computed: TypeAlias = tuple[Mapping[str, Array], Mapping[str, Array]]
+"""Inputs of some samples, and the outputs that onnxruntime gave tensor by tensor."""
+
+
+def _in_setting(session: InferenceSession, setting: RuntimeSetting, computed: Sequence[_Computed]) -> SettingComparison | None:
+    """The outputs of the file itself, as onnxruntime gives them in a setting; None where it refuses the file then."""
+    try:
+        runtime = SecondOpinion.original(session, setting)
+    except ModelError:
+        return None
+    mismatches, largest = 0, 0.0
+    for feeds, wanted in computed:
+        for name, values in runtime.run(feeds).items():
+            if name in wanted:
+                gap = np.abs(values.astype(np.float64) - wanted[name].astype(np.float64))
+                mismatches += int(np.count_nonzero(values != wanted[name]))
+                largest = max(largest, float(gap.max(initial=0.0)))
+    return SettingComparison(setting.name, setting.optimized, setting.reason, mismatches, largest)
 
 
 def _verify_tflite(session: InferenceSession, feeds: Mapping[str, Array], progress: Progress | None) -> Verification:
@@ -330,7 +403,7 @@ class _Pairs:
                 # its codes are given to onnxruntime, which computes the stage as the graph is written
                 continue
             behind = any(name in free for name in program.inputs_of(step))
-            loose = isinstance(step, HostOperation) and is_free(step.node) and not program.tensors[step.tensors[0]].is_integer
+            loose = _is_loose(step, program)
             half = program.computes_in_float16(step)
             if (loose or behind) and not half:
                 free.update(step.tensors)
@@ -407,7 +480,7 @@ class _Pairs:
             return None
         flat = int(np.ravel_multi_index(row.first.index, inner_shape))
         index = tuple(int(item) for item in np.unravel_index(flat, shape))
-        inputs = {name: values[name].astype(program.tensors[name].stored) for name in program.inputs_of(step)}
+        inputs = {name: _held(program, name, values[name]) for name in program.inputs_of(step)}
         return explain_step(program, step, inputs, row.first.sample, index)
 
     def _rounded(self, step: Step, rows: Sequence[LayerDifferences]) -> str | None:
@@ -443,8 +516,9 @@ class _Pairs:
         given = rows[0].comparison != "exact" and not half
         inputs: dict[str, Array] = {}
         if given:
-            inputs = {name: part.theirs[name].astype(program.tensors[name].stored) for name in program.inputs_of(step)}
-            values = run_step(program, step, inputs, set(step.tensors))
+            inputs = {name: _held(program, name, part.theirs[name]) for name in program.inputs_of(step)}
+            computed = run_step(program, step, inputs, set(step.tensors))
+            values = {name: program.tensors[name].as_shown(held) for name, held in computed.items()}
         for row in rows:
             ours, theirs = values[row.tensor], part.theirs[row.tensor]
             limits = _limits(program, step, inputs, ours) if row.comparison == "bounded" and not half else None
@@ -508,17 +582,39 @@ def _of_sample(values: Array, at: int, samples: int) -> Array:
     return values[at] if values.shape[:1] == (samples,) else values
 
 
+def _is_loose(step: Step, program: Program) -> bool:
+    """Whether a step sums up floats, or computes a function of them, which onnxruntime may round in another order."""
+    if isinstance(step, Accumulating):
+        return isinstance(step.requantization, DequantizedSum)
+    if isinstance(step, Table):
+        return step.spread is not None
+    return isinstance(step, HostOperation) and is_free(step.node) and not program.tensors[step.tensors[0]].is_integer
+
+
 def _limits(program: Program, step: Step, inputs: Mapping[str, Array], result: Array) -> npt.NDArray[np.float64] | None:
     """How far apart two correct results of an operation may lie, given its inputs."""
+    if isinstance(step, Accumulating) and isinstance(step.requantization, DequantizedSum):
+        codes = [inputs[name].astype(np.int64) for name in step.inputs]
+        weights = np.abs(step.weights) if isinstance(step, Weighted) else None
+        magnitudes = accumulate(step, [np.abs(part) for part in codes], weights)
+        terms = step.weight_rows.shape[1] if isinstance(step, Weighted) else step.input_shape[-1]
+        found = step.requantization.rounding_limit(accumulate(step, codes), magnitudes, terms, step.channel_axis)
+        return found.reshape(result.shape)
+    if isinstance(step, Table) and step.spread is not None:
+        return step.spread[inputs[step.inputs[0]].astype(np.int64) - step.lowest].astype(np.float64)
     if not isinstance(step, HostOperation):
         return None
     constants = {name: program.constants[name] for name in step.node.inputs if name in program.constants}
-    declared = {name: values.astype(_declared(program, name), copy=False) for name, values in inputs.items()}
+    declared = {
+        name: values if name in program.constants else program.tensors[name].as_declared(values)
+        for name, values in inputs.items()
+    }
     return rounding_limit(step.node, {**constants, **declared}, result, program.opset)
 
 
-def _declared(program: Program, name: str) -> np.dtype[Any]:
-    return program.constants[name].dtype if name in program.constants else program.tensors[name].dtype
+def _held(program: Program, name: str, values: Array) -> Array:
+    """A tensor that onnxruntime gave as layers compute on it."""
+    return program.tensors[name].as_held(values).astype(program.tensors[name].stored, copy=False)
 
 
 def _beyond_float32(step: Step, tensor: str, values: Array) -> npt.NDArray[np.bool_] | None:

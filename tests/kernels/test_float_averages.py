@@ -15,11 +15,11 @@ from npusim.kernels.float_averages import average_planes, average_windows, sum_r
 from support.float32_oracle import rounded_to_float32
 
 
-def compute(op_type: str, x: np.ndarray, **attributes) -> np.ndarray:
+def compute(op_type: str, x: np.ndarray, *, opset: int = 17, **attributes) -> np.ndarray:
     node = helper.make_node(op_type, ["x"], ["y"], **attributes)
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)
     graph = helper.make_graph([node], "one", [given], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -71,6 +71,9 @@ def test_onnxruntime_averages_windows_the_same_way(sizes, kernel_shape, count_in
             options = {"kernel_shape": kernel_shape, "strides": strides, "pads": pads}
             wanted = compute("AveragePool", x, count_include_pad=count_include_pad, **options)
             assert np.array_equal(average_windows(x, count_include_pad=bool(count_include_pad), **options), wanted)
+            later = compute("AveragePool", x, opset=19, count_include_pad=count_include_pad, **options)
+            found = average_windows(x, count_include_pad=bool(count_include_pad), in_window_order=True, **options)
+            assert np.array_equal(found, later)
 
 
 @pytest.mark.parametrize("count", [1, 3, 4, 8, 12, 20, 64, 100, 1140])

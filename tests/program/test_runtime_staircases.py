@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from npusim.kernels.fixed_point import Rounding
 from npusim.program import divide, fixed_point, float_multiplier
 from npusim.program.carriers import Carrier
+from npusim.program.dequantized_sum import DequantizedSum
 from npusim.program.divide import Divide
 from npusim.program.fixed_point import FixedPoint
 from npusim.program.float_multiplier import FloatMultiplier
@@ -169,3 +170,35 @@ def test_shifts_round_down_or_toward_zero(numerators: list[int], shift: int) -> 
     for toward_zero, rounding in ((False, math.floor), (True, math.trunc)):
         part = ShiftFloor(0 * one, one, shift * one, toward_zero=toward_zero, clip=Clip(-128, 127))
         assert part.rounded(real).tolist() == [rounding(Fraction(value, 2**shift)) for value in numerators]
+
+
+@given(st.data())
+def test_codes_of_float_sums_in_any_order_lie_within_the_limit(data: st.DataObject) -> None:
+    """Products and sums rounded one by one, in a drawn order, as float32 runtimes compute a dequantized layer."""
+    count = data.draw(st.integers(1, 12))
+    codes = data.draw(st.lists(st.integers(-(2**16), 2**16), min_size=count, max_size=count))
+    weights = data.draw(st.lists(st.integers(-128, 127), min_size=count, max_size=count))
+    scales = [np.float32(data.draw(st.floats(2.0**-12, 1.0, width=32))) for _ in range(3)]
+    addend = np.float32(data.draw(st.floats(-100, 100, width=32)))
+    part = DequantizedSum(
+        np.array([np.float64(scales[0]) * np.float64(scales[1])]),
+        np.array([addend]),
+        np.array([scales[2] * np.float32(data.draw(st.sampled_from([1.0, 2.0**-10])))]),
+        clip=Clip(-32768, 32767),
+    )
+    total = np.float32(0)
+    for place in data.draw(st.permutations(range(count))):
+        total += (np.float32(codes[place]) * scales[0]) * (np.float32(weights[place]) * scales[1])
+    quotient = (total + addend) / part.scale[0]
+    found = int(np.clip(np.rint(quotient), -32768, 32767))
+    products = [code * weight for code, weight in zip(codes, weights, strict=True)]
+    sums = np.array([[sum(products)]]), np.array([[sum(map(abs, products))]])
+    (limit,) = part.rounding_limit(*sums, count, 0)[0]
+    assert limit == int(limit)
+    assert abs(int(part.codes(sums[0])[0, 0]) - found) <= limit
+
+
+def test_the_limit_is_zero_where_no_step_is_near() -> None:
+    part = DequantizedSum(np.array([0.25]), np.array([0], np.float32), np.array([0.5], np.float32), clip=Clip(-128, 127))
+    sums = np.array([[4, 5, 6, 4000]])
+    assert part.rounding_limit(sums, sums, 3).tolist() == [[0, 1, 0, 0]]  # 2, 2.5, 3, and saturated

@@ -232,11 +232,15 @@ class AverageForm(AffineLayer):
     ----------
     count_include_pad
         Divide by the size of the kernel everywhere.
+    in_window_order
+        Runtimes add the numbers of a window as it is read; otherwise as :func:`~npusim.kernels.float_averages.average_windows`
+        does.
     """
 
     source: AffineTensor
     window: Window | None = None
     count_include_pad: bool = False
+    in_window_order: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -257,6 +261,8 @@ class FunctionForm(AffineLayer):
         The function in words, for example ``Sigmoid``; :attr:`ANOTHER_SCALE` for the identity.
     function
         float32 to float32.
+    is_free
+        IEEE 754 does not define it to the last bit.
     """
 
     ANOTHER_SCALE: ClassVar[str] = "another scale"
@@ -264,6 +270,7 @@ class FunctionForm(AffineLayer):
     source: AffineTensor
     label: str
     function: RealFunction
+    is_free: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -8,13 +8,14 @@ scales, one rounding half up; it is inferred from TVM's sources for what generat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Protocol, assert_never
 
 import numpy as np
 
 from npusim.errors import UnsupportedError
+from npusim.graph.rounding_limits import FUNCTION_LIMIT
 from npusim.kernels.fixed_point import Rounding, quantize_multipliers
 from npusim.kernels.qlinear import (
     add_codes,
@@ -63,6 +64,7 @@ from npusim.program.lowering.affine import (
     MatrixProductForm,
     MaximumForm,
     ProductForm,
+    RealFunction,
     SoftmaxForm,
     SumForm,
     WeightedForm,
@@ -195,7 +197,7 @@ class _Written:
                 ends = form.source.affine, form.result.affine, form.activation.clip(form.result)
                 if window is None:
                     return _average(form, PlaneAverage(*ends))
-                return _average(form, WrittenAverage(*ends, window, form.count_include_pad))
+                return _average(form, WrittenAverage(*ends, window, form.count_include_pad, form.in_window_order))
             case SoftmaxForm():
                 raise LeftInFloat("softmax is computed in float32 as the graph says")
             case _:
@@ -367,6 +369,7 @@ def _without_sums(form: AffineForm) -> IntegerLayer:
                 label=form.label,
                 lowest=form.source.centred_range.lower,
                 values=_table(form, form.source),
+                spread=_spread(form),
             )
         case ConcatenationForm():
             tables = tuple(
@@ -384,6 +387,25 @@ def _table(form: FunctionForm | ConcatenationForm, source: AffineTensor) -> Inte
     function = form.function if isinstance(form, FunctionForm) else _same
     codes = lookup_table(function, source=source.affine, result=result) - result.zero_point
     return form.activation.clip(form.result).apply(codes)
+
+
+def _spread(form: FunctionForm) -> IntegerArray | None:
+    """How far codes may lie apart where the function is not defined to the last bit; 8-bit codes are ONNX Runtime's own."""
+    if not form.is_free or _has_bytes_only(form):
+        return None
+    codes = _table(form, form.source)
+    ends = [_table(replace(form, function=_moved(form.function, sign)), form.source) for sign in (-1, 1)]
+    return np.asarray(np.max([np.abs(end - codes) for end in ends], axis=0))
+
+
+def _moved(function: RealFunction, sign: int) -> RealFunction:
+    """A function, and what correct implementations of it may be off by."""
+
+    def moved(real: Float32Array) -> Float32Array:
+        exact = function(real)
+        return np.asarray(exact + np.float32(sign * FUNCTION_LIMIT) * np.maximum(1, np.abs(exact)), np.float32)
+
+    return moved
 
 
 def _same(real: Float32Array) -> Float32Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
@@ -15,7 +16,11 @@ from npusim.program.layers import Window
 from npusim.program.lowering.affine import AffineTensor, Float32Array, RealFunction
 from npusim.program.requantization import IntegerArray
 
-__all__ = ["NotAffine", "Scene", "label_of", "window_of"]
+__all__ = ["CODES_OF", "NotAffine", "Scene", "label_of", "window_of"]
+
+
+CODES_OF: Final = "{}/codes"
+"""Name of the codes behind a tensor of real numbers, where the file has no tensor of them."""
 
 
 class NotAffine(Exception):  # noqa: N818 - a finding that decides between two lowerings, never an error the user sees

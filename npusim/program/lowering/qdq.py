@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from npusim.graph import Node
+from npusim.graph.traits import Trait, is_a
 from npusim.program.lowering.affine import (
     NO_ACTIVATION,
     Activation,
@@ -38,6 +39,9 @@ __all__ = ["LIMITS", "read_maximum", "read_quantized"]
 
 LIMITS: Final = frozenset(("Relu", "Clip"))
 """Activations that saturation at other codes is the same as."""
+
+AVERAGES_IN_WINDOW_ORDER: Final = 19
+"""From this operator set on ONNX Runtime has another kernel for AveragePool."""
 
 
 def read_quantized(scene: Scene, node: Node) -> AffineForm:
@@ -129,7 +133,23 @@ def _function(scene: Scene, name: str, node: Node, result: AffineTensor) -> Affi
         source=scene.real[source],
         label=last.op_type,
         function=function,
+        is_free=_is_free(scene, name, source),
     )
+
+
+def _is_free(scene: Scene, name: str, source: str) -> bool:
+    """Whether a function is made of operators that IEEE 754 does not define to the last bit."""
+    waiting, seen = [name], {source}
+    while waiting:
+        item = waiting.pop()
+        node = scene.producers.get(item)
+        if item in seen or node is None:
+            continue
+        seen.add(item)
+        if is_a(node.op_type, Trait.FUNCTION):
+            return True
+        waiting.extend(node.inputs)
+    return False
 
 
 def _sources(scene: Scene, name: str) -> set[str]:
@@ -236,7 +256,8 @@ def _average(scene: Scene, node: Node, fields: Fields) -> AffineForm:
     if any(step != 1 for step in window.dilations):
         raise NotAffine("its windows are dilated")
     included = bool(node.integer("count_include_pad", 0))
-    return AverageForm(**fields, source=source, window=window, count_include_pad=included)
+    in_order = scene.graph.opset >= AVERAGES_IN_WINDOW_ORDER
+    return AverageForm(**fields, source=source, window=window, count_include_pad=included, in_window_order=in_order)
 
 
 def _plane_average(scene: Scene, node: Node, fields: Fields) -> AffineForm:

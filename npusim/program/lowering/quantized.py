@@ -23,7 +23,7 @@ from npusim.program.lowering.affine import AffineForm, AffineTensor
 from npusim.program.lowering.aliases import remove_aliases
 from npusim.program.lowering.arithmetic import Arithmetic, LeftInFloat
 from npusim.program.lowering.batching import generalise_batch
-from npusim.program.lowering.operands import NotAffine, Scene, label_of
+from npusim.program.lowering.operands import CODES_OF, NotAffine, Scene, label_of
 from npusim.program.lowering.qdq import read_maximum, read_quantized
 from npusim.program.lowering.qoperator import FUSED_OPERATORS, read_fused
 from npusim.program.program import HostOperation, Program, Step, Tensor
@@ -210,7 +210,7 @@ class _Walk:
                 if source.with_codes_of(result):
                     self.done.add(reader.outputs)
                     return reader.outputs[0]
-        return f"{name}/codes"
+        return CODES_OF.format(name)
 
     def steps(self) -> tuple[Step, ...]:
         """What runs, in order: layers, and host operations whose results are read."""
