@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,6 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import npusim
 from npusim.program import Program
+from npusim.program.dequantized_sum import DequantizedSum
+from npusim.program.float_multiplier import FloatMultiplier
 
 SCALES = {"x": 0.05, "z": 0.031, "y": 0.07}
 POINTS = {"x": 7, "z": 130, "y": 121}
@@ -235,6 +239,33 @@ def test_convolution_between_codes(limit: str | None, bias: bool, group: int, ki
     elif limit:
         model.node(limit, ["sum"], "real")
     check(quantized(model), [kind])
+
+
+@pytest.mark.parametrize("lowest", [False, True])
+@pytest.mark.parametrize(
+    "limits",
+    [None, (0.0, None), (0.0, 18.0), (0.0, 17.82), (0.0, 17.81), (0.03, 18.0), (0.04, 18.0), (-8.5, 18.0), (-8.4, 18.0)],
+)
+def test_an_activation_that_cuts_codes_leaves_a_convolution_in_float(
+    lowest: bool, limits: tuple[float, float | None] | None, tmp_path: Path
+) -> None:
+    """As in the model that ONNX Runtime makes of the file. The highest number is 17.85, and 17.82 rounds to its code."""
+    model = Model(IMAGE, lowest=lowest)
+    operands = [model.dequantized("x_real", model.coded("x")), model.dequantized("w_real", model.weights("w", (8, 4, 3, 2)))]
+    model.node("Conv", operands, "sum" if limits else "real")
+    if limits is not None and limits[1] is None:
+        model.node("Relu", ["sum"], "real")
+    elif limits is not None:
+        ends = [model.keep(name, np.float32(value)) for name, value in zip(("low", "high"), limits, strict=True)]
+        model.node("Clip", ["sum", *ends], "real")
+    content = quantized(model)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(content, options)
+    fused = "QLinearConv" in [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    (layer,) = npusim.InferenceSession(content, arithmetic="ort").program.layers
+    assert isinstance(layer.requantization, FloatMultiplier if fused else DequantizedSum)
 
 
 @pytest.mark.parametrize(

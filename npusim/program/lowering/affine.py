@@ -139,6 +139,14 @@ class Activation:
         ends = affine.codes(np.array([self.lower, self.upper], np.float32)) - affine.zero_point
         return Clip(max(allowed.lower, int(ends[0])), min(allowed.upper, int(ends[1])))
 
+    def is_saturation_of(self, result: AffineTensor) -> bool:
+        """Whether the limits, rounded to codes, leave all of them.
+
+        ONNX Runtime takes an activation in front of a QuantizeLinear away only then. (Versions before 1.32 compare the numbers
+        without rounding them.)
+        """
+        return self == NO_ACTIVATION or self.clip(result) == result.centred_range
+
 
 NO_ACTIVATION = Activation()
 

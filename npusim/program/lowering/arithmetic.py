@@ -104,13 +104,17 @@ class Arithmetic(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FusedKernels:
-    """``ort``: ONNX Runtime at its default optimizations. It fuses layers of 8-bit codes only; others stay as written."""
+    """``ort``: ONNX Runtime at its default optimizations.
+
+    It fuses layers of 8-bit codes whose activation only does what saturation does anyway; others stay as written.
+    """
 
     name: str = "ort"
 
     def layer(self, form: AffineForm) -> IntegerLayer:
         """The formula of the fused kernel."""
-        return _FUSED.layer(form) if form.fused or _has_bytes_only(form) else _WRITTEN.layer(form)
+        fuses = form.fused or (_has_bytes_only(form) and form.activation.is_saturation_of(form.result))
+        return _FUSED.layer(form) if fuses else _WRITTEN.layer(form)
 
 
 @dataclass(frozen=True, slots=True)
