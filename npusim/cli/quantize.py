@@ -15,8 +15,9 @@ from npusim.cli.progress import progress
 from npusim.errors import printable
 from npusim.findings import Finding
 from npusim.quantization import QuantizedModel
-from npusim.quantization.model import ACTIVATION_BITS, MIXED, TARGETS, WEIGHT_BITS, LayerReport, check_ending
-from npusim.results.quantization import quantize
+from npusim.quantization.model import ACTIVATION_BITS, AUTO, MIXED, TARGETS, WEIGHT_BITS, LayerReport, check_ending
+from npusim.results.quantization import QuantizeResult, quantize
+from npusim.results.quantized_choices import QuantizedChoice, check_choices_ending
 
 __all__ = ["quantize_command"]
 
@@ -48,10 +49,44 @@ COLUMNS: Final = (
 )
 @click.option(
     "--weight-bits",
-    type=click.Choice([*(str(bits) for bits in WEIGHT_BITS), MIXED]),
+    type=click.Choice([*(str(bits) for bits in WEIGHT_BITS), AUTO, MIXED]),
     default="8",
     show_default=True,
-    help="Of weights; mixed: the fewest that each output channel bears, with --to match.",
+    help="Of weights; auto: of each layer, under the limits below; mixed: the fewest that each output channel bears, with "
+    "--to match.",
+)
+@click.option(
+    "--max-bytes",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --weight-bits auto: what loses least while parameters take at most so many bytes on the device.",
+)
+@click.option(
+    "--max-cycles",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --weight-bits auto: refuse what lint estimates to be slower; its estimate does not depend on bits.",
+)
+@click.option(
+    "--min-sqnr",
+    type=float,
+    metavar="D",
+    help="With --weight-bits auto: the least SQNR of the output on the calibration samples, in dB; without --max-bytes the "
+    "smallest parameters that reach it are chosen.",
+)
+@click.option(
+    "--min-accuracy",
+    type=click.FloatRange(0, 100),
+    metavar="P",
+    help="The same for the accuracy, in percent; without --labels the part of samples with the float model's class.",
+)
+@click.option("--labels", type=SOURCE, metavar="Y.npz", help="With --weight-bits auto: classes of the calibration samples.")
+@click.option(
+    "--pareto",
+    type=Destination(".csv"),
+    metavar="OUT",
+    multiple=True,
+    help="With --weight-bits auto: measure the best choice for every size, and write them as a table (.csv) or a plot (.svg).",
 )
 @click.option(
     "--activation-bits",
@@ -79,6 +114,12 @@ def quantize_command(
     weight_bits: str,
     activation_bits: str,
     output_type: str,
+    max_bytes: int | None,
+    max_cycles: int | None,
+    min_sqnr: float | None,
+    min_accuracy: float | None,
+    labels: str | None,
+    pareto: tuple[str, ...],
     force: bool,
     quiet: bool,
     as_json: bool,
@@ -92,19 +133,27 @@ def quantize_command(
     --to match a file of the PLiNIO and MATCH family, whose inputs are codes of the quantizer that is printed. SQNR compares
     each layer with the float model on the calibration samples.
 
+    With --weight-bits auto each layer gets 8, 4 or 2 bits, by what each alone loses on the output; see the documentation. It
+    needs scipy: pip install '.[solver]'.
+
     The exit code is 0 when the model is written, warnings included.
 
     \b
     Example: npusim quantize float.onnx --calibration windows.npz --weight-bits 4 -o w4.onnx
+             npusim quantize float.onnx --calibration windows.npz --weight-bits auto --max-bytes 4000 -o auto.onnx
              npusim quantize float.onnx --calibration windows.npz --to tflite -o model.h
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     check_ending(target, to)
-    check_destination(target, (model, calibration), force=force)
+    sources = (model, calibration, *(() if labels is None else (labels,)))
+    for path in pareto:
+        check_choices_ending(path)
+    for destination in (target, *pareto):
+        check_destination(destination, sources, force=force)
     with progress("quantize", quiet=quiet, unit="layers") as report:
         result = quantize(
             model,
             calibration,
-            MIXED if weight_bits == MIXED else int(weight_bits),
+            weight_bits if weight_bits in (AUTO, MIXED) else int(weight_bits),
             int(activation_bits),
             float_output=output_type == "float",
             to=to,
@@ -112,11 +161,20 @@ def quantize_command(
             overwrite=force,
             progress=report,
             announce=note,
+            max_bytes=max_bytes,
+            max_cycles=max_cycles,
+            min_sqnr=min_sqnr,
+            min_accuracy=None if min_accuracy is None else min_accuracy / 100,
+            labels=labels,
+            all_choices=bool(pareto),
         )
+    for path in pareto:
+        result.save_choices(path, overwrite=force)
     if as_json:
         print_json(result)
     else:
         _print(result.quantization, result.findings, target)
+        _print_choice(result)
     return 0
 
 
@@ -146,6 +204,23 @@ def _print(found: QuantizedModel, findings: Sequence[Finding], target: str) -> N
         told = f"floor(255 / ({high - low:.6g} + 0.001) * clamp(x, {low:.6g}, {high:.6g}))"
         click.echo(paragraph(f"Codes of input {printable(name)} are: {told}; the file does not say so.", width))
     click.echo(f"Written: {printable(as_given(str(target)))}, {count(len(found.file(target)), 'byte')}")
+
+
+def _print_choice(result: QuantizeResult) -> None:
+    """What the chosen widths cost and give, and what the same bits everywhere would."""
+    if not result.choices:
+        return
+    chosen = next(choice for choice in result.choices if choice.chosen)
+    click.echo(f"Parameters take {count(chosen.bytes, 'byte')}; {_reached(chosen)}.")
+    for bits in WEIGHT_BITS:
+        for choice in result.choices:
+            if choice.predicted is None and set(choice.layer_bits.values()) == {bits}:
+                click.echo(f"With {bits} bits everywhere: {count(choice.bytes, 'byte')}; {_reached(choice)}.")
+
+
+def _reached(choice: QuantizedChoice) -> str:
+    classes = "" if choice.accuracy is None else f", {choice.accuracy:.2%} of the classes right"
+    return f"SQNR {float(choice.sqnr):.1f} dB{classes}, on the calibration samples"
 
 
 def _bits(layer: LayerReport) -> str:

@@ -13,7 +13,7 @@ from npusim.files.datasets import InputSpec, check_samples
 from npusim.floats.network import FloatNetwork
 from npusim.graph import Array
 
-__all__ = ["FEWEST", "calibration_samples"]
+__all__ = ["FEWEST", "calibration_samples", "chosen_samples"]
 
 FEWEST: Final = 8
 """Fewer samples say nothing about ranges."""
@@ -62,11 +62,12 @@ def calibration_samples(network: FloatNetwork, given: Array | Mapping[str, Array
     count = counts.pop()
     if count < FEWEST:
         raise InputError(f"there are {count} calibration samples, wanted at least {FEWEST}, better some hundred")
-    taken = _taken(network, count)
+    taken = chosen_samples(network, count)
     return {name: np.asarray(array)[taken].astype(np.float32) for name, array in arrays.items()}
 
 
-def _taken(network: FloatNetwork, count: int) -> slice | np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def chosen_samples(network: FloatNetwork, count: int) -> slice | np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Which of so many calibration samples are used."""
     size = sum(int(np.prod(layer.output_shape)) for layer in network.layers)
     most = max(FEWEST, min(MOST, ELEMENTS // max(size, 1)))
     if count <= most:

@@ -21,6 +21,7 @@ from npusim.program import Program
 
 __all__ = [
     "ACTIVATION_BITS",
+    "AUTO",
     "MIXED",
     "TARGETS",
     "WEIGHT_BITS",
@@ -92,6 +93,8 @@ class QuantizedModel:
     input_alpha
         For a file of the MATCH family the ends of the quantizer in front of each input, which the file does not hold: codes are
         ``floor(255 / (high - low + 0.001) * clamp(x, low, high))``.
+    layer_bits
+        Width of the weights of each layer of the float network that has weights; empty where channels or formats decide.
     """
 
     content: bytes
@@ -101,6 +104,7 @@ class QuantizedModel:
     warnings: tuple[Concern, ...]
     to: str = "tinpu"
     input_alpha: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    layer_bits: Mapping[str, int] = field(default_factory=dict)
 
     def file(self, path: str | os.PathLike[str]) -> bytes:
         """What a file of this name holds: the model, or C source with it as an array named after the file.
@@ -190,6 +194,9 @@ C_SOURCES: Final = (".h", ".hpp", ".c", ".cc", ".cpp")
 
 TFLITE_ENDINGS: Final = (".tflite", ".lite")
 
+AUTO: Final = "auto"
+"""The word for weights of 8, 4 or 2 bits, chosen for each layer under limits."""
+
 MIXED: Final = "mixed"
 """The word for weights of 8, 4 and 2 bits, chosen for each output channel."""
 
@@ -221,6 +228,9 @@ class Options:
         One of :data:`TARGETS`.
     mixed
         Whether output channels whose weights bear it take fewer bits than `weight_bits`.
+    layer_bits
+        Widths of the weights of single layers, by name, where they are not `weight_bits`. Averages have weights of one, and a
+        requantization of the same two kinds, so that they may be named, too.
 
     Raises
     ------
@@ -233,6 +243,7 @@ class Options:
     float_output: bool = False
     to: str = "tinpu"
     mixed: bool = False
+    layer_bits: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.to not in TARGETS:
@@ -243,7 +254,14 @@ class Options:
             raise UsageError('bits of weights that differ by channel are a thing of the MATCH family: quantize with to="match"')
         if self.to == "match" and self.float_output:
             raise UsageError("files of the MATCH family give codes, not real values: multiply them by the output's scale")
-        if self.weight_bits not in WEIGHT_BITS:
-            raise UsageError(f"weight_bits is {self.weight_bits}, wanted 8, 4 or 2")
+        if self.layer_bits and self.to != "tinpu":
+            raise UsageError('widths of single layers are for the NPU: quantize with to="tinpu"')
+        for name, bits in {"weight_bits": self.weight_bits, **self.layer_bits}.items():
+            if bits not in WEIGHT_BITS:
+                raise UsageError(f"{name} is {bits}, wanted 8, 4 or 2")
         if self.activation_bits not in ACTIVATION_BITS:
             raise UsageError(f"activation_bits is {self.activation_bits}, wanted 8 or 4")
+
+    def bits_of(self, name: str) -> int:
+        """Width of the weights of a layer."""
+        return self.layer_bits.get(name, self.weight_bits)

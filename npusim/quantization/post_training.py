@@ -9,7 +9,7 @@ from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.floats.forward import forward
-from npusim.floats.network import FloatKind, FloatNetwork
+from npusim.floats.network import WEIGHTED, FloatKind, FloatNetwork
 from npusim.floats.reader import read_float_network
 from npusim.graph import Array, Graph
 from npusim.graph.model_file import open_model
@@ -23,7 +23,7 @@ from npusim.quantization.model import MIXED, Options, QuantizedModel
 from npusim.quantization.prepare import prepare
 from npusim.quantization.quantizer import Quantizer
 
-__all__ = ["quantize", "quantize_network"]
+__all__ = ["prepare_network", "quantize", "quantize_network"]
 
 
 def quantize(
@@ -97,8 +97,7 @@ def quantize_network(
         return quantize_affine(network, samples, forward(network, samples), options, progress)
     if options.to == "match":
         return quantize_match(network, samples, options, progress)
-    positive = _positive(network, samples)
-    prepared = prepare(network, positive)
+    prepared, positive = prepare_network(network, samples)
     quantizer = Quantizer(prepared, forward(prepared, samples), options, positive)
     draft = quantizer.run(progress)
     content = emit(draft, quantizer.code_scales())
@@ -110,7 +109,14 @@ def quantize_network(
         for name in network.outputs
     }
     warnings = (*network.warnings, *quantizer.warnings)
-    return QuantizedModel(content, session.program, tuple(quantizer.reports), scales, warnings)
+    widths = {layer.name: options.bits_of(layer.name) for layer in network.layers if layer.kind in WEIGHTED}
+    return QuantizedModel(content, session.program, tuple(quantizer.reports), scales, warnings, layer_bits=widths)
+
+
+def prepare_network(network: FloatNetwork, samples: Mapping[str, Array]) -> tuple[FloatNetwork, frozenset[str]]:
+    """The network whose layers are those of the NPU, and tensors computed by the host that are never negative."""
+    positive = _positive(network, samples)
+    return prepare(network, positive), positive
 
 
 def _positive(network: FloatNetwork, samples: Mapping[str, Array]) -> frozenset[str]:

@@ -6,9 +6,10 @@ that it makes good what they lost.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -91,26 +92,49 @@ class Quantizer:
         for index, layer in enumerate(self.network.layers):
             if progress is not None:
                 progress(index, len(self.network.layers))
-            match layer.kind:
-                case FloatKind.INPUT:
-                    self._input(layer)
-                case FloatKind.AVERAGE_POOL:
-                    self._average(layer)
-                case FloatKind.ADD:
-                    self._sum(layer)
-                case FloatKind.HOST:
-                    self._host(layer)
-                case kind if kind in WEIGHTED:
-                    if layer.output not in self.riding:
-                        self._weighted(layer)
-                case _:
-                    self._moved(layer)
+            self.step(layer)
         outputs = {name: self.producers[name].output_shape for name in self.network.outputs}
         for name in self.network.outputs:
             if name in self.codes and self.options.float_output:
                 scale = self.scales[name].reshape(-1)[0].astype(np.float32).reshape(())
                 self.draft.dequantization(f"{name}/dequantize", self.tensor_name(name), name, scale)
         return self.draft.program(self.network.inputs, outputs, self.network.opset)
+
+    def step(self, layer: FloatLayer) -> None:
+        """Quantize the next layer."""
+        match layer.kind:
+            case FloatKind.INPUT:
+                self._input(layer)
+            case FloatKind.AVERAGE_POOL:
+                self._average(layer)
+            case FloatKind.ADD:
+                self._sum(layer)
+            case FloatKind.HOST:
+                self._host(layer)
+            case kind if kind in WEIGHTED:
+                if layer.output not in self.riding:
+                    self._weighted(layer)
+            case _:
+                self._moved(layer)
+
+    def fork(self, options: Options) -> Self:
+        """Another walk, which has come as far as this one and goes on with other options."""
+        other = copy.copy(self)
+        other.options = options
+        for name in ("codes", "scales", "clips", "values", "chosen"):
+            setattr(other, name, dict(getattr(self, name)))
+        other.draft = Draft(list(self.draft.steps), dict(self.draft.constants))
+        other.reports, other.warnings = list(self.reports), list(self.warnings)
+        return other
+
+    def noise(self) -> float:
+        """Noise of the outputs on the samples, as a part of their signal; of several outputs the mean."""
+        parts = []
+        for name in self.network.outputs:
+            wanted, scale = self.floats[name], self.scales.get(name)
+            real = self.values[name] if scale is None else self.codes[name] * scale
+            parts.append(float(np.square(wanted - real).sum()) / max(float(np.square(wanted).sum()), 1e-300))
+        return sum(parts) / len(parts)
 
     def code_scales(self) -> dict[str, FloatArray]:
         """Real value of one code of each tensor of codes, where its channels have one each."""
@@ -152,7 +176,9 @@ class Quantizer:
         self.codes[layer.output], self.clips[layer.output] = codes, clip
         self.scales[layer.output] = scale.reshape(-1, *(1,) * (rank - 2)) if scale.ndim == 1 else scale
 
-    def _report(self, layer: FloatLayer, steps: FloatArray | None = None) -> None:
+    def _report(self, layer: FloatLayer, steps: FloatArray | None = None, weighted: FloatLayer | None = None) -> None:
+        """Report on a layer; `weighted` has the weights where that is another one, which the layer rides on."""
+        widths = self._widths(weighted or layer)
         tensor, scale = layer.output, self.scales.get(layer.output)
         if layer.kind in WEIGHTED:
             self._note(silent_channels(layer, self.floats[tensor]))
@@ -162,17 +188,17 @@ class Quantizer:
                 layer.name,
                 self.tensor_name(tensor),
                 str(layer.kind),
-                None if steps is None else int(self._widths(layer).max()),
+                None if steps is None else int(widths.max()),
                 None if steps is None else (float(steps.min()), float(steps.max())),
                 None if scale is None else (float(scale.min()), float(scale.max())),
                 signal_to_noise(self.floats[tensor], real),
-                {} if steps is None else _counted(self._widths(layer)),
+                {} if steps is None else _counted(widths),
             )
         )
 
     def _widths(self, layer: FloatLayer) -> IntegerArray:
         """Bits of the weights of each output channel, [out]."""
-        return np.full(layer.output_shape[1], self.options.weight_bits, np.int64)
+        return np.full(layer.output_shape[1], self.options.bits_of(layer.name), np.int64)
 
     def _note(self, concern: Concern | None) -> None:
         if concern is not None:
@@ -198,7 +224,7 @@ class Quantizer:
             self.clips[source],
             wanted,
             self._clip(layer),
-            self.options.weight_bits,
+            self.options.bits_of(layer.name),
             output_scale,
             self.groups.is_uniform(layer.output),
             lambda scale: stretch_of(self.network, layer.output, scale),
@@ -231,7 +257,7 @@ class Quantizer:
             "requantization": solution.requantization,
             "taps": (),
             "weights": solution.weights,
-            "weight_bits": self.options.weight_bits,
+            "weight_bits": self.options.bits_of(layer.name),
         }
         if layer.kind is FloatKind.LINEAR:
             return FullyConnected(**common)
@@ -252,11 +278,11 @@ class Quantizer:
         quantized = self._quantized(own, solution)
         self.draft.layer(with_residual(quantized, self.tensor_name(other), self.tensor_name(layer.output), clip))
         self._keep(layer, np.clip(solution.codes + self.codes[other], clip.lower, clip.upper), scale, clip)
-        self._report(layer, solution.weight_step)
+        self._report(layer, solution.weight_step, own)
 
     def _average(self, layer: FloatLayer) -> None:
         source, clip = layer.inputs[0], self._clip(layer)
-        bits = self.options.weight_bits
+        bits = self.options.bits_of(layer.name)
         scale = channel_scale(self.scales[source])
         found, output_scale = fit_average(layer, self.codes[source], scale, self.floats[layer.output], clip, bits)
         self.draft.layer(

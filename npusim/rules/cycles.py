@@ -22,7 +22,15 @@ from npusim.rules.layer_verdict import Placement
 from npusim.rules.report import LintReport
 from npusim.schemas.derivation import Count, Finite
 
-__all__ = ["CycleEstimate", "CycleFit", "PublishedPoint", "estimate_cycles", "fit_cycles", "published_points"]
+__all__ = [
+    "CycleEstimate",
+    "CycleFit",
+    "PublishedPoint",
+    "estimate_cycles",
+    "estimated_device",
+    "fit_cycles",
+    "published_points",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,12 @@ def estimate_cycles(report: LintReport) -> CycleEstimate:
         error,
         None,
     )
+
+
+def estimated_device() -> str:
+    """The device that the published figures were measured on."""
+    name: str = _content()["device"]
+    return name
 
 
 def published_points() -> tuple[PublishedPoint, ...]:

@@ -31,7 +31,7 @@ class WidthPlan:
     activation_bits
         8 or 4, of all codes but those of the input and the output.
     layer_bits
-        Weight bits of single layers, by the names of their modules.
+        Weight bits of single layers, by the names of their modules, or of their nodes in an exported file.
 
     Raises
     ------
@@ -50,12 +50,16 @@ class WidthPlan:
         self.activation_bits = activation_bits
 
     def check_names(self, network: nn.Module) -> None:
-        """Refuse names that no module has."""
+        """Take names of nodes for those of their modules, and refuse what no module has."""
         known = dict(network.named_modules())
-        for name in self.layer_bits:
-            if name not in known:
+        resolved: dict[str, int] = {}
+        for name, bits in self.layer_bits.items():
+            found = [name] if name in known else [module for module in known if module and _is_node_of(name, module)]
+            if len(found) != 1:
                 listed = ", ".join(key for key, module in known.items() if hasattr(module, "weight"))
                 raise UsageError(f"layer_bits names '{name}', but there is no such module; modules with weights are {listed}")
+            resolved[found[0]] = bits
+        self.layer_bits = resolved
 
     def of_weights(self, name: str) -> int:
         """Weight bits of a step."""
@@ -139,6 +143,29 @@ class FakeQuantizedNetwork(nn.Module):
             scale.freeze()
         for step in self.weighted_steps():
             step.freeze_scales()
+
+
+def _is_node_of(node: str, module: str) -> bool:
+    """Whether PyTorch's exporter gives a node of a module such a name.
+
+    The name has a part for each module that is called around the node, named as its attribute, or for the modules of a
+    Sequential by the container and the position, then the operator.
+
+    Examples
+    --------
+    >>> _is_node_of("/features/features.0/Conv", "features.0"), _is_node_of("/block/conv/Conv", "block.conv")
+    (True, True)
+    """
+    attributes = module.split(".")
+    parts = []
+    for index, attribute in enumerate(attributes):
+        first = index
+        while attributes[first].isdigit() and first:
+            first -= 1
+        parts.append(".".join(attributes[first : index + 1]) if attribute.isdigit() else attribute)
+    left = iter(parts)
+    named = node.split("/")[1:-1]
+    return named[-1:] == parts[-1:] and all(part in left for part in named)
 
 
 def _key(name: str) -> str:

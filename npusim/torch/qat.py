@@ -42,7 +42,8 @@ class QATModule(nn.Module):
     activation_bits
         8 or 4; input and output have 8 bits always.
     layer_bits
-        Weight bits of single layers by the names of their modules.
+        Weight bits of single layers by the names of their modules, or of their nodes in the file that PyTorch exports: those
+        of ``npusim.quantize(..., weight_bits="auto").layer_bits`` fit.
     observer_steps
         For so many batches in training mode the activations' scales follow what they see; then they are learned.
     batch_norm_steps

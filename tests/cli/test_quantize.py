@@ -57,7 +57,7 @@ def test_object(folder: Path) -> None:
     assert (value["weight_bits"], value["activation_bits"], value["output"]) == (8, 4, "int")
     assert value["quantized"]["path"] == str(folder / "out.onnx")
     assert value["totals"] == {
-        "layers": 4, "host_operations": 0, "bytes": (folder / "out.onnx").stat().st_size, "warnings": 0,
+        "layers": 4, "host_operations": 0, "bytes": (folder / "out.onnx").stat().st_size, "parameter_bytes": 239, "warnings": 0,
     }  # fmt: skip
     assert [layer["kind"] for layer in value["layers"]] == ["INPUT", "CONV", "AVERAGE_POOL", "LINEAR"]
     assert [layer["weight_bits"] for layer in value["layers"]] == [None, 8, None, 8]

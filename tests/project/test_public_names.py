@@ -41,7 +41,8 @@ SIGNATURES = {
     "prove_equal": "(first, second, inputs=None, *, seconds=20.0, seed=0, output=None, check=None, witness=None, "
     "progress=None)",
     "quantize": "(model, calibration, weight_bits=8, activation_bits=8, *, float_output=False, to='tinpu', output=None, "
-    "overwrite=False, progress=None, announce)",
+    "overwrite=False, progress=None, announce, max_bytes=None, "
+    "max_cycles=None, min_sqnr=None, min_accuracy=None, labels=None, all_choices=False)",
     "verify": "(model, inputs=None, *, samples=None, seed=None, directed=False, seconds=None, output=None, oracle=False, "
     "allow_float=False, progress=None)",
     "verify_golden": "(folder, model=None)",

@@ -17,6 +17,7 @@ if HAS_TORCH:
     from torch import nn
 
     from npusim.torch import IntegerModel, PTQModule, QATModule
+    from npusim.torch.network import WidthPlan
     from support.torch_networks import NETWORKS, prepared
 
 pytestmark = pytest.mark.needs_torch
@@ -268,6 +269,20 @@ def test_bad_samples_are_refused(message: str) -> None:
     for model in (QATModule(network, x), PTQModule(network, x)):
         with pytest.raises(npusim.InputError, match=message):
             model.calibrate(BAD_SAMPLES[message](x))
+
+
+def test_names_of_exported_nodes_are_those_of_modules() -> None:
+    network = torch.nn.Module()
+    network.features = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3)), torch.nn.Conv1d(2, 2, 3))
+    network.block = torch.nn.Module()  # not called itself, so that no name has it
+    network.block.conv = torch.nn.Conv1d(2, 2, 3)
+    network.head = torch.nn.Linear(2, 2)
+    names = ("/features/features.0/features.0.0/Conv", "/features/features.1/Conv", "/conv/Conv", "/head/Gemm")
+    plan = WidthPlan(4, 8, dict(zip(names, (8, 2, 4, 8), strict=True)))
+    plan.check_names(network)
+    assert plan.layer_bits == {"features.0.0": 8, "features.1": 2, "block.conv": 4, "head": 8}
+    with pytest.raises(npusim.UsageError, match="no such module"):
+        WidthPlan(4, 8, {"/tail/Gemm": 8}).check_names(network)
 
 
 def test_bad_options_are_refused() -> None:
