@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from npusim.cli.compare_exact import compare_exact
-from npusim.cli.compare_float import FloatOptions, compare_float
+from npusim.cli.compare_float import FloatOptions, SampleNumbers, compare_float
 from npusim.cli.compare_proof import ProofOptions, compare_proof
 from npusim.cli.destinations import force_option
 from npusim.cli.options import (
@@ -93,6 +93,13 @@ __all__ = ["compare_command"]
     "more samples change their class (float models only).",
 )
 @click.option(
+    "--exclude",
+    type=SampleNumbers(),
+    default=(),
+    metavar="N,N-N",
+    help="Leave samples out, counted from 0, such as 3,17,40-59; all others keep their numbers (float models only).",
+)
+@click.option(
     "--prove", is_flag=True, help="Prove that both models are equal for every input, or find one at which they differ."
 )
 @click.option(
@@ -135,6 +142,7 @@ def compare_command(
     min_sqnr: float | None,
     min_accuracy: float | None,
     max_drop: float | None,
+    exclude: tuple[int, ...],
     prove: bool,
     certificate: str | None,
     check: str | None,
@@ -172,11 +180,11 @@ def compare_command(
     given = (
         *(("--csv-samples", samples_table), ("--report", report), ("--channels", channels), ("--labels", labels)),
         *(("--min-sqnr", min_sqnr is not None), ("--min-accuracy", min_accuracy is not None)),
-        ("--max-drop", max_drop is not None),
+        *(("--max-drop", max_drop is not None), ("--exclude", bool(exclude))),
     )
     parts = (None if value is None else value / 100 for value in (min_accuracy, max_drop))
     limits = Limits(min_sqnr, *parts)
-    options = FloatOptions(table, samples_table, report, channels, limits, threads, quiet, as_json)
+    options = FloatOptions(table, samples_table, report, channels, limits, exclude, threads, quiet, as_json)
     options.check((model, against, data, labels), force=force)
     proof = ProofOptions(certificate, check, witness, seconds, against_arithmetic)
     proof.check((model, against, data, check), asked=prove, force=force)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+import click
 
 from npusim.cli.compare_text import print_comparison
 from npusim.cli.destinations import check_destination
@@ -25,6 +29,35 @@ from npusim.results.comparison import compare_in_floats
 __all__ = ["FloatOptions", "compare_float"]
 
 
+MOST_EXCLUDED: Final = 10**7
+"""Samples of one span that are left out."""
+
+
+class SampleNumbers(click.ParamType[tuple[int, ...]]):
+    """Numbers of samples, and spans of them: ``3,17,40-59``."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: str | tuple[int, ...], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The numbers."""
+        if isinstance(value, tuple):
+            return value
+        found: list[int] = []
+        for part in value.split(","):
+            match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+            if match is None:
+                self.fail(f"'{part}' is no number of a sample, such as 3, and no span of them, such as 40-59", param, ctx)
+            first, last = int(match[1]), int(match[2] or match[1])
+            if last < first:
+                self.fail(f"the span {part.strip()} ends before it begins", param, ctx)
+            if last - first >= MOST_EXCLUDED:
+                self.fail(f"the span {part.strip()} has more than {MOST_EXCLUDED:,} samples", param, ctx)
+            found.extend(range(first, last + 1))
+        return tuple(found)
+
+
 @dataclass(frozen=True, slots=True)
 class FloatOptions:
     """Options of a comparison with a float model: files to write, what to print, limits, threads."""
@@ -34,6 +67,7 @@ class FloatOptions:
     report: str | None
     channels: bool
     limits: Limits
+    exclude: tuple[int, ...]
     threads: int | None
     quiet: bool
     as_json: bool
@@ -41,7 +75,7 @@ class FloatOptions:
     @property
     def is_for_floats(self) -> bool:
         """Whether something is asked for that only a comparison with a float model gives."""
-        return self.samples is not None or self.report is not None or self.channels or self.limits.any
+        return self.samples is not None or self.report is not None or self.channels or self.limits.any or bool(self.exclude)
 
     def check(self, sources: Sequence[str | None], *, force: bool) -> None:
         """Refuse before any work what could not be written after it."""
@@ -79,6 +113,7 @@ def compare_float(
             labels=labels,
             channels=options.channels,
             limits=options.limits,
+            exclude=options.exclude,
             threads=options.threads,
             progress=report,
         )

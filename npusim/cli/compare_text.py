@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from npusim.cli.output import Column, Row, count, paragraph, render_table
+from npusim.comparison.findings import AGREEING
 from npusim.comparison.layer_result import Attribution, ErrorPart
 from npusim.comparison.result import Classification, FloatComparison, LayerComparison, OutputComparison
 from npusim.findings import Finding
@@ -103,7 +104,9 @@ def _output(output: OutputComparison) -> list[str]:
     texts = [
         f"output '{output.tensor}': SQNR {_decibels(output.sqnr_db)} dB ({_decibels(output.fitted_sqnr_db)} dB with the best "
         f"common scale), mean error {output.mean_error:.3g}, largest {output.largest_error:.3g}, R2 {output.r_squared:.4f}, "
-        f"SMAPE {output.smape:.3g}%"
+        f"SMAPE {output.smape:.3g}%",
+        f"sample by sample: median {_decibels(output.sample_sqnr_median_db)} dB, a tenth of the samples at most "
+        f"{_decibels(output.sample_sqnr_tenth_db)} dB",
     ]
     if output.classification is not None:
         texts += _classes(output.classification)
@@ -143,9 +146,12 @@ def _verdict(comparison: FloatComparison, source: SampleSource) -> str:
     sure = sum(layer.pair.confidence == "certain" for layer in comparison.layers)
     kind = "generated " if source.path is None else ""
     scale = ""
-    if comparison.scale_agreement is not None:
+    if comparison.scale_agreement is not None and comparison.scale_agreement <= AGREEING:
         scale = f"; recovered scales agree with the model's own output scale within {100 * comparison.scale_agreement:.2g}%"
+    together = ""
+    if math.isfinite(comparison.weights_float_sqnr_db):
+        together = f"; with all layers with weights in float the output has {comparison.weights_float_sqnr_db:.1f} dB"
     return (
         f"{aligned} ({sure} certain), {kind}{count(comparison.samples, 'sample')}, parts and gains on "
-        f"{comparison.experiment_samples:,} of them{scale}"
+        f"{comparison.experiment_samples:,} of them{together}{scale}"
     )

@@ -45,6 +45,7 @@ def compare_with_float(
     feeds: Mapping[str, Array],
     *,
     labels: Array | None = None,
+    numbers: Array | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> FloatComparison:
@@ -61,6 +62,8 @@ def compare_with_float(
         piece.
     labels
         What the samples really are: class numbers, below 0 for a sample without, or target values. One for each sample.
+    numbers
+        What the samples are called in the result, one number for each; by default they are counted from 0.
     threads
         Layers measured at the same time; by default one for each processor. No result depends on it.
     progress
@@ -95,7 +98,7 @@ def compare_with_float(
     scales = diagnosis.scales
     outputs = output_scales(alignment, scales, first.program, second.program)
     comparison = _Comparison(first, second, alignment, scales, outputs, len(next(iter(feeds.values()))))
-    comparison.measure(feeds, labels, available_threads() if threads is None else threads, progress)
+    comparison.measure(feeds, labels, numbers, available_threads() if threads is None else threads, progress)
     chosen = experiment_samples(first.program, comparison.samples)
     subset = {name: np.asarray(array)[list(chosen)] for name, array in feeds.items()}
 
@@ -207,7 +210,14 @@ class _Comparison:
     measures: Mapping[str, LayerMeasure] | None = None
     output_measures: tuple[OutputMeasure, ...] = ()
 
-    def measure(self, feeds: Mapping[str, Array], labels: Array | None, threads: int, progress: Progress | None) -> None:
+    def measure(
+        self,
+        feeds: Mapping[str, Array],
+        labels: Array | None,
+        numbers: Array | None,
+        threads: int,
+        progress: Progress | None,
+    ) -> None:
         """Run all samples through both models, piece by piece."""
         steps = {step.name: step for step in self.quantized.program.steps}
         graph = FloatGraph(self.reference.program)
@@ -220,7 +230,7 @@ class _Comparison:
             )
             for pair in self.alignment.pairs
         }
-        self.output_measures = tuple(OutputMeasure(one, labels) for one in self.outputs)
+        self.output_measures = tuple(OutputMeasure(one, labels, numbers) for one in self.outputs)
         with ThreadPoolExecutor(threads, "npusim-compare") as pool:
             for start, chunk in self._chunks(feeds):
                 codes, values = self._run(chunk)
@@ -247,6 +257,7 @@ class _Comparison:
             samples=self.samples,
             experiment_samples=experiments.samples,
             experiment_sqnr_db=experiments.sqnr_db,
+            weights_float_sqnr_db=experiments.weights_float_sqnr_db,
             layers=layers,
             unpaired=self.alignment.unpaired,
             unpaired_float=self.alignment.unpaired_float,

@@ -15,6 +15,8 @@ sums are taken.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from npusim.comparison.code_sums import ClassSums, CodeSums, Histogram
@@ -33,6 +35,7 @@ __all__ = [
     "largest_error",
     "mean_absolute_error",
     "mean_error",
+    "quantile",
     "r_squared",
     "root_mean_square_error",
     "smape",
@@ -157,6 +160,19 @@ def fitted_sqnr_db(sums: ErrorSums, /) -> FloatArray:
     with np.errstate(divide="ignore"):
         result: FloatArray = np.where(both_zero, np.inf, -10 * np.log10(np.clip(left, 0.0, 1.0)))
     return result
+
+
+def quantile(values: FloatArray, share: float, /) -> float:
+    """The smallest of some values that at least a share of them do not exceed: number ``ceil(share * count)`` in order.
+
+    No two values are mixed, so that infinite ones do no harm.
+
+    Examples
+    --------
+    >>> quantile(np.array([30.0, 10.0, np.inf, 20.0]), 0.5)
+    20.0
+    """
+    return float(np.sort(values)[max(math.ceil(share * values.size) - 1, 0)])
 
 
 def accuracy(sums: ClassSums, /) -> float:

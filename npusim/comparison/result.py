@@ -129,6 +129,8 @@ class FloatComparison:
         Samples over which attributions and effects were measured, spread evenly over all samples.
     experiment_sqnr_db
         SQNR of the final output over those, all layers quantized.
+    weights_float_sqnr_db
+        The same with every layer with weights in float at once; NaN where it was not measured.
     layers
         In execution order.
     unpaired
@@ -147,6 +149,7 @@ class FloatComparison:
     samples: int
     experiment_samples: int
     experiment_sqnr_db: float
+    weights_float_sqnr_db: float
     layers: tuple[LayerComparison, ...]
     unpaired: tuple[UnpairedLayer, ...]
     unpaired_float: tuple[str, ...]
@@ -338,6 +341,9 @@ class OutputComparison:
         The quantized output against the float output.
     fitted_sqnr_db
         With the best common scale.
+    sample_sqnr_median_db, sample_sqnr_tenth_db
+        SQNR of each sample by itself: the middle one, and the one that a tenth of the samples do not exceed. A few samples far
+        outside of the model's range move the SQNR over all, but not these.
     classification, regression
         None where the output is not that.
     worst
@@ -351,6 +357,8 @@ class OutputComparison:
     scale: float
     sqnr_db: float
     fitted_sqnr_db: float
+    sample_sqnr_median_db: float
+    sample_sqnr_tenth_db: float
     cosine: float
     mean_error: float
     mean_absolute_error: float

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from npusim.comparison.code_sums import IntegerArray
 from npusim.comparison.outputs import LABEL_KEYS, read_labels
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import count_samples, input_specs
@@ -22,10 +25,52 @@ from npusim.results.base import SampleSource
 from npusim.results.samples import DEFAULT_SAMPLES, Announce, Inputs, arrays_of, silent
 from npusim.search.sampling import generate_inputs
 
-__all__ = ["Labels", "read_compared"]
+__all__ = ["Kept", "Labels", "read_compared"]
 
 Labels = str | os.PathLike[str] | npt.NDArray[Any]
 """A file, or an array."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """The samples that are compared where some are left out.
+
+    Attributes
+    ----------
+    numbers
+        Of those that are left, int64.
+    excluded
+        How many were left out.
+    """
+
+    numbers: IntegerArray
+    excluded: int
+
+    @classmethod
+    def of(cls, count: int, excluded: Sequence[int]) -> Kept:
+        """Leave some of a number of samples out.
+
+        Raises
+        ------
+        InputError
+            If there is no such sample, or none is left.
+
+        Examples
+        --------
+        >>> Kept.of(5, [1, 3, 1]).numbers
+        array([0, 2, 4])
+        """
+        left_out = sorted(set(excluded))
+        beyond = [number for number in left_out if not 0 <= number < count]
+        if beyond:
+            raise InputError(f"sample {beyond[0]} is to be left out, and there are samples 0 to {count - 1}; name one of them")
+        if len(left_out) == count:
+            raise InputError(f"all {count} samples are left out; leave at least one to compare")
+        return cls(np.setdiff1d(np.arange(count), left_out), len(left_out))
+
+    def feeds(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The samples that are left."""
+        return {name: np.asarray(array)[self.numbers] for name, array in feeds.items()}
 
 
 def read_compared(

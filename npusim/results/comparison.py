@@ -15,13 +15,14 @@ from npusim.comparison.result import FloatComparison, LayerComparison, OutputCom
 from npusim.engine.runner import Progress
 from npusim.engine.second_opinion import runtime_version
 from npusim.engine.session import InferenceSession
+from npusim.engine.simulation import count_samples
 from npusim.errors import UsageError, count
 from npusim.files.dumps import Dump, read_dump
 from npusim.findings import Finding
 from npusim.graph import Array
 from npusim.program.input_stage import InputStage, input_stages
 from npusim.results.base import CommandResult, Model, SampleSource, identity_of, session_of
-from npusim.results.compared_samples import Labels, read_compared
+from npusim.results.compared_samples import Kept, Labels, read_compared
 from npusim.results.samples import Announce, Inputs, silent
 from npusim.schemas.derivation import Count, NotEmpty, Sha256
 from npusim.schemas.objects import UNLISTED, json_object
@@ -182,6 +183,10 @@ class FloatTotals:
         SQNR of the first output.
     experiment_sqnr_db
         The same over the samples of the experiments.
+    weights_float_sqnr_db
+        The same with every layer with weights in float at once.
+    excluded_samples
+        Samples that were left out.
     scale_agreement
         Largest relative difference between a recovered scale of an output and the model's own; null where outputs are codes.
     """
@@ -192,6 +197,8 @@ class FloatTotals:
     paired_layers: Count
     output_sqnr_db: float | None
     experiment_sqnr_db: float
+    weights_float_sqnr_db: float
+    excluded_samples: Count
     scale_agreement: float | None
 
 
@@ -291,6 +298,7 @@ def compare(
     min_sqnr: float | None = None,
     min_accuracy: float | None = None,
     max_drop: float | None = None,
+    exclude: Sequence[int] = (),
     threads: int | None = None,
     progress: Progress | None = None,
     announce: Announce = silent,
@@ -322,6 +330,8 @@ def compare(
         With a float model: the result is false below this SQNR of the output in dB, below this accuracy (0 to 1), or where the
         accuracy is lower than the float model's by more than this (0 to 1; without labels: where more samples change their
         class).
+    exclude
+        With a float model: numbers of samples to leave out, counted from 0; all others keep their numbers.
     threads
         For a comparison with a float model.
     progress
@@ -354,8 +364,10 @@ def compare(
         raise UsageError("a tensor and a layout are for dumps; leave them out here")
     against_float = isinstance(other, InferenceSession) and not is_quantized(other.program)
     limits = Limits(min_sqnr, min_accuracy, max_drop)
-    if not against_float and (labels is not None or channels or limits.any):
-        raise UsageError("labels, channels and limits are for comparisons with a float model; leave them out here")
+    if not against_float and (labels is not None or channels or limits.any or exclude):
+        raise UsageError(
+            "labels, channels, limits and excluded samples are for comparisons with a float model; leave them out here"
+        )
     feeds, known, source = read_compared(session, inputs, labels, samples, seed, extremes=not against_float, announce=announce)
     if isinstance(other, InferenceSession) and against_float:
         return compare_in_floats(
@@ -366,6 +378,7 @@ def compare(
             labels=known,
             channels=channels,
             limits=limits,
+            exclude=exclude,
             threads=threads,
             progress=progress,
         )
@@ -440,6 +453,7 @@ def compare_in_floats(
     labels: Array | None = None,
     channels: bool = False,
     limits: Limits | None = None,
+    exclude: Sequence[int] = (),
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> FloatCompareResult:
@@ -450,7 +464,12 @@ def compare_in_floats(
         if progress is not None:
             progress(done + (total if work == "experiments" else 0), 2 * total)
 
-    result = compare_with_float(session, reference, feeds, labels=labels, threads=threads, progress=report)
+    kept = None if not exclude else Kept.of(count_samples(feeds), exclude)
+    if kept is not None:
+        feeds = kept.feeds(feeds)
+        labels = None if labels is None else labels[kept.numbers]
+    numbers = None if kept is None else kept.numbers
+    result = compare_with_float(session, reference, feeds, labels=labels, numbers=numbers, threads=threads, progress=report)
     observations = observe_codes(session, feeds)
     causes = find_causes(session.program, observations=observations, comparison=result)
     findings = (*limit_findings(result, limits or Limits()), *_ranked(alignment_findings(result), causes))
@@ -467,6 +486,8 @@ def compare_in_floats(
             paired_layers=len(result.layers),
             output_sqnr_db=None if output is None else output.sqnr_db,
             experiment_sqnr_db=result.experiment_sqnr_db,
+            weights_float_sqnr_db=result.weights_float_sqnr_db,
+            excluded_samples=0 if kept is None else kept.excluded,
             scale_agreement=result.scale_agreement,
         ),
         against=FloatModel(reference.model.path, reference.model.sha256),

@@ -310,11 +310,14 @@ def test_few_bits_that_mask_each_other_are_judged_alone(
     weights, whole = (SimpleNamespace(root_mean_square_error=float(np.sqrt(part))) for part in (share, 1.0))
     layer.attribution.alone = SimpleNamespace(sqnr_db=alone, weights=weights, total=whole)
     layer.pair.weight_correlation = np.full(2, cosine)
-    comparison: Any = SimpleNamespace(layers=(layer,), suspicions=(), outputs=(), experiment_sqnr_db=sqnr)
+    comparison: Any = SimpleNamespace(
+        layers=(layer,), suspicions=(), outputs=(), experiment_sqnr_db=sqnr, weights_float_sqnr_db=31.0
+    )
     result = find_causes(session.program, comparison=comparison)
     assert [(one.rule, one.severity) for one in result] == ([("too_few_bits", "error")] if found else [])
     if found:
         assert result[0].message.startswith("2 bits for its weights leave 6.0 dB of this layer alone")
+        assert "with all layers with weights in float it has 31.0 dB" in result[0].message
         assert weight_of(result[0]) == 494.0
 
 

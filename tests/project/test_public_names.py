@@ -35,7 +35,7 @@ SIGNATURES = {
     "check_golden": "(source, dump, *, inputs=None, model=None, set_index=None, tensor=None, layout='nchw', "
     "input_stage='onnx', format=None, dtype=None, base=None, match=None)",
     "compare": "(model, against, inputs=None, *, labels=None, samples=None, seed=None, tensor=None, layout=None, "
-    "channels=False, min_sqnr=None, min_accuracy=None, max_drop=None, threads=None, progress=None, announce)",
+    "channels=False, min_sqnr=None, min_accuracy=None, max_drop=None, exclude=(), threads=None, progress=None, announce)",
     "explain_element": "(session, feeds, layer, sample, index)",
     "lint": "(model, device, *, compiler='2.1', strict=False, fix=None, overwrite=False, arithmetic=None)",
     "prove_equal": "(first, second, inputs=None, *, seconds=20.0, seed=0, output=None, check=None, witness=None, "

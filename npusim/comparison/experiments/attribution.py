@@ -172,6 +172,9 @@ MOST: Final = 256
 CHUNK: Final = 16
 """Samples of one experiment: bounds the memory."""
 
+TOGETHER: Final = "float together"
+"""The experiment with every layer with weights in float."""
+
 MOVING: Final = operators_with(Trait.MOVES) - operators_with(Trait.INTERPOLATES)
 """Host operations that only move data: they have no error of their own."""
 
@@ -186,6 +189,8 @@ class Experiments:
         Samples they were made on.
     sqnr_db
         SQNR of the final output, all layers quantized.
+    weights_float_sqnr_db
+        The same with every layer with weights in float at once; NaN where no output has a counterpart.
     attributions, effects
         By name of the step; steps that only move data have none.
     suspicions
@@ -194,6 +199,7 @@ class Experiments:
 
     samples: int
     sqnr_db: float
+    weights_float_sqnr_db: float
     attributions: Mapping[str, Attribution]
     effects: Mapping[str, LayerEffect]
     suspicions: tuple[Suspicion, ...] = ()
@@ -273,6 +279,7 @@ def run_experiments(
         for pair in alignment.pairs
         if pair.operator not in MOVING
     }
+    weighted = {stage.step.tensors[-1]: stage for stage in stages.values() if stage.linear is not None}
     sums, done = _Sums(), 0
     count = len(next(iter(feeds.values())))
     chunks = -(-count // CHUNK)
@@ -283,6 +290,7 @@ def run_experiments(
         sums.add_outputs("", run.reference, run.quantized)
         # small products: several threads of BLAS would mostly wait for each other
         with blas_threads().pinned():
+            sums.add_outputs(TOGETHER, run.reference, run.with_floats(weighted))
             for name, stage in stages.items():
                 _one_layer(name, stage, run, sums, [one for one in suspicions if one.step == name])
                 done += 1
@@ -295,7 +303,7 @@ def run_experiments(
     }
     attributions = {name: one.attribution() for name, one in sums.parts.items()}
     measured = tuple(_with_effect(one, sums, baseline) for one in suspicions)
-    return Experiments(count, baseline, attributions, effects, measured)
+    return Experiments(count, baseline, sums.db(TOGETHER), attributions, effects, measured)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +330,13 @@ class _Run:
         """The quantized model's outputs with other codes in one place."""
         names = tuple(one.tensor for one in self.outputs)
         found = run_real_from(self.quantized_program, self.codes, {tensor: codes}, names)
+        return [one.real(found[one.tensor], self.values[one.float_tensor].shape) for one in self.outputs]
+
+    def with_floats(self, stages: Mapping[str, LayerStages]) -> list[FloatArray]:
+        """The quantized model's outputs with several layers, by output tensor, in float at once."""
+        names = tuple(one.tensor for one in self.outputs)
+        made = {tensor: stage.float_on_codes for tensor, stage in stages.items()}
+        found = run_real_from(self.quantized_program, self.codes, {}, names, made)
         return [one.real(found[one.tensor], self.values[one.float_tensor].shape) for one in self.outputs]
 
     def with_values(self, tensor: str, values: FloatArray) -> list[FloatArray]:

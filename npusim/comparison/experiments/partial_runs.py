@@ -6,7 +6,8 @@ exactly what the engines give, and a layer can be handed codes with a fractional
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -82,7 +83,11 @@ def bend(graph: FloatGraph, start: str, value: FloatArray, target: str, others: 
 
 
 def run_real_from(
-    program: Program, values: Mapping[str, Array], changed: Mapping[str, FloatArray], outputs: tuple[str, ...]
+    program: Program,
+    values: Mapping[str, Array],
+    changed: Mapping[str, FloatArray],
+    outputs: tuple[str, ...],
+    instead: Mapping[str, Callable[[Mapping[str, Array]], FloatArray]] = MappingProxyType({}),
 ) -> dict[str, FloatArray]:
     """The outputs of a quantized program when the values of some tensors are changed.
 
@@ -96,13 +101,17 @@ def run_real_from(
         Real-valued codes that take the place of some of them.
     outputs
         Names of the tensors wanted.
+    instead
+        Steps that something else computes, by the tensor they give: from all tensors known, real-valued codes.
     """
     new: dict[str, FloatArray] = dict(changed)
     for step in program.steps:
         if step.tensors[-1] in changed:
             continue
         names = program.inputs_of(step)
-        if any(name in new for name in names):
+        if step.tensors[-1] in instead:
+            new[step.tensors[-1]] = instead[step.tensors[-1]]({**values, **new})
+        elif any(name in new for name in names):
             inputs = [np.asarray(new.get(name, values[name]), np.float64) for name in names]
             new[step.tensors[-1]] = evaluate_real(program, step, inputs)
     return {name: np.asarray(new.get(name, values[name]), np.float64) for name in outputs}

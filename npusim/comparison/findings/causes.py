@@ -58,6 +58,7 @@ RULES: Final[Mapping[str, Callable[[Scene], Iterator[Sign]]]] = MappingProxyType
         "bias_off": float_rules.bias_off,
         "dead_channels": float_rules.dead_channels,
         "output_scale": output_rules.output_scale,
+        "scales_apart": output_rules.scales_apart,
     }
 )
 """How each rule is recognised. Its words are data, in rules.toml."""
@@ -77,6 +78,7 @@ SYMPTOMS: Final = frozenset(
         "bias_off",
         "too_few_bits",
         "output_scale",
+        "scales_apart",
         "wide_codes",
         "signed_to_unsigned",
         "zero_point",

@@ -58,7 +58,7 @@ def too_few_bits(scene: Scene) -> Iterator[Sign]:
     for layer in _layers(scene):
         gain = _gain(layer)
         if lost and layer.effect is not None and gain < COSTLY_DB:
-            yield from _masked(layer)
+            yield from _masked(scene, layer)
         if layer.effect is None or gain < COSTLY_DB:
             continue
         shares = _shares(layer)
@@ -84,7 +84,7 @@ def _is_lost(comparison: FloatComparison) -> bool:
     return comparison.experiment_sqnr_db < LOST_DB and 1 - classes.agreement > LOST_SHARE
 
 
-def _masked(layer: LayerComparison) -> Iterator[Sign]:
+def _masked(scene: Scene, layer: LayerComparison) -> Iterator[Sign]:
     """A layer whose bits cost much by themselves, though the output wins nothing as long as others are as bad."""
     alone = None if layer.attribution is None else layer.attribution.alone
     if alone is None or layer.effect is None or layer.weight_bits is None or layer.pair.weight_correlation is None:
@@ -97,11 +97,19 @@ def _masked(layer: LayerComparison) -> Iterator[Sign]:
     if alone.sqnr_db < POOR_DB and share >= LARGE_SHARE:
         told = (
             f"leave {alone.sqnr_db:.1f} dB of this layer alone; other layers are as bad, so that the output wins little "
-            "with this one in float: they count together"
+            f"with this one in float: they count together{_together(scene)}"
         )
         evidence = {"output_gain_db": _gain(layer), "if_float_db": layer.effect.if_float_db, "alone_sqnr_db": alone.sqnr_db}
         found = {**evidence, "what": "weights", "bits": layer.weight_bits, "share_of_introduced": share, "told": told}
         yield Sign(layer.name, found, "error")
+
+
+def _together(scene: Scene) -> str:
+    """What the output has with all layers with weights in float, where that is more."""
+    found = scene.comparison
+    if found is None or not found.weights_float_sqnr_db > found.experiment_sqnr_db:
+        return ""
+    return f", and with all layers with weights in float it has {found.weights_float_sqnr_db:.1f} dB"
 
 
 def zero_point(scene: Scene) -> Iterator[Sign]:

@@ -14,7 +14,10 @@ from npusim.program.lowering.floats import Role
 if TYPE_CHECKING:
     from npusim.comparison.result import LayerComparison
 
-__all__ = ["output_scale"]
+__all__ = ["AGREEING", "output_scale", "scales_apart"]
+
+AGREEING: Final = 0.05
+"""Scales of the output that differ by no more than this share agree."""
 
 COSTLY_DB: Final = 3.0
 """From this loss on the factor makes more of the output's error than everything else."""
@@ -54,13 +57,30 @@ def output_scale(scene: Scene) -> Iterator[Sign]:
             "sqnr_db": layer.metrics.sqnr_db,
             "fitted_sqnr_db": layer.metrics.fitted_sqnr_db,
             "recovered": layer.scales.input,
+            "said": "",
         }
+        if layer.scales.input is not None and abs(layer.scales.input - written) > AGREEING * abs(written):
+            evidence["said"] = f" (the weights give these a scale of {layer.scales.input:.4g})"
         cause = _cause(scene, layer, written, ratio)
         if cause["cause"] == "average_gain":
             # the pool's own finding ranks by what it costs; this is what it looks like at the output
             yield Sign(layer.name, {**evidence, **cause}, "info")
         else:
             yield Sign(layer.name, {**evidence, **cause, "output_gain_db": lost})
+
+
+def scales_apart(scene: Scene) -> Iterator[Sign]:
+    """The same multiplication, where its factor is not the scale that the weights give its codes, whatever that costs."""
+    stated = {sign.layer for sign in output_scale(scene)}
+    for layer in () if scene.comparison is None else scene.comparison.layers:
+        written = _written(scene.program, layer)
+        recovered = None if written is None else layer.scales.input
+        if written is None or recovered is None or layer.name in stated:
+            continue
+        difference = abs(recovered - written) / abs(written)
+        if difference > AGREEING:
+            times = recovered / written
+            yield Sign(layer.name, {"written": written, "recovered": recovered, "difference": difference, "times": times})
 
 
 def _written(program: Program, layer: LayerComparison) -> float | None:

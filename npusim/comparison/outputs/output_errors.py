@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -250,6 +250,7 @@ class OutputMeasure:
 
     scale: OutputScale
     labels: Array | None
+    numbers: Array | None = None
     total: ErrorSums | None = None
     elements: ErrorSums | None = None
     classes: ClassificationSums = field(default_factory=ClassificationSums)
@@ -257,6 +258,7 @@ class OutputMeasure:
     worst: WorstSums = field(default_factory=WorstSums)
     has_targets: bool = False
     seen: int = 0
+    ratios: list[FloatArray] = field(default_factory=list)
 
     def take(self, reference: Array, output: Array) -> None:
         """Add some samples, in order."""
@@ -268,6 +270,7 @@ class OutputMeasure:
         self.total = total if self.total is None else self.total + total
         self.elements = elements if self.elements is None else self.elements + elements
         self.worst.take(rows, found, self.seen)
+        self.ratios.append(metrics.sqnr_db(ErrorSums.of(rows, found, channel_axis=0)))
         labels = None if self.labels is None else self.labels[self.seen : self.seen + len(rows)]
         if self._has_scores(wanted) and (labels is None or labels.dtype.kind in "iu"):
             self.classes.take(rows, found, None if labels is None else labels.astype(np.int64), self.seen)
@@ -285,6 +288,12 @@ class OutputMeasure:
             )
         return labels.astype(np.float64).reshape(shape)
 
+    def _number(self, place: int) -> int:
+        return place if self.numbers is None else int(self.numbers[place])
+
+    def _numbered(self, found: Classification) -> Classification:
+        return replace(found, flips=tuple(replace(one, sample=self._number(one.sample)) for one in found.flips))
+
     @staticmethod
     def _has_scores(output: FloatArray) -> bool:
         """Whether an output can be scores of classes: several numbers along one axis."""
@@ -295,20 +304,23 @@ class OutputMeasure:
         sums, elements = self.total, self.elements
         if sums is None or elements is None:
             raise ValueError("no sample was taken")
+        ratios = np.concatenate(self.ratios)
         return OutputComparison(
             tensor=self.scale.name,
             float_tensor=self.scale.float_tensor,
             scale=self.scale.scale,
             sqnr_db=float(metrics.sqnr_db(sums)[0]),
             fitted_sqnr_db=float(metrics.fitted_sqnr_db(sums)[0]),
+            sample_sqnr_median_db=metrics.quantile(ratios, 0.5),
+            sample_sqnr_tenth_db=metrics.quantile(ratios, 0.1),
             cosine=float(metrics.cosine(sums)[0]),
             mean_error=float(metrics.mean_error(sums)[0]),
             mean_absolute_error=float(metrics.mean_absolute_error(sums)[0]),
             largest_error=float(metrics.largest_error(sums)[0]),
             r_squared=float(metrics.r_squared(sums)[0]),
             smape=float(metrics.smape(sums)[0]),
-            classification=self.classes.result() if self.classes.has_samples else None,
+            classification=self._numbered(self.classes.result()) if self.classes.has_samples else None,
             regression=self.targets.result() if self.has_targets else None,
-            worst=self.worst.result(),
+            worst=tuple(replace(one, sample=self._number(one.sample)) for one in self.worst.result()),
             element_mean_error=metrics.mean_error(elements),
         )
