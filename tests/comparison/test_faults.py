@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 
 import npusim
 from npusim.comparison.faults.numbers import misfit
+from npusim.comparison.faults.suspicion import Suspicion
+from npusim.comparison.findings.fault_rules import suspected
+from npusim.comparison.findings.scene import Scene
 from npusim.program import Clip, Program, QuantizeStage, ShiftFloor, Step
 from npusim.program.lowering.tinpu.emitter import emit
 from support.float_pairs import network, samples
@@ -155,3 +159,25 @@ def test_scales_that_the_file_declares_are_used_and_checked() -> None:
     found = [one for one in npusim.compare(emit(program, declared), reference, samples()).findings if one.severity != "info"]
     assert [(one.rule, one.layer) for one in found] == [("declared_scale", first.name)]
     assert found[0].evidence["factor"] == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "channels", "share", "beside", "gain", "stated"),
+    [
+        ("bias_off", (1,), 0.31, 0.0, 0.0, True),
+        ("bias_off", (1,), 0.29, 0.0, 0.0, False),
+        ("bias_off", (1,), 0.29, 0.0, 3.0, True),
+        ("bias_off", (1,), 0.2, 0.11, 0.0, True),
+        ("scale_off", (), 1.0, 0.0, 1.9, False),
+        ("scale_off", (), 1.0, 0.0, 2.0, True),
+        ("shift_off", (), 1.0, 0.0, 0.0, True),
+    ],
+)
+def test_a_fault_explains_its_layer_or_the_output(
+    rule: str, channels: tuple[int, ...], share: float, beside: float, gain: float, stated: bool
+) -> None:
+    evidence = {"output_gain_db": gain, "octaves": 1, "where": "", "looks": "", "offset": 1.0}
+    one = Suspicion(rule, "layer", channels, {**evidence, "share_of_introduced": share})
+    other = Suspicion("weights_off", "layer", (2,), {"share_of_introduced": beside})
+    comparison: Any = SimpleNamespace(suspicions=(one, other), layers=())
+    assert bool(list(suspected(rule)(Scene(pair()[0], {}, comparison)))) == stated

@@ -20,6 +20,12 @@ LEAST_DB: Final = 0.5
 LEAST_SHARE: Final = 0.03
 """What wins less at the output and makes less of its layer's error is not worth a word."""
 
+EXPLAINED_SHARE: Final = 0.3
+"""Channels with faults make at least this share of the error that their layer introduces."""
+
+EXPLAINED_DB: Final = 2.0
+"""A factor of all codes of a layer costs the output at least this."""
+
 POOR_DB: Final = 15.0
 """A layer that introduces so much error by itself is in error whatever hides it at the output."""
 
@@ -46,9 +52,28 @@ def _matters(scene: Scene, one: Suspicion) -> bool:
     if one.rule == "declared_scale":
         return True
     gain, share = _gain(one), float(one.evidence.get("share_of_introduced", 0.0))
-    if gain < LEAST_DB and share < LEAST_SHARE:
+    if (gain < LEAST_DB and share < LEAST_SHARE) or not _explains(scene, one):
         return False
     return not one.needs_effect or _cuts_off(scene, one)
+
+
+def _explains(scene: Scene, one: Suspicion) -> bool:
+    """Whether what is suspected is a cause: it costs the output much, or makes much of the error that its layer introduces.
+
+    Training moves all weights and biases. Channels that differ from the float model's beside others that are as bad do not
+    explain the layer; that all codes of a layer are too large by some factor must be seen behind it.
+    """
+    if _gain(one) >= COSTLY_DB or "share_of_introduced" not in one.evidence:
+        return True
+    if one.channels:
+        beside = () if scene.comparison is None else scene.comparison.suspicions
+        shares = [float(other.evidence.get("share_of_introduced", 0.0)) for other in beside if _same_sort(one, other)]
+        return sum(shares) >= EXPLAINED_SHARE
+    return one.rule != "scale_off" or _gain(one) >= EXPLAINED_DB
+
+
+def _same_sort(one: Suspicion, other: Suspicion) -> bool:
+    return other.step == one.step and bool(other.channels)
 
 
 def _cuts_off(scene: Scene, one: Suspicion) -> bool:
