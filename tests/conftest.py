@@ -6,13 +6,14 @@
 * ``@pytest.mark.cases``: needs the models of ``../shared/cases``, or of the folder that ``NPUSIM_CASES`` names.
 * ``@pytest.mark.formats``: needs the real models of other formats (``../shared/formats``, or what ``NPUSIM_FORMATS`` names).
 * ``@pytest.mark.needs_torch``: needs torch.
+* ``@pytest.mark.needs_dask``: needs dask.distributed.
 * ``@pytest.mark.slow``: takes a second or more. All others that need no exports are ``quick``: ``pytest -m quick``.
 * ``@pytest.mark.needs_tflite``: needs the runtimes of TensorFlow Lite.
 
 The run ends with lines that say how many exports ran and what was left out, also where tests run side by side (``-n 2``). With
 ``NPUSIM_REQUIRE_EXPORTS=1`` the run fails unless there is at least one test with the argument ``export`` and each of them ran
-for every export in INDEX.csv; with ``NPUSIM_REQUIRE_TORCH=1``, ``NPUSIM_REQUIRE_TFLITE=1`` or ``NPUSIM_REQUIRE_FORMATS=1`` it
-fails where those are missing.
+for every export in INDEX.csv; with ``NPUSIM_REQUIRE_TORCH=1``, ``NPUSIM_REQUIRE_DASK=1``, ``NPUSIM_REQUIRE_TFLITE=1`` or
+``NPUSIM_REQUIRE_FORMATS=1`` it fails where those are missing.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ MISSING = {
     "cases": f"models on which something false was once said ({support.CASES_FOLDER} is not here)",
     "exports": f"the real exports ({support.EXPORTS_FOLDER} is not here)",
     "formats": f"the real models of other formats ({support.FORMATS_FOLDER} is not here)",
+    "dask": "dask.distributed (it is not installed: pip install '.[dask]')",
     "torch": "torch (it is not installed: pip install '.[torch]')",
     "tflite": "the runtimes of TensorFlow Lite (not installed: pip install '.[tflite]')",
 }
@@ -70,6 +72,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"{support.EXPORTS_FOLDER}/INDEX.csv lists no exports")
     if not support.HAS_TORCH and required("TORCH"):
         raise pytest.UsageError("NPUSIM_REQUIRE_TORCH=1, but torch is not installed")
+    if not support.HAS_DASK and required("DASK"):
+        raise pytest.UsageError("NPUSIM_REQUIRE_DASK=1, but dask.distributed is not installed")
     if not support.HAS_TFLITE and required("TFLITE"):
         raise pytest.UsageError("NPUSIM_REQUIRE_TFLITE=1, but tflite-micro or ai-edge-litert is not installed")
     if support.CASES is None and required("CASES"):
@@ -106,6 +110,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             leave_out(item, "formats")
         elif item.get_closest_marker("needs_torch") is not None and not support.HAS_TORCH:
             leave_out(item, "torch")
+        elif item.get_closest_marker("needs_dask") is not None and not support.HAS_DASK:
+            leave_out(item, "dask")
         elif item.get_closest_marker("needs_tflite") is not None and not support.HAS_TFLITE:
             leave_out(item, "tflite")
 

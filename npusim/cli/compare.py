@@ -13,6 +13,7 @@ from npusim.cli.destinations import force_option
 from npusim.cli.options import (
     INPUT_FILES,
     arithmetic_option,
+    dask_option,
     input_alpha_option,
     input_codes_option,
     input_stage_option,
@@ -120,6 +121,7 @@ __all__ = ["compare_command"]
 )
 @force_option
 @threads_option
+@dask_option
 @quiet_option
 @arithmetic_option
 @input_codes_option
@@ -153,6 +155,7 @@ def compare_command(
     input_alpha: InputAlpha | None,
     force: bool,
     threads: int | None,
+    dask: str | None,
     quiet: bool,
     arithmetic: str | None,
     input_stage: str,
@@ -184,23 +187,23 @@ def compare_command(
     )
     parts = (None if value is None else value / 100 for value in (min_accuracy, max_drop))
     limits = Limits(min_sqnr, *parts)
-    options = FloatOptions(table, samples_table, report, channels, limits, exclude, threads, quiet, as_json)
+    options = FloatOptions(table, samples_table, report, channels, limits, exclude, threads, quiet, as_json, dask)
     options.check((model, against, data, labels), force=force)
     proof = ProofOptions(certificate, check, witness, seconds, against_arithmetic)
     proof.check((model, against, data, check), asked=prove, force=force)
     session = InferenceSession(
         model, threads=threads, arithmetic=arithmetic, input_codes=input_codes, input_alpha=input_alpha, input_stage=input_stage
     )
+    if dask is not None and (prove or _is_dump(against)):
+        raise UsageError("--dask is for samples and models; a proof and a dump are computed in this process, leave it out")
     if prove:
         if table is not None or options.is_for_floats or labels is not None or tensor is not None or layout is not None:
             raise UsageError("--prove compares two models for every input; leave out options for tables, reports and dumps")
         return compare_proof(
             session, proof.other(against, input_stage, threads), data, proof, seed=seed, quiet=quiet, as_json=as_json
         )
-    other, is_dump = None, False
-    if against != RUNTIME:
-        is_dump = Path(against).suffix.lower() not in (".onnx", ".tflite")
-        other = None if is_dump else other_model(against, input_stage, threads)
+    is_dump = _is_dump(against)
+    other = None if is_dump or against == RUNTIME else other_model(against, input_stage, threads)
     if not is_dump and (tensor is not None or layout is not None):
         raise UsageError("--tensor and --layout are for dumps; leave them out here")
     dump = read_dump(against) if is_dump else None
@@ -224,4 +227,10 @@ def compare_command(
         tensor=tensor,
         layout=layout or LAYOUTS[0],
         table=table,
+        dask=dask,
     )
+
+
+def _is_dump(against: str) -> bool:
+    """Whether the other side is neither a model nor onnxruntime."""
+    return against != RUNTIME and Path(against).suffix.lower() not in (".onnx", ".tflite")

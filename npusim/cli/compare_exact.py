@@ -9,6 +9,7 @@ import click
 
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
 from npusim.cli.progress import progress
+from npusim.engine.cluster import open_cluster
 from npusim.engine.session import InferenceSession
 from npusim.errors import printable
 from npusim.files.dumps import Dump
@@ -46,6 +47,7 @@ def compare_exact(
     tensor: str | None = None,
     layout: str = "nchw",
     table: str | None = None,
+    dask: str | None = None,
 ) -> int:
     """Compare, print, and give the exit code: 0 when all values are equal, else 1.
 
@@ -67,9 +69,11 @@ def compare_exact(
         For a dump: the tensor that it holds, and the order of its values.
     table
         A .csv file to write the table of the layers to.
+    dask
+        Address of workers.
     """
-    with progress("compare", quiet=quiet) as report:
-        done = compare_exactly(session, other, feeds, source, tensor=tensor, layout=layout, progress=report)
+    with open_cluster(dask) as cluster, progress("compare", quiet=quiet) as report:
+        done = compare_exactly(session, other, feeds, source, tensor=tensor, layout=layout, cluster=cluster, progress=report)
     if table is not None:
         with replacing(Path(table)) as file:
             file.write(csv_bytes(done.result.to_pandas()))

@@ -16,6 +16,7 @@ from npusim.cli.output import print_json, terminal_width
 from npusim.cli.progress import progress
 from npusim.comparison.findings import Limits
 from npusim.comparison.result import FloatComparison, samples_table
+from npusim.engine.cluster import open_cluster
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
 from npusim.files.tables import csv_bytes
@@ -60,7 +61,7 @@ class SampleNumbers(click.ParamType[tuple[int, ...]]):
 
 @dataclass(frozen=True, slots=True)
 class FloatOptions:
-    """Options of a comparison with a float model: files to write, what to print, limits, threads."""
+    """Options of a comparison with a float model: files to write, what to print, limits, threads, workers."""
 
     table: str | None
     samples: str | None
@@ -71,6 +72,7 @@ class FloatOptions:
     threads: int | None
     quiet: bool
     as_json: bool
+    dask: str | None = None
 
     @property
     def is_for_floats(self) -> bool:
@@ -104,7 +106,7 @@ def compare_float(
     options: FloatOptions,
 ) -> int:
     """Compare, write, print, and give the exit code: 1 for a finding of severity error, else 0."""
-    with progress("compare", quiet=options.quiet, unit="parts") as report:
+    with open_cluster(options.dask) as cluster, progress("compare", quiet=options.quiet, unit="parts") as report:
         done = compare_in_floats(
             session,
             reference,
@@ -115,6 +117,7 @@ def compare_float(
             limits=options.limits,
             exclude=options.exclude,
             threads=options.threads,
+            cluster=cluster,
             progress=report,
         )
     comparison, findings = done.result, done.findings

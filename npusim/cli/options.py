@@ -18,6 +18,7 @@ __all__ = [
     "Invocation",
     "allow_float_option",
     "arithmetic_option",
+    "dask_option",
     "engine_option",
     "input_alpha_option",
     "input_codes_option",
@@ -69,6 +70,15 @@ def threads_option(command: _Command) -> _Command:
     """--threads."""
     text = "Compute on N threads; no result depends on it.  [default: one for each processor]"
     return click.option("--threads", type=click.IntRange(min=1), metavar="N", help=text)(command)
+
+
+def dask_option(command: _Command) -> _Command:
+    """--dask."""
+    text = (
+        "Let the workers of dask.distributed compute: N processes on this machine, or those of a scheduler; no result depends "
+        "on them."
+    )
+    return click.option("--dask", metavar="local[:N]|tcp://HOST:PORT", help=text)(command)
 
 
 def arithmetic_option(command: _Command) -> _Command:

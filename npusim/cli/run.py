@@ -7,6 +7,7 @@ import click
 from npusim.cli.destinations import check_destination, force_option
 from npusim.cli.options import (
     arithmetic_option,
+    dask_option,
     engine_option,
     input_alpha_option,
     input_codes_option,
@@ -19,6 +20,7 @@ from npusim.cli.options import (
 from npusim.cli.output import Column, Row, count, note, number, print_json, render_table, terminal_width
 from npusim.cli.paths import SOURCE, Destination, as_given
 from npusim.cli.progress import progress
+from npusim.engine.cluster import open_cluster
 from npusim.engine.planning import InputAlpha
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import input_specs
@@ -65,6 +67,7 @@ COLUMNS = (
 @force_option
 @engine_option
 @threads_option
+@dask_option
 @quiet_option
 @arithmetic_option
 @input_codes_option
@@ -80,6 +83,7 @@ def run_command(
     force: bool,
     engine: str,
     threads: int | None,
+    dask: str | None,
     quiet: bool,
     arithmetic: str | None,
     input_codes: str | None,
@@ -106,8 +110,8 @@ def run_command(
         input_stage=input_stage,
     )
     feeds = read_inputs(inputs, input_specs(session), note)
-    with progress("run", quiet=quiet) as report:
-        done = run_to_archive(session, feeds, output, patterns=patterns, codes=codes, progress=report)
+    with open_cluster(dask) as cluster, progress("run", quiet=quiet) as report:
+        done = run_to_archive(session, feeds, output, patterns=patterns, codes=codes, cluster=cluster, progress=report)
     if as_json:
         print_json(done)
     else:

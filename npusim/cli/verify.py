@@ -12,6 +12,7 @@ from npusim.cli.input_stages import changes_of, holds_for
 from npusim.cli.options import (
     allow_float_option,
     arithmetic_option,
+    dask_option,
     input_alpha_option,
     input_codes_option,
     input_stage_option,
@@ -34,6 +35,7 @@ from npusim.cli.output import (
 )
 from npusim.cli.paths import SOURCE
 from npusim.cli.progress import progress
+from npusim.engine.cluster import open_cluster
 from npusim.engine.planning import InputAlpha
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError
@@ -80,6 +82,7 @@ BEYOND_FLOAT32 = (
 @click.option("--oracle", is_flag=True, help="Also compile the model's C source and compare all its layers.")
 @allow_float_option
 @threads_option
+@dask_option
 @quiet_option
 @arithmetic_option
 @input_codes_option
@@ -98,6 +101,7 @@ def verify_command(
     force: bool,
     allow_float: bool,
     threads: int | None,
+    dask: str | None,
     quiet: bool,
     arithmetic: str | None,
     input_codes: str | None,
@@ -135,9 +139,16 @@ def verify_command(
     if directed:
         with progress("directed search", quiet=quiet, unit="seconds") as report:
             searched = search_directed(session, feeds, seconds=seconds, seed=seed or 0, output=output, progress=report)
-    with progress("verify", quiet=quiet) as report:
+    with open_cluster(dask) as cluster, progress("verify", quiet=quiet) as report:
         result = verify_samples(
-            session, feeds, source, searched=searched, oracle=oracle, allow_float=allow_float, progress=report
+            session,
+            feeds,
+            source,
+            searched=searched,
+            oracle=oracle,
+            allow_float=allow_float,
+            cluster=cluster,
+            progress=report,
         )
     if as_json:
         print_json(result)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from npusim.comparison.layer_errors import LayerMeasure, rails_of
 from npusim.comparison.layer_result import LayerPair, LayerScales, without_ones
 from npusim.comparison.outputs.output_errors import OutputMeasure, OutputScale, output_scales
 from npusim.comparison.result import FloatComparison, LayerComparison
+from npusim.engine.cluster import Cluster, Feeds, Job, results_of
 from npusim.engine.runner import available_threads
 from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, UsageError
@@ -47,6 +49,7 @@ def compare_with_float(
     labels: Array | None = None,
     numbers: Array | None = None,
     threads: int | None = None,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> FloatComparison:
     """Compare a quantized model with its float model on samples.
@@ -66,6 +69,8 @@ def compare_with_float(
         What the samples are called in the result, one number for each; by default they are counted from 0.
     threads
         Layers measured at the same time; by default one for each processor. No result depends on it.
+    cluster
+        Workers that measure all samples behind the first; None for this process.
     progress
         Called now and then.
 
@@ -98,7 +103,8 @@ def compare_with_float(
     scales = diagnosis.scales
     outputs = output_scales(alignment, scales, first.program, second.program)
     comparison = _Comparison(first, second, alignment, scales, outputs, len(next(iter(feeds.values()))))
-    comparison.measure(feeds, labels, numbers, available_threads() if threads is None else threads, progress)
+    used = available_threads() if threads is None else threads
+    comparison.measure(feeds, labels, numbers, used, cluster, progress)
     chosen = experiment_samples(first.program, comparison.samples)
     subset = {name: np.asarray(array)[list(chosen)] for name, array in feeds.items()}
 
@@ -216,12 +222,13 @@ class _Comparison:
         labels: Array | None,
         numbers: Array | None,
         threads: int,
+        cluster: Cluster | None,
         progress: Progress | None,
     ) -> None:
         """Run all samples through both models, piece by piece."""
         steps = {step.name: step for step in self.quantized.program.steps}
         graph = FloatGraph(self.reference.program)
-        self.measures = {
+        measures = {
             pair.step: LayerMeasure(
                 self.scales[pair.step],
                 rails_of(steps[pair.step], self.quantized.program),
@@ -230,20 +237,27 @@ class _Comparison:
             )
             for pair in self.alignment.pairs
         }
+        self.measures = measures
         self.output_measures = tuple(OutputMeasure(one, labels, numbers) for one in self.outputs)
+        ends = [(one.float_tensor, one.tensor) for one in self.outputs]
+        size, done = self._size, 0
+        # the first piece is measured here: what has no rails gets the range of its histogram from it
+        rest = range(size, self.samples, size)
         with ThreadPoolExecutor(threads, "npusim-compare") as pool:
-            for start, chunk in self._chunks(feeds):
-                codes, values = self._run(chunk)
-                jobs = [
-                    pool.submit(self.measures[pair.step].take, values[pair.float_tensor], self._reshaped(pair, codes, values))
-                    for pair in self.alignment.pairs
-                ]
-                for measure in self.output_measures:
-                    measure.take(values[measure.scale.float_tensor], codes[measure.scale.tensor])
-                for job in jobs:
-                    job.result()
+            blank = {step: measure.begun() for step, measure in measures.items()}
+            work = _measuring(self.quantized, self.reference, self.alignment.pairs, blank, ends, pool)
+            first = work({name: np.asarray(array[:size]) for name, array in feeds.items()}, 0)
+            blank.update({step: measure.begun() for step, measure in first.measures.items()})
+            job = Job(_measuring, (self.quantized, self.reference), (self.alignment.pairs, blank, ends))
+            found = results_of(job, feeds, rest, cluster) if cluster is not None else _pieces(work, feeds, rest)
+            for piece in chain((first,), found):
+                for step, measure in piece.measures.items():
+                    measures[step].merge(measure)
+                for output, (wanted, seen) in zip(self.output_measures, piece.outputs, strict=True):
+                    output.take(wanted, seen)
+                done += piece.samples
                 if progress is not None:
-                    progress("samples", min(start + self._size, self.samples), self.samples)
+                    progress("samples", done, self.samples)
 
     def result(self, experiments: Experiments) -> FloatComparison:
         """Everything put together."""
@@ -274,22 +288,6 @@ class _Comparison:
             for program in (self.quantized.program, self.reference.program)
         )
         return max(1, min(1024, ELEMENTS // max(sum(sizes), 1)))
-
-    def _chunks(self, feeds: Mapping[str, Array]) -> Iterator[tuple[int, dict[str, Array]]]:
-        for start in range(0, self.samples, self._size):
-            yield start, {name: np.asarray(array[start : start + self._size]) for name, array in feeds.items()}
-
-    def _run(self, chunk: Mapping[str, Array]) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
-        program, reference = self.quantized.program, self.reference.program
-        codes = self.quantized.trace(chunk, [pair.tensor for pair in self.alignment.pairs])
-        return codes, self.reference.trace(
-            feeds_of(reference, program, chunk), [pair.float_tensor for pair in self.alignment.pairs]
-        )
-
-    @staticmethod
-    def _reshaped(pair: LayerPair, codes: Mapping[str, Array], values: Mapping[str, Array]) -> Array:
-        """Codes in the shape of the float tensor where one of the models has dropped axes of size 1."""
-        return codes[pair.tensor].reshape(values[pair.float_tensor].shape) if pair.squeezed else codes[pair.tensor]
 
     def _layer(
         self, pair: LayerPair, experiments: Experiments, producers: Mapping[str, str], known: set[str]
@@ -324,6 +322,54 @@ class _Comparison:
             error_histogram=errors,
             scatter=measure.scatter(),
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Measured:
+    """What a piece of the samples gave: sums of each layer, and both sides of each output."""
+
+    samples: int
+    measures: Mapping[str, LayerMeasure]
+    outputs: Sequence[tuple[Array, Array]]
+
+
+def _measuring(
+    quantized: InferenceSession,
+    reference: InferenceSession,
+    pairs: Sequence[LayerPair],
+    blank: Mapping[str, LayerMeasure],
+    outputs: Sequence[tuple[str, str]],
+    pool: ThreadPoolExecutor | None = None,
+) -> Callable[[Feeds, int], _Measured]:
+    """Both models on a piece of the samples; `blank` are measures of the layers that nothing was taken of."""
+
+    def measure(feeds: Feeds, _: int) -> _Measured:
+        codes = quantized.trace(feeds, [pair.tensor for pair in pairs])
+        chunk = feeds_of(reference.program, quantized.program, feeds)
+        values = reference.trace(chunk, [pair.float_tensor for pair in pairs])
+        measures = {pair.step: blank[pair.step].begun() for pair in pairs}
+        jobs = [(measures[pair.step].take, values[pair.float_tensor], _reshaped(pair, codes, values)) for pair in pairs]
+        if pool is None:
+            for take, *both in jobs:
+                take(*both)
+        else:
+            for done in [pool.submit(take, *both) for take, *both in jobs]:
+                done.result()
+        ends = [(values[float_tensor], codes[tensor]) for float_tensor, tensor in outputs]
+        return _Measured(len(next(iter(feeds.values()))), measures, ends)
+
+    return measure
+
+
+def _pieces(work: Callable[[Feeds, int], _Measured], feeds: Feeds, starts: range) -> Iterator[_Measured]:
+    """All pieces in this process."""
+    for start in starts:
+        yield work({name: np.asarray(array[start : start + starts.step]) for name, array in feeds.items()}, start)
+
+
+def _reshaped(pair: LayerPair, codes: Mapping[str, Array], values: Mapping[str, Array]) -> Array:
+    """Codes in the shape of the float tensor where one of the models has dropped axes of size 1."""
+    return codes[pair.tensor].reshape(values[pair.float_tensor].shape) if pair.squeezed else codes[pair.tensor]
 
 
 def _weights(step: Step) -> tuple[Array | None, int | None, Array | None]:

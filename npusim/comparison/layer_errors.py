@@ -59,12 +59,15 @@ class LayerMeasure:
         Whether the float model clips at 0 as well.
     samples
         How many there will be, for spreading the points of the scatter plot.
+    bounds
+        Range of the histogram where there are no rails; None until the first samples tell.
     """
 
     scales: LayerScales
     rails: tuple[int, int] | None
     lower_is_relu: bool
     samples: int
+    bounds: tuple[int, int] | None = None
     errors: ErrorSums | None = None
     codes: CodeSums | None = None
     code_histogram: Histogram | None = None
@@ -73,7 +76,7 @@ class LayerMeasure:
     points: list[tuple[FloatArray, FloatArray, FloatArray]] = field(default_factory=list)
 
     def take(self, reference: Array, codes: Array) -> None:
-        """Add some samples.
+        """Take the first samples.
 
         Parameters
         ----------
@@ -99,24 +102,36 @@ class LayerMeasure:
         rows = rows_of(wanted, axis)
         ends = (rows.min(axis=1), rows.max(axis=1))
         self._select(wanted, values, axis)
-        if self.errors is None or self.codes is None or self.extremes is None:
-            self.errors, self.codes, self.extremes = errors, used, ends
-            self.code_histogram, self.error_histogram = counted, off
+        self.errors, self.codes, self.extremes = errors, used, ends
+        self.code_histogram, self.error_histogram = counted, off
+
+    def merge(self, other: LayerMeasure) -> None:
+        """Add what the samples behind these gave."""
+        if self.errors is None:
+            self.errors, self.codes, self.extremes, self.bounds = other.errors, other.codes, other.extremes, other.bounds
+            self.code_histogram, self.error_histogram, self.points = other.code_histogram, other.error_histogram, other.points
             return
-        self.errors, self.codes = self.errors + errors, self.codes + used
-        self.extremes = (np.minimum(self.extremes[0], ends[0]), np.maximum(self.extremes[1], ends[1]))
-        if self.code_histogram is not None and self.error_histogram is not None:
-            self.code_histogram, self.error_histogram = self.code_histogram + counted, self.error_histogram + off
+        lowest, highest = _known(self.extremes)
+        low, high = _known(other.extremes)
+        self.errors, self.codes = self.errors + _known(other.errors), _known(self.codes) + _known(other.codes)
+        self.extremes = (np.minimum(lowest, low), np.maximum(highest, high))
+        self.code_histogram = _known(self.code_histogram) + _known(other.code_histogram)
+        self.error_histogram = _known(self.error_histogram) + _known(other.error_histogram)
+        self.points.extend(other.points)
 
     def _range(self, values: FloatArray) -> tuple[int, int]:
         """The rails; without any the range of the first samples with some room, which stays."""
-        if self.codes is not None:
-            return self.codes.lower, self.codes.upper
         if self.rails is not None:
             return self.rails
-        lowest, highest = float(values.min()), float(values.max())
-        room = max(1.0, (highest - lowest) / 4)
-        return int(np.floor(lowest - room)), int(np.ceil(highest + room))
+        if self.bounds is None:
+            lowest, highest = float(values.min()), float(values.max())
+            room = max(1.0, (highest - lowest) / 4)
+            self.bounds = int(np.floor(lowest - room)), int(np.ceil(highest + room))
+        return self.bounds
+
+    def begun(self) -> LayerMeasure:
+        """The same layer, with no samples taken; after the first samples, whose range it has."""
+        return LayerMeasure(self.scales, self.rails, self.lower_is_relu, self.samples, self.bounds)
 
     def _select(self, wanted: FloatArray, values: FloatArray, axis: int) -> None:
         """Keep points for the scatter plot, spread evenly over the samples and the elements of each."""

@@ -354,7 +354,12 @@ class InferenceSession:
             first += _samples(chosen, feeds)
 
     def trace(
-        self, feeds: Mapping[str, Array], tensors: str | Sequence[str] = "*", *, progress: Progress | None = None
+        self,
+        feeds: Mapping[str, Array],
+        tensors: str | Sequence[str] = "*",
+        *,
+        first: int = 0,
+        progress: Progress | None = None,
     ) -> Trace:
         """Run and keep inner tensors.
 
@@ -364,6 +369,8 @@ class InferenceSession:
             As for :meth:`run`.
         tensors
             Names or patterns with ``*``, ``?`` and ``[...]`` of what to keep; everything by default.
+        first
+            Number of the first sample, from which messages count.
         progress
             As for :meth:`run`.
 
@@ -372,7 +379,7 @@ class InferenceSession:
         UnknownTensorError
             If a pattern matches no tensor.
         """
-        return self._trace(self._plan_for(feeds), feeds, tensors, 0, progress)
+        return self._trace(self._plan_for(feeds), feeds, tensors, first, progress)
 
     def trace_chunks(
         self, chunks: Iterable[Mapping[str, Array]], tensors: str | Sequence[str] = "*", *, progress: Progress | None = None

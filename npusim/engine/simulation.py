@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
+from npusim.engine.cluster import Cluster, Feeds, Job
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession, NodeArg
 from npusim.errors import UnsupportedError
@@ -23,6 +24,9 @@ _DTYPE_NAMES = {"float": "float32", "double": "float64"}
 
 PART_BYTES: Final = 64 * 2**20
 """About as many bytes are kept of one part of the samples."""
+
+SENT_BYTES: Final = 4 * 2**20
+"""The same where parts go to workers and come back, of which several wait at a time."""
 
 EVEN_PART: Final = 1024
 """Larger parts are multiples of so many samples, which all threads have an equal share in."""
@@ -112,6 +116,7 @@ def simulate_parts(
     *,
     patterns: Sequence[str] = (),
     codes: bool = False,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Simulation]:
     """Run a model over samples, part by part, so that what is kept never has to be in memory as a whole.
@@ -120,6 +125,8 @@ def simulate_parts(
     ----------
     session, feeds, patterns, codes, progress
         As for :func:`simulate`; feeds may be mapped from a file.
+    cluster
+        Workers that compute the parts; None for this process.
 
     Yields
     ------
@@ -134,12 +141,21 @@ def simulate_parts(
         If a pattern matches no tensor.
     """
     total = count_samples(feeds)
-    size = _part_size(session, patterns) or total
+    size = _part_size(session, patterns, PART_BYTES if cluster is None else SENT_BYTES) or total
     names = [*_declared(session), *patterns]
     if total <= size or len({len(array) for array in feeds.values()}) != 1:
         yield simulate(session, feeds, patterns=patterns, codes=codes, progress=progress)
         return
     starts = range(0, total, size)
+    if cluster is not None:
+        job = Job(_keeping, (session,), (names, codes))
+        done = 0
+        for found in cluster.results(job, feeds, starts):
+            done += found.samples
+            if progress is not None:
+                progress(done, total)
+            yield replace(found, steps=session.program.steps)
+        return
     parts = ({name: array[start : start + size] for name, array in feeds.items()} for start in starts)
     done = 0
 
@@ -152,7 +168,17 @@ def simulate_parts(
         yield _simulation(session, trace, done - start, codes=codes)
 
 
-def _part_size(session: InferenceSession, patterns: Sequence[str]) -> int | None:
+def _keeping(session: InferenceSession, names: Sequence[str], codes: bool) -> Callable[[Feeds, int], Simulation]:
+    """A part of the samples in a worker; the steps, which are as large as the model, stay there."""
+
+    def keep(feeds: Feeds, start: int) -> Simulation:
+        found = _simulation(session, session.trace(feeds, names, first=start), count_samples(feeds), codes=codes)
+        return replace(found, steps=())
+
+    return keep
+
+
+def _part_size(session: InferenceSession, patterns: Sequence[str], most: int) -> int | None:
     """Samples of a part; None where the samples are not taken apart."""
     try:
         program = session.program
@@ -161,7 +187,7 @@ def _part_size(session: InferenceSession, patterns: Sequence[str]) -> int | None
     if program.batching is Batching.FIXED or not program.inputs:
         return None
     names = dict.fromkeys([*map(program.resolve, program.outputs), *matching_names(patterns, program.tensors), *program.inputs])
-    size = PART_BYTES // max(sum(_sample_bytes(program, name) for name in names), 1)
+    size = most // max(sum(_sample_bytes(program, name) for name in names), 1)
     return max(size // EVEN_PART * EVEN_PART or size, 1)
 
 

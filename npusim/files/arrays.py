@@ -18,7 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -30,6 +30,7 @@ from npusim.graph import Array
 
 __all__ = [
     "StoredArray",
+    "StoredRows",
     "check_growth",
     "check_readable",
     "list_npz",
@@ -38,6 +39,7 @@ __all__ = [
     "read_npz",
     "reading",
     "row_blocks",
+    "rows_of",
     "sha256_of",
     "write_arrays",
     "writing_arrays",
@@ -479,15 +481,72 @@ class StoredArray(np.memmap[Any, np.dtype[Any]]):
         """Elements; a slice of rows is read from the file."""
         if self._place is None or not isinstance(index, slice) or index.step not in (None, 1):
             return super().__getitem__(index)
-        path, begin, state = self._place
         start, stop, _ = index.indices(len(self))
+        return self.rows(start, stop).read()
+
+    def rows(self, start: int, stop: int) -> StoredRows:
+        """Where some rows are; of an array that is in the file."""
+        if self._place is None:
+            raise ValueError("the array is not in a file")
+        path, begin, state = self._place
         shape = (max(stop - start, 0), *self.shape[1:])
-        with reading(path, "a .npy file", "save the array again with numpy.save"), path.open("rb") as stream:
-            if _state(stream) != state:
-                raise InputError(f"{path}: was changed while it was read; run again when nothing writes to it")
-            head = _Head(shape, False, self.dtype, begin + start * self.strides[0], str(path))
-            stream.seek(head.start)
-            return _read_values(stream, head)
+        return StoredRows(path, begin + start * self.strides[0], shape, self.dtype, state)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether this is the array of the file, not one that was made of it."""
+        return self._place is not None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRows:
+    """Rows of the array of a .npy file, which another process that sees the file can read as well.
+
+    Attributes
+    ----------
+    path
+        The file.
+    begin
+        Where in it the rows begin.
+    shape, dtype
+        Of the rows.
+    state
+        Of the file when it was opened. The numbers of device and file, which come first, differ between machines.
+    """
+
+    path: Path
+    begin: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    state: tuple[int, ...]
+
+    def read(self, *, elsewhere: bool = False) -> Array:
+        """The values.
+
+        Parameters
+        ----------
+        elsewhere
+            Whether this may be another machine than the one that opened the file.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read, or is not the one that was opened.
+        """
+        advice = "save the array again with numpy.save; workers on other machines need the file under the same path"
+        with reading(self.path, "a .npy file", advice), self.path.open("rb") as stream:
+            if _state(stream)[2 * elsewhere :] != self.state[2 * elsewhere :]:
+                raise InputError(f"{self.path}: was changed while it was read; run again when nothing writes to it")
+            stream.seek(self.begin)
+            return _read_values(stream, _Head(self.shape, False, self.dtype, self.begin, str(self.path)))
+
+
+def rows_of(array: Array, start: int, stop: int) -> Array | StoredRows:
+    """Some rows of an array: where they are, of one that is in a file, else their values."""
+    if isinstance(array, StoredArray) and array.is_stored:
+        rows = array.rows(start, min(stop, len(array)))
+        return replace(rows, path=rows.path.absolute())
+    return array[start:stop]
 
 
 def _state(stream: IO[bytes]) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from npusim.comparison.findings import Limits, alignment_findings, find_causes, 
 from npusim.comparison.float_comparison import compare_with_float, is_quantized
 from npusim.comparison.layer_result import UnpairedLayer
 from npusim.comparison.result import FloatComparison, LayerComparison, OutputComparison
+from npusim.engine.cluster import Cluster, open_cluster
 from npusim.engine.runner import Progress
 from npusim.engine.second_opinion import runtime_version
 from npusim.engine.session import InferenceSession
@@ -300,6 +301,7 @@ def compare(
     max_drop: float | None = None,
     exclude: Sequence[int] = (),
     threads: int | None = None,
+    dask: str | None = None,
     progress: Progress | None = None,
     announce: Announce = silent,
 ) -> ExactCompareResult | FloatCompareResult:
@@ -334,6 +336,9 @@ def compare(
         With a float model: numbers of samples to leave out, counted from 0; all others keep their numbers.
     threads
         For a comparison with a float model.
+    dask
+        Workers that compute: ``"local:2"`` for two processes on this machine, or the address of a scheduler of
+        dask.distributed; by default this process. No result depends on them. Not for dumps.
     progress
         Called with the parts done and of all.
     announce
@@ -369,20 +374,26 @@ def compare(
             "labels, channels, limits and excluded samples are for comparisons with a float model; leave them out here"
         )
     feeds, known, source = read_compared(session, inputs, labels, samples, seed, extremes=not against_float, announce=announce)
-    if isinstance(other, InferenceSession) and against_float:
-        return compare_in_floats(
-            session,
-            other,
-            feeds,
-            source,
-            labels=known,
-            channels=channels,
-            limits=limits,
-            exclude=exclude,
-            threads=threads,
-            progress=progress,
+    if isinstance(other, Dump) and dask is not None:
+        raise UsageError("a dump is compared in this process; leave dask out")
+    with open_cluster(dask) as cluster:
+        if isinstance(other, InferenceSession) and against_float:
+            return compare_in_floats(
+                session,
+                other,
+                feeds,
+                source,
+                labels=known,
+                channels=channels,
+                limits=limits,
+                exclude=exclude,
+                threads=threads,
+                cluster=cluster,
+                progress=progress,
+            )
+        return compare_exactly(
+            session, other, feeds, source, tensor=tensor, layout=layout or LAYOUTS[0], cluster=cluster, progress=progress
         )
-    return compare_exactly(session, other, feeds, source, tensor=tensor, layout=layout or LAYOUTS[0], progress=progress)
 
 
 def _other_side(against: Model | Dump, input_stage: str) -> InferenceSession | Dump | None:
@@ -412,17 +423,18 @@ def compare_exactly(
     *,
     tensor: str | None = None,
     layout: str = "nchw",
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> ExactCompareResult:
     """As :func:`compare` with another quantized model, a dump, or onnxruntime (None), on samples that were chosen."""
     if isinstance(other, InferenceSession):
-        result = compare_models(session, other, feeds, progress=progress)
+        result = compare_models(session, other, feeds, cluster=cluster, progress=progress)
         against = ComparedWith("model", other.model.path, other.model.sha256, None)
     elif other is not None:
         result = compare_with_dump(session, feeds, other, tensor=tensor, layout=layout, progress=progress)
         against = ComparedWith("dump", other.path, None, None)
     else:
-        result = compare_with_runtime(session, feeds, progress=progress)
+        result = compare_with_runtime(session, feeds, cluster=cluster, progress=progress)
         against = ComparedWith("onnxruntime", None, None, runtime_version())
     return ExactCompareResult(
         model=identity_of(session),
@@ -455,6 +467,7 @@ def compare_in_floats(
     limits: Limits | None = None,
     exclude: Sequence[int] = (),
     threads: int | None = None,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> FloatCompareResult:
     """As :func:`compare` with a float model, on samples that were chosen."""
@@ -469,7 +482,9 @@ def compare_in_floats(
         feeds = kept.feeds(feeds)
         labels = None if labels is None else labels[kept.numbers]
     numbers = None if kept is None else kept.numbers
-    result = compare_with_float(session, reference, feeds, labels=labels, numbers=numbers, threads=threads, progress=report)
+    result = compare_with_float(
+        session, reference, feeds, labels=labels, numbers=numbers, threads=threads, cluster=cluster, progress=report
+    )
     observations = observe_codes(session, feeds)
     causes = find_causes(session.program, observations=observations, comparison=result)
     findings = (*limit_findings(result, limits or Limits()), *_ranked(alignment_findings(result), causes))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from npusim.engine.cluster import Cluster
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import Simulation, count_samples, simulate_parts
@@ -109,13 +110,14 @@ def run_to_archive(
     *,
     patterns: Sequence[str] = (),
     codes: bool = False,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Run a model over samples and write what is kept to an archive, part by part; the archive appears whole or not at all.
 
     Parameters
     ----------
-    session, feeds, patterns, codes, progress
+    session, feeds, patterns, codes, cluster, progress
         As for :func:`npusim.engine.simulation.simulate_parts`.
     output
         The .npz archive.
@@ -127,7 +129,7 @@ def run_to_archive(
     UsageError
         If a pattern matches no tensor, or the archive cannot be written.
     """
-    parts = simulate_parts(session, feeds, patterns=patterns, codes=codes, progress=progress)
+    parts = simulate_parts(session, feeds, patterns=patterns, codes=codes, cluster=cluster, progress=progress)
     first, total = next(parts), count_samples(feeds)
     layout = {name: (_whole_shape(first, name, total), array.dtype) for name, array in first.arrays.items()}
     ends: dict[str, tuple[Any, Any]] = {}

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Final
 
 from npusim.bounds import Certificate, Property, certify
 from npusim.bounds.verdicts import Statement, Verdict
+from npusim.engine.cluster import Cluster, open_cluster
 from npusim.engine.input_stages import StageDifference, compare_stages
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
@@ -196,6 +197,7 @@ def verify(
     output: str | os.PathLike[str] | None = None,
     oracle: bool = False,
     allow_float: bool = False,
+    dask: str | None = None,
     progress: Progress | None = None,
 ) -> VerifyResult:
     """Compare every tensor of every layer of a model with ONNX Runtime, for equality.
@@ -221,6 +223,9 @@ def verify(
         C compiler.
     allow_float
         Whether a model of which nothing is quantized is what is wanted; without it the result is false of such a model.
+    dask
+        Workers that compute: ``"local:2"`` for two processes on this machine, or the address of a scheduler of
+        dask.distributed; by default this process. No result depends on them.
     progress
         Called with the number of samples compared and of all.
 
@@ -250,7 +255,17 @@ def verify(
     if directed:
         path = None if output is None else os.fspath(output)
         searched = search_directed(session, feeds, seconds=seconds, seed=seed or 0, output=path)
-    return verify_samples(session, feeds, source, searched=searched, oracle=oracle, allow_float=allow_float, progress=progress)
+    with open_cluster(dask) as cluster:
+        return verify_samples(
+            session,
+            feeds,
+            source,
+            searched=searched,
+            oracle=oracle,
+            allow_float=allow_float,
+            cluster=cluster,
+            progress=progress,
+        )
 
 
 def verify_samples(
@@ -261,11 +276,12 @@ def verify_samples(
     searched: Directed | None = None,
     oracle: bool = False,
     allow_float: bool = False,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> VerifyResult:
     """As :func:`verify`, on samples that were chosen, and on those that a search found."""
     compared = feeds if searched is None else searched.added_to(feeds)
-    found = compare_every_tensor(session, compared, progress=progress)
+    found = compare_every_tensor(session, compared, cluster=cluster, progress=progress)
     unquantized = not_quantized(session.program, allow_float=allow_float)
     proof = certify(session.program, refutations=() if searched is None else searched.refutations)
     opinion = compare_with_oracle(session, compared) if oracle else None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol, Self, TypeVar
 
+from npusim.engine.cluster import Cluster, Feeds, Job, results_of
 from npusim.engine.session import InferenceSession
 from npusim.errors import InputError, UsageError, count
 from npusim.graph import Array
@@ -30,11 +31,10 @@ __all__ = [
     "Part",
     "Progress",
     "compare_models",
-    "compare_rows",
-    "compared_parts",
     "divergence_lines",
     "explain_first",
     "need_samples",
+    "over_samples",
     "sample_chunks",
 ]
 
@@ -46,6 +46,9 @@ PART_BYTES: Final = 128 * 2**20
 VALUE_BYTES: Final = 12
 """Of a value: up to eight bytes here, and four in onnxruntime."""
 """Samples compared at once: the codes of all layers of both sides are held in memory meanwhile."""
+
+PARTS_SENT: Final = 16
+"""Parts that a worker takes at once, so that handing them out costs little."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and the number of all."""
@@ -182,6 +185,7 @@ def compare_models(
     other: InferenceSession,
     feeds: Mapping[str, Array],
     *,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
 ) -> ExactComparison:
     """Compare two quantized models on the same samples: the codes of every layer that both have, and the outputs.
@@ -195,6 +199,8 @@ def compare_models(
         Both models. Inputs are paired in declared order and need the same shape and element type.
     feeds
         Inputs of `session` by name, samples on the first axis.
+    cluster
+        Workers that compute; None for this process.
     progress
         Called after each part of the samples.
 
@@ -225,11 +231,12 @@ def compare_models(
         only_other=tuple(step.name for step in pairing.only_second),
     )
 
-    def ask(chunk: Mapping[str, Array], _: int) -> Mapping[str, Array]:
-        found = other.trace({renamed[name]: values for name, values in chunk.items()}, [_other_tensor(row) for row in wanted])
-        return {row.tensor: found[_other_tensor(row)] for row in wanted}
-
-    result.samples = compare_rows(session, feeds, wanted, ask, progress=progress)
+    need_samples(session.program, feeds)
+    job = Job(_comparing, (session, other), ([row.begun() for row in wanted], renamed))
+    for part in over_samples(job, session.program, feeds, cluster=cluster, progress=progress):
+        result.samples += part.samples
+        for row, found in zip(wanted, part.rows, strict=True):
+            row.merge(found)
     result.divergence = _divergence(
         result, (session, feeds), (other, {renamed[name]: values for name, values in feeds.items()})
     )
@@ -278,63 +285,107 @@ class Part:
     theirs: Mapping[str, Array]
 
 
-def compared_parts(
-    session: InferenceSession,
+class Mergeable(Protocol):
+    """What is found on some samples."""
+
+    samples: int
+
+    def merge(self, other: Self, /) -> None:
+        """Add what is found on other samples; the order does not matter."""
+        ...
+
+
+Found = TypeVar("Found", bound=Mergeable)
+
+
+def over_samples(
+    job: Job[Found],
+    program: Program,
     feeds: Mapping[str, Array],
-    tensors: str | Sequence[str],
-    other: Callable[[Mapping[str, Array], int], Mapping[str, Array]],
     *,
     size: int = CHUNK,
+    cluster: Cluster | None = None,
     progress: Progress | None = None,
-) -> Iterator[Part]:
-    """Run both sides part by part; the only loop over samples that comparisons have.
+) -> Iterator[Found]:
+    """Do a job part by part; the only loop over samples that comparisons have.
 
     Parameters
     ----------
-    session
-        The model.
+    job
+        What is done with a part.
+    program
+        The model's.
     feeds
         Inputs by name, samples on the first axis.
-    tensors
-        Names, or a pattern, of what the model is asked for.
-    other
-        Gives the other side's tensors by the model's names, from some samples and the number of the first.
     size
-        Samples of a part; those of a program that runs samples one by one are always alone.
+        Samples of a part; those of a program that runs samples one by one are always alone. Of a model without a batch axis of
+        one sample, all is one part.
+    cluster
+        Workers that do it, each many parts at once; None for this process.
     progress
         Called after each part.
     """
-    for start, chunk, total in sample_chunks(session.program, feeds, size):
-        count = total if session.program.batching is Batching.FIXED else len(next(iter(chunk.values())))
-        yield Part(start, count, chunk, session.trace(chunk, tensors), other(chunk, start))
+    starts, total = None, 1
+    if program.batching is not Batching.FIXED and feeds:
+        total = min(len(values) for values in feeds.values())
+        size = _part_size(program, size)
+        starts = range(0, total, size if cluster is None else size * PARTS_SENT)
+        if cluster is not None:
+            job = Job(_in_parts, job.sessions, (job.build, size, *job.arguments))
+    done = 0
+    for found in results_of(job, feeds, starts, cluster):
+        yield found
+        done += found.samples
         if progress is not None:
-            progress(start + count, total)
+            progress(done, total)
 
 
-def compare_rows(
-    session: InferenceSession,
-    feeds: Mapping[str, Array],
-    rows: Sequence[LayerDifferences],
-    other: Callable[[Mapping[str, Array], int], Mapping[str, Array]],
-    *,
-    progress: Progress | None = None,
-) -> int:
-    """Compare tensors for equality, and give the number of samples; the parameters are as for :func:`compared_parts`.
+def _in_parts(*given: Any) -> Callable[[Feeds, int], Any]:  # noqa: ANN401 - sessions, then the work, the size and arguments
+    """Work that takes its samples in parts, as they are without workers, and merges what it finds."""
+    at = next(index for index, item in enumerate(given) if not isinstance(item, InferenceSession))
+    build, size, *arguments = given[at:]
+    work = build(*given[:at], *arguments)
 
-    Raises
-    ------
-    InputError
-        If there is no sample, or a tensor has another shape on the other side.
-    UsageError
-        If the model has no batch axis of one sample.
-    """
-    need_samples(session.program, feeds)
-    count = 0
-    for part in compared_parts(session, feeds, [row.tensor for row in rows], other, progress=progress):
-        for row in rows:
-            row.take(part.ours[row.tensor], part.theirs[row.tensor], part.start, samples=part.samples)
-        count += part.samples
-    return count
+    def take(feeds: Feeds, start: int) -> Any:  # noqa: ANN401
+        total = min(len(values) for values in feeds.values())
+        parts = ({name: values[at : at + size] for name, values in feeds.items()} for at in range(0, total, size))
+        found = work(next(parts), start)
+        for number, part in enumerate(parts, 1):
+            found.merge(work(part, start + number * size))
+        return found
+
+    return take
+
+
+@dataclass(slots=True)
+class _ComparedRows:
+    """Rows of some samples."""
+
+    samples: int
+    rows: list[LayerDifferences]
+
+    def merge(self, other: _ComparedRows) -> None:
+        """Add those of other samples."""
+        self.samples += other.samples
+        for row, found in zip(self.rows, other.rows, strict=True):
+            row.merge(found)
+
+
+def _comparing(
+    session: InferenceSession, other: InferenceSession, rows: Sequence[LayerDifferences], renamed: Mapping[str, str]
+) -> Callable[[Feeds, int], _ComparedRows]:
+    """The comparison of two models on a part of the samples."""
+
+    def compare(feeds: Feeds, start: int) -> _ComparedRows:
+        samples = len(next(iter(feeds.values())))
+        ours = session.trace(feeds, [row.tensor for row in rows])
+        theirs = other.trace({renamed[name]: values for name, values in feeds.items()}, [_other_tensor(row) for row in rows])
+        found = _ComparedRows(samples, [row.begun() for row in rows])
+        for row in found.rows:
+            row.take(ours[row.tensor], theirs[_other_tensor(row)], start, samples=samples)
+        return found
+
+    return compare
 
 
 def need_samples(program: Program, feeds: Mapping[str, Array]) -> None:
@@ -367,9 +418,13 @@ def sample_chunks(
         yield 0, dict(feeds), 1
         return
     count = min(len(values) for values in feeds.values())
-    size = 1 if program.batching is Batching.SINGLE else max(1, min(size, PART_BYTES // max(_sample_bytes(program), 1)))
+    size = _part_size(program, size)
     for start in range(0, count, size):
         yield start, {name: values[start : start + size] for name, values in feeds.items()}, count
+
+
+def _part_size(program: Program, size: int) -> int:
+    return 1 if program.batching is Batching.SINGLE else max(1, min(size, PART_BYTES // max(_sample_bytes(program), 1)))
 
 
 def _sample_bytes(program: Program) -> int:

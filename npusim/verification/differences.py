@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Annotated, ClassVar, Final, Literal
 
 import numpy as np
@@ -81,7 +82,8 @@ class LayerDifferences:
     integers
         Whether all values of both sides are whole numbers, so that differences are in LSB.
     total
-        Sum of all finite differences.
+        Sum over parts of the samples of their sums of finite differences, which are floats; added without rounding, so that
+        the order of parts does not matter.
     largest
         Largest magnitude of a difference, infinite where only one side is NaN or infinite.
     histogram
@@ -117,7 +119,7 @@ class LayerDifferences:
     elements: Count = 0
     mismatches: Count = 0
     integers: bool = True
-    total: float = 0.0
+    total: Fraction = Fraction(0)
     largest: float = 0.0
     histogram: Counter[int] = field(default_factory=Counter)
     limit: float = 0.0
@@ -128,7 +130,7 @@ class LayerDifferences:
     @property
     def mean_difference(self) -> float:
         """The signed bias: mean of all differences, equal values included; NaN where nothing was compared."""
-        return self.total / self.elements if self.elements else float("nan")
+        return float(self.total / self.elements) if self.elements else float("nan")
 
     @property
     def bins(self) -> tuple[tuple[int, int], ...] | None:
@@ -197,11 +199,42 @@ class LayerDifferences:
             self.first = Place(sample + start, index, ours[place].item(), theirs[place].item())
         return broken
 
+    def begun(self) -> LayerDifferences:
+        """The same layer, with no values taken."""
+        names = self.name, self.kind, self.tensor, self.other_name, self.other_tensor, self.comparison
+        return LayerDifferences(*names)
+
+    def merge(self, other: LayerDifferences) -> None:
+        """Add what was taken of other samples; in which order parts of the samples are merged does not matter.
+
+        Examples
+        --------
+        >>> first, second = LayerDifferences("fc", "FC", "y"), LayerDifferences("fc", "FC", "y")
+        >>> first.take(np.array([[1, 5]]), np.array([[1, 5]]), 0), second.take(np.array([[4, 4]]), np.array([[4, 3]]), 1)
+        (array([[False, False]]), array([[False,  True]]))
+        >>> first.merge(second)
+        >>> first.mismatches, first.elements, first.first.sample
+        (1, 4, 1)
+        """
+        self.elements += other.elements
+        self.mismatches += other.mismatches
+        self.total += other.total
+        self.largest, self.limit = max(self.largest, other.largest), max(self.limit, other.limit)
+        self.carried += other.carried
+        self.beyond_float32 += other.beyond_float32
+        self.integers = self.integers and other.integers
+        if self.integers:
+            self.histogram.update(other.histogram)
+        else:
+            self.histogram.clear()
+        if self.first is None or (other.first is not None and other.first.sample < self.first.sample):
+            self.first = other.first
+
     def _count(self, difference: npt.NDArray[np.float64], broken: npt.NDArray[np.bool_], *, whole: bool) -> None:
         finite = np.isfinite(difference)
         self.elements += difference.size
         self.mismatches += int(np.count_nonzero(broken))
-        self.total += float(difference[finite].sum())
+        self.total += Fraction(float(difference[finite].sum()))
         sizes = np.where(np.isnan(difference), np.inf, np.abs(difference))
         self.largest = max(self.largest, float(sizes.max()))
         self.integers = self.integers and whole and bool((np.abs(difference[finite]) < LARGEST_COUNTED).all())

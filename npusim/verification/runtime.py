@@ -7,13 +7,14 @@ give its outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar, Final, TypeAlias
+from typing import Annotated, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from npusim.engine.cluster import Cluster, Feeds, Job
 from npusim.engine.reference import run_step
 from npusim.engine.second_opinion import SETTINGS, RuntimeSetting, SecondOpinion, copies_fused_layers, runtime_version
 from npusim.engine.session import InferenceSession
@@ -28,7 +29,7 @@ from npusim.program.input_stage import DeviceStage
 from npusim.program.trace import STEP_KINDS, step_kind
 from npusim.schemas.derivation import Choice, Count
 from npusim.verification.arithmetic import ElementArithmetic, explain_step, passing_value
-from npusim.verification.comparison import Divergence, ExactComparison, Part, Progress, compared_parts, need_samples
+from npusim.verification.comparison import Divergence, ExactComparison, Part, Progress, need_samples, over_samples
 from npusim.verification.differences import Demand, LayerDifferences
 
 __all__ = [
@@ -229,7 +230,13 @@ class Verification:
         return f"{verdict}: {count(len(self.steps), 'step')} ({exact} exact), {seen}"
 
 
-def verify(session: InferenceSession, feeds: Mapping[str, Array], *, progress: Progress | None = None) -> Verification:
+def verify(
+    session: InferenceSession,
+    feeds: Mapping[str, Array],
+    *,
+    cluster: Cluster | None = None,
+    progress: Progress | None = None,
+) -> Verification:
     """Compare a model's integer program with ONNX Runtime on every tensor, or with a runtime of TensorFlow Lite.
 
     Parameters
@@ -238,6 +245,8 @@ def verify(session: InferenceSession, feeds: Mapping[str, Array], *, progress: P
         The model, planned.
     feeds
         Inputs by name, samples on the first axis.
+    cluster
+        Workers that compute; None for this process.
     progress
         Called with the number of samples done and the number of all.
 
@@ -251,94 +260,211 @@ def verify(session: InferenceSession, feeds: Mapping[str, Array], *, progress: P
         If a tensor has another shape here than in ONNX Runtime.
     """
     if session.format == "tflite":
-        return _verify_tflite(session, feeds, progress)
-    optimized = SecondOpinion.of(session, optimized=True)
+        return _verify_tflite(session, feeds, cluster, progress)
     result = Verification(onnxruntime=runtime_version())
     pairs = _Pairs(session.program)
-    computed: list[_Computed] = []
-    for part in _parts(session, feeds, progress):
-        pairs.take(part)
-        for name, values in optimized.run(part.feeds).items():
-            if name not in session.program.outputs:
-                continue
-            result.outputs += values.size
-            result.optimized_mismatches += int((values != part.theirs[name]).sum())
-        computed.append((part.feeds, {name: part.theirs[name] for name in session.program.outputs}))
-        result.samples += part.samples
+    job = Job(_pairing, (session,), (True,))
+    for found in over_samples(job, session.program, feeds, size=CHUNK, cluster=cluster, progress=progress):
+        pairs.found.merge(found)
+    result.samples, result.outputs = pairs.found.samples, pairs.found.outputs
+    result.optimized_mismatches = pairs.found.optimized_mismatches
     result.steps = pairs.comparisons()
     if copies_fused_layers(session):
         settings = [setting for setting in SETTINGS if setting.applies(differs=result.optimized_mismatches > 0)]
-        found = [_in_setting(session, setting, computed) for setting in settings]
-        result.settings = tuple(part for part in found if part is not None)
+        settled = [_in_setting(session, setting, feeds, pairs.found.computed) for setting in settings]
+        result.settings = tuple(part for part in settled if part is not None)
         result.exact_to_the_end = all(step.comparison == "exact" or step.kind == "CONSTANT" for step in result.steps)
     return result
 
 
-_Computed: TypeAlias = tuple[Mapping[str, Array], Mapping[str, Array]]
-"""Inputs of some samples, and the outputs that onnxruntime gave tensor by tensor."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Computed:
+    """The outputs that onnxruntime gave tensor by tensor, of some samples."""
+
+    start: int
+    samples: int
+    outputs: Mapping[str, Array]
 
 
-def _in_setting(session: InferenceSession, setting: RuntimeSetting, computed: Sequence[_Computed]) -> SettingComparison | None:
+def _in_setting(
+    session: InferenceSession, setting: RuntimeSetting, feeds: Feeds, computed: Sequence[_Computed]
+) -> SettingComparison | None:
     """The outputs of the file itself, as onnxruntime gives them in a setting; None where it refuses the file then."""
     try:
         runtime = SecondOpinion.original(session, setting)
     except ModelError:
         return None
+    fixed = session.program.batching is Batching.FIXED
     mismatches, largest = 0, 0.0
-    for feeds, wanted in computed:
-        for name, values in runtime.run(feeds).items():
-            if name in wanted:
-                gap = np.abs(values.astype(np.float64) - wanted[name].astype(np.float64))
-                mismatches += int(np.count_nonzero(values != wanted[name]))
+    for part in computed:
+        rows = slice(None) if fixed else slice(part.start, part.start + part.samples)
+        for name, values in runtime.run({name: array[rows] for name, array in feeds.items()}).items():
+            if name in part.outputs:
+                wanted = part.outputs[name]
+                gap = np.abs(values.astype(np.float64) - wanted.astype(np.float64))
+                mismatches += int(np.count_nonzero(values != wanted))
                 largest = max(largest, float(gap.max(initial=0.0)))
     return SettingComparison(setting.name, setting.optimized, setting.reason, mismatches, largest)
 
 
-def _verify_tflite(session: InferenceSession, feeds: Mapping[str, Array], progress: Progress | None) -> Verification:
+@dataclass(slots=True)
+class _Paired:
+    """What was found on some samples.
+
+    Attributes
+    ----------
+    samples
+        How many.
+    rows
+        The tensors of each step.
+    constants
+        What nodes compute that depends on no input; with the first sample only.
+    kept
+        For each tensor that differs, onnxruntime's tensors of its step at the first sample at which it does.
+    outputs, optimized_mismatches
+        As for :class:`Verification`.
+    computed
+        Outputs to compare with those in other settings, where that is asked for.
+    """
+
+    samples: int
+    rows: list[list[LayerDifferences]]
+    constants: list[LayerDifferences] = field(default_factory=list)
+    kept: dict[str, dict[str, Array]] = field(default_factory=dict)
+    outputs: int = 0
+    optimized_mismatches: int = 0
+    computed: list[_Computed] = field(default_factory=list)
+
+    def merge(self, other: _Paired) -> None:
+        """Add what was found on others; the order does not matter."""
+        for rows, found in zip(self.rows, other.rows, strict=True):
+            for row, one in zip(rows, found, strict=True):
+                row.merge(one)
+                if row.first is not None and row.first is one.first:
+                    self.kept[row.tensor] = other.kept[row.tensor]
+        self.constants.extend(other.constants)
+        self.samples += other.samples
+        self.outputs += other.outputs
+        self.optimized_mismatches += other.optimized_mismatches
+        self.computed.extend(other.computed)
+
+
+def _pairing(session: InferenceSession, with_optimized: bool) -> Callable[[Feeds, int], _Paired]:
+    """The comparison of every tensor of the program on both sides, on a part of the samples."""
+    program = session.program
+    known = [name for name in program.tensors if name not in program.inputs]
+    fixed = [name for name in known if program.resolve(name) in program.constants]
+    runtime = SecondOpinion.of(session, known, constants=fixed)
+    optimized = SecondOpinion.of(session, optimized=True) if with_optimized else None
+    has_settings = with_optimized and copies_fused_layers(session)
+
+    def take(feeds: Feeds, start: int) -> _Paired:
+        samples = 1 if program.batching is Batching.FIXED or not feeds else len(next(iter(feeds.values())))
+        part = Part(start, samples, feeds, session.trace(feeds, "*"), {**runtime.run(feeds), **feeds})
+        pairs = _Pairs(program)
+        pairs.take(part)
+        found = pairs.found
+        for name, values in {} if optimized is None else optimized.run(feeds).items():
+            if name in program.outputs:
+                found.outputs += values.size
+                found.optimized_mismatches += int((values != part.theirs[name]).sum())
+        if has_settings:
+            found.computed.append(_Computed(start, samples, {name: part.theirs[name] for name in program.outputs}))
+        return found
+
+    return take
+
+
+def _verify_tflite(
+    session: InferenceSession, feeds: Mapping[str, Array], cluster: Cluster | None, progress: Progress | None
+) -> Verification:
     """Compare a TensorFlow Lite model with the runtime of its arithmetic, on every tensor that the runtime gives."""
     runtime = TfliteRuntime(session.model, session.arithmetic)
     result = Verification(onnxruntime=runtime.version, runtime=runtime.package)
-    total = len(next(iter(feeds.values())))
-    found: dict[str, StepComparison] = {}
-    for start in range(0, total, CHUNK):
-        chunk = {name: array[start : start + CHUNK] for name, array in feeds.items()}
-        theirs = runtime.run(chunk)
-        trace = session.trace(chunk, [name for name in theirs if name in session.program.tensors])
-        for step in session.program.steps:
-            name = step.tensors[-1]
-            if name in theirs and name in trace:
-                found[name] = _with_codes(found.get(name), step, trace[name], theirs[name], start)
-        result.samples += len(next(iter(chunk.values())))
-        if progress is not None:
-            progress(result.samples, total)
-    result.steps = list(found.values())
+    whole: _TfliteCodes | None = None
+    job = Job(_asking_tflite, (session,))
+    for found in over_samples(job, session.program, feeds, size=CHUNK, cluster=cluster, progress=progress):
+        if whole is None:
+            whole = found
+        else:
+            whole.merge(found)
+    if whole is not None:
+        result.samples, result.steps = whole.samples, list(whole.steps.values())
     return result
 
 
-def _with_codes(known: StepComparison | None, step: Step, mine: Array, theirs: Array, start: int) -> StepComparison:
-    """What is known of a step, and some samples more; every code has to be equal."""
+@dataclass(slots=True)
+class _TfliteCodes:
+    """The comparison of each step by its tensor, on some samples."""
+
+    samples: int
+    steps: dict[str, StepComparison]
+
+    def merge(self, other: _TfliteCodes) -> None:
+        """Add those of other samples."""
+        self.samples += other.samples
+        for name, one in other.steps.items():
+            self.steps[name] = _both(self.steps[name], one) if name in self.steps else one
+
+
+def _both(one: StepComparison, other: StepComparison) -> StepComparison:
+    firsts = [found for found in (one.first_difference, other.first_difference) if found is not None]
+    return replace(
+        one,
+        elements=one.elements + other.elements,
+        mismatches=one.mismatches + other.mismatches,
+        largest_difference=max(one.largest_difference, other.largest_difference),
+        first_difference=min(firsts, key=lambda found: found.index[0], default=None),
+    )
+
+
+def _asking_tflite(session: InferenceSession) -> Callable[[Feeds, int], _TfliteCodes]:
+    """The comparison of a part of the samples with what the runtime gives."""
+    runtime = TfliteRuntime(session.model, session.arithmetic)
+
+    def take(feeds: Feeds, start: int) -> _TfliteCodes:
+        theirs = runtime.run(feeds)
+        trace = session.trace(feeds, [name for name in theirs if name in session.program.tensors])
+        results = {step.tensors[-1]: step for step in session.program.steps}
+        found = {
+            name: _with_codes(step, trace[name], theirs[name], start)
+            for name, step in results.items()
+            if name in theirs and name in trace
+        }
+        return _TfliteCodes(len(next(iter(feeds.values()))), found)
+
+    return take
+
+
+def _with_codes(step: Step, mine: Array, theirs: Array, start: int) -> StepComparison:
+    """A step on some samples; every code has to be equal."""
     if mine.shape != theirs.shape:
         raise InternalMismatchError(
             f"tensor '{step.tensors[-1]}' has shape {mine.shape} here and {theirs.shape} in the runtime; please report this"
         )
-    one = StepComparison(step.name, step_kind(step), step.tensors[-1]) if known is None else known
     gap = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
-    first = one.first_difference
-    if first is None and gap.any():
+    first = None
+    if gap.any():
         place = tuple(int(at) for at in np.argwhere(gap)[0])
         index = (place[0] + start, *place[1:])
         first = Difference(step.tensors[-1], index, float(mine[place]), float(theirs[place]))
-    return replace(
-        one,
-        elements=one.elements + gap.size,
-        mismatches=one.mismatches + int(np.count_nonzero(gap)),
-        largest_difference=max(one.largest_difference, float(gap.max(initial=0.0))),
+    return StepComparison(
+        step.name,
+        step_kind(step),
+        step.tensors[-1],
+        elements=gap.size,
+        mismatches=int(np.count_nonzero(gap)),
+        largest_difference=float(gap.max(initial=0.0)),
         first_difference=first,
     )
 
 
 def compare_with_runtime(
-    session: InferenceSession, feeds: Mapping[str, Array], *, progress: Progress | None = None
+    session: InferenceSession,
+    feeds: Mapping[str, Array],
+    *,
+    cluster: Cluster | None = None,
+    progress: Progress | None = None,
 ) -> ExactComparison:
     """Compare a model's codes with those that onnxruntime computes in float32 from the same graph, without optimizations.
 
@@ -351,6 +477,8 @@ def compare_with_runtime(
         The model.
     feeds
         Inputs by name, samples on the first axis.
+    cluster
+        Workers that compute; None for this process.
     progress
         Called after each part of the samples.
 
@@ -364,9 +492,10 @@ def compare_with_runtime(
     need_samples(session.program, feeds)
     pairs = _Pairs(session.program)
     result = ExactComparison(("npusim", f"onnxruntime {runtime_version()}"))
-    for part in _parts(session, feeds, progress):
-        pairs.take(part)
-        result.samples += part.samples
+    job = Job(_pairing, (session,), (False,))
+    for found in over_samples(job, session.program, feeds, size=CHUNK, cluster=cluster, progress=progress):
+        pairs.found.merge(found)
+    result.samples = pairs.found.samples
     result.layers = pairs.listed()
     if not result.elements:
         raise InputError(f"{session.model.label} has no integer layer to compare with onnxruntime's")
@@ -376,27 +505,12 @@ def compare_with_runtime(
     return result
 
 
-def _parts(session: InferenceSession, feeds: Mapping[str, Array], progress: Progress | None) -> Iterator[Part]:
-    """Every tensor of the program on both sides."""
-    program = session.program
-    known = [name for name in program.tensors if name not in program.inputs]
-    fixed = [name for name in known if program.resolve(name) in program.constants]
-    runtime = SecondOpinion.of(session, known, constants=fixed)
-
-    def ask(chunk: Mapping[str, Array], _: int) -> Mapping[str, Array]:
-        return {**runtime.run(chunk), **chunk}
-
-    return compared_parts(session, feeds, "*", ask, size=CHUNK, progress=progress)
-
-
 class _Pairs:
-    """Every tensor of a program held against ONNX Runtime's, filled part by part."""
+    """Every tensor of a program held against ONNX Runtime's; `found` is what is, on some samples or merged of many."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._constants: list[LayerDifferences] = []
         self._steps: list[tuple[Step, list[LayerDifferences]]] = []
-        self._kept: dict[str, dict[str, Array]] = {}
         free: set[str] = set()
         for step in program.steps:
             if isinstance(step, DeviceStage):
@@ -410,24 +524,25 @@ class _Pairs:
             demand = "bounded" if loose or half else "exact_given_inputs" if behind else "exact"
             rows = [LayerDifferences(step.name, step_kind(step), name, comparison=demand) for name in step.tensors]
             self._steps.append((step, rows))
+        self.found = _Paired(0, [rows for _, rows in self._steps])
 
     def take(self, part: Part) -> None:
-        """Compare all tensors of some samples."""
+        """Compare all tensors of the first samples taken."""
+        self.found.samples = part.samples
         if part.start == 0:
             self._take_constants(part)
         for step, rows in self._steps:
-            new = [row for row in rows if row.first is None]
             self._take_step(step, rows, part)
-            for row in new:
+            for row in rows:
                 if row.first is not None:
                     at = row.first.sample - part.start
                     names = (*self._program.inputs_of(step), *step.tensors)
-                    self._kept[row.tensor] = {name: _of_sample(part.theirs[name], at, part.samples) for name in names}
+                    self.found.kept[row.tensor] = {name: _of_sample(part.theirs[name], at, part.samples) for name in names}
 
     def comparisons(self) -> list[StepComparison]:
         """The comparison of each step; that of constants first, where nodes compute any."""
         fixed = self._program.batching is Batching.FIXED
-        constants = [_summary(CONSTANTS, "CONSTANT", "", self._constants, fixed=True)] if self._constants else []
+        constants = [_summary(CONSTANTS, "CONSTANT", "", self.found.constants, fixed=True)] if self.found.constants else []
         return [
             *constants,
             *(
@@ -443,7 +558,7 @@ class _Pairs:
     def listed(self) -> list[LayerDifferences]:
         """The rows of a comparison of codes, in execution order."""
         outputs = {self._program.resolve(name) for name in self._program.outputs}
-        found = [row for row in self._constants if row.mismatches]
+        found = [row for row in self.found.constants if row.mismatches]
         for step, rows in self._steps:
             host = isinstance(step, HostOperation) and rows[0].comparison != "bounded" and not outputs & set(step.tensors)
             codes = [] if host or not rows[-1].elements else [rows[-1]]
@@ -463,7 +578,7 @@ class _Pairs:
         rounded, arithmetic = self._rounded(step, rows), self._arithmetic(step, row)
         if row.first is None or arithmetic is None:
             return Divergence(row, names=names, rounded=rounded)
-        values, inner = self._kept[row.tensor], {}
+        values, inner = self.found.kept[row.tensor], {}
         flat = int(np.ravel_multi_index(row.first.index, program.tensors[row.tensor].shape[1:]))
         if isinstance(step, IntegerLayer):
             inner = {tensor: float(values[tensor].reshape(-1)[flat]) for tensor in step.tensors if values[tensor].size > flat}
@@ -474,7 +589,7 @@ class _Pairs:
         program = self._program
         if row.first is None or isinstance(step, HostOperation):
             return None
-        values = self._kept[row.tensor]
+        values = self.found.kept[row.tensor]
         shape, inner_shape = (program.tensors[name].shape[1:] for name in (step.tensors[-1], row.tensor))
         if np.prod(shape) != np.prod(inner_shape):
             return None
@@ -507,7 +622,7 @@ class _Pairs:
                 row = LayerDifferences(CONSTANTS, "CONSTANT", name, comparison="bounded")
                 limits = np.abs(np.asarray(values, np.float64)) * FOLDING_LIMIT
                 _take(row, values, part.theirs[name], 0, 0, limits=limits)
-                self._constants.append(row)
+                self.found.constants.append(row)
 
     def _take_step(self, step: Step, rows: Sequence[LayerDifferences], part: Part) -> None:
         program = self._program

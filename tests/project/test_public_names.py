@@ -35,7 +35,8 @@ SIGNATURES = {
     "check_golden": "(source, dump, *, inputs=None, model=None, set_index=None, tensor=None, layout='nchw', "
     "input_stage='onnx', format=None, dtype=None, base=None, match=None)",
     "compare": "(model, against, inputs=None, *, labels=None, samples=None, seed=None, tensor=None, layout=None, "
-    "channels=False, min_sqnr=None, min_accuracy=None, max_drop=None, exclude=(), threads=None, progress=None, announce)",
+    "channels=False, min_sqnr=None, min_accuracy=None, max_drop=None, exclude=(), threads=None, "
+    "dask=None, progress=None, announce)",
     "explain_element": "(session, feeds, layer, sample, index)",
     "lint": "(model, device, *, compiler='2.1', strict=False, fix=None, overwrite=False, arithmetic=None)",
     "prove_equal": "(first, second, inputs=None, *, seconds=20.0, seed=0, output=None, check=None, witness=None, "
@@ -44,7 +45,7 @@ SIGNATURES = {
     "overwrite=False, progress=None, announce, max_bytes=None, "
     "max_cycles=None, min_sqnr=None, min_accuracy=None, labels=None, all_choices=False)",
     "verify": "(model, inputs=None, *, samples=None, seed=None, directed=False, seconds=None, output=None, oracle=False, "
-    "allow_float=False, progress=None)",
+    "allow_float=False, dask=None, progress=None)",
     "verify_golden": "(folder, model=None)",
     "write_golden": "(model, output, inputs=None, *, sets=8, seed=0, formats=('c', 'npz'), layers=('*',), input_stage='onnx', "
     "skip_normalize=False, codes=False, module_name='default', directed=False, overwrite=False, allow_float=False, "

@@ -23,6 +23,7 @@ __all__ = [
     "EXPORTS_FOLDER",
     "FORMATS",
     "FORMATS_FOLDER",
+    "HAS_DASK",
     "HAS_TFLITE",
     "HAS_TORCH",
     "ROOT",
@@ -56,6 +57,7 @@ FORMATS: Path | None = FORMATS_FOLDER if (FORMATS_FOLDER / "split.csv").is_file(
 HAS_TORCH = find_spec("torch") is not None
 """Whether torch is installed; it is not imported to find out."""
 
+HAS_DASK = find_spec("distributed") is not None
 HAS_TFLITE = all(find_spec(name) is not None for name in ("tflite_micro", "ai_edge_litert"))
 """Whether the runtimes of TensorFlow Lite are installed; they are not imported to find out."""
 
