@@ -35,6 +35,8 @@ class FloatMultiplier(Requantization):
         int64 [channels].
     multiplier
         float32 [channels], 0 or more.
+    rounding
+        What is done in place of rounding to the nearest whole number with halves to even; None for that.
 
     Examples
     --------
@@ -45,6 +47,7 @@ class FloatMultiplier(Requantization):
 
     bias: IntegerArray
     multiplier: npt.NDArray[np.float32]
+    rounding: Alternative | None = None
 
     @property
     def channels(self) -> int:
@@ -68,8 +71,10 @@ class FloatMultiplier(Requantization):
 
     @property
     def alternatives(self) -> Mapping[Alternative, Requantization]:
-        """No bias."""
-        return {Alternative.NO_BIAS: replace(self, bias=np.zeros_like(self.bias))}
+        """No bias; the same product rounded with halves up or down, or toward zero."""
+        others = (Alternative.HALF_UP, Alternative.HALF_DOWN, Alternative.TOWARD_ZERO)
+        found: dict[Alternative, Requantization] = {one: replace(self, rounding=one) for one in others}
+        return {Alternative.NO_BIAS: replace(self, bias=np.zeros_like(self.bias)), **found}
 
     @property
     def domain(self) -> Clip:
@@ -83,13 +88,14 @@ class FloatMultiplier(Requantization):
 
     def unclipped(self, accumulator: IntegerArray, axis: int = 0) -> IntegerArray:
         """``rint(f32(f32(accumulator + bias) * multiplier))``."""
-        return _rounded(self.biased(accumulator, axis).astype(np.float32), along(self.multiplier, accumulator.ndim, axis))
+        total = self.biased(accumulator, axis).astype(np.float32)
+        return _rounded(total, along(self.multiplier, accumulator.ndim, axis), self.rounding)
 
     def text(self, accumulator: int, channel: int) -> tuple[TextRow, ...]:
         """Bias and product."""
         bias, multiplier = int(self.bias[channel]), self.multiplier[channel]
         total = accumulator + bias
-        code = int(_rounded(np.float32(total), multiplier))
+        code = int(_rounded(np.float32(total), multiplier, self.rounding))
         return (
             TextRow("bias", f"{accumulator} + ({bias})" if bias < 0 else f"{accumulator} + {bias}", total),
             TextRow("multiplier", f"rint(f32(f32({total}) * {float(multiplier)!r}))", code),
@@ -97,6 +103,8 @@ class FloatMultiplier(Requantization):
 
     def carriers(self, sums: IntegerArray, largest_code: int) -> tuple[CarrierChoice, ...]:
         """float32 where every sum is exact in it: the rest is the arithmetic itself."""
+        if self.rounding is not None:
+            return super(FloatMultiplier, self).carriers(sums, largest_code)
         biased = int((sums + np.abs(self.bias)).max(initial=0))
         return CarrierChoice(Carrier.FLOAT32, biased, FLOAT32_LIMIT), CarrierChoice(Carrier.INTEGER, biased, 2**63)
 
@@ -106,8 +114,19 @@ class FloatMultiplier(Requantization):
         return FloatForm(None, self.bias.astype(np.float64), (product, FloatOperation(Operator.ROUND, np.zeros(self.channels))))
 
 
-def _rounded(total: npt.NDArray[np.float32] | np.float32, multiplier: npt.NDArray[np.float32] | np.float32) -> IntegerArray:
-    """The product as the nearest whole number; beyond all codes, infinity too, it stays far beyond them."""
+def _rounded(
+    total: npt.NDArray[np.float32] | np.float32, multiplier: npt.NDArray[np.float32] | np.float32, rounding: Alternative | None
+) -> IntegerArray:
+    """The product as a whole number; beyond all codes, infinity too, it stays far beyond them."""
     with np.errstate(over="ignore"):
-        product = np.rint(total * multiplier)
-    return np.asarray(np.clip(product, -FAR, FAR).astype(np.int64))
+        product = np.asarray(total * multiplier)
+    match rounding:
+        case Alternative.HALF_UP:
+            whole = np.floor(product.astype(np.float64) + 0.5)
+        case Alternative.HALF_DOWN:
+            whole = np.ceil(product.astype(np.float64) - 0.5)
+        case Alternative.TOWARD_ZERO:
+            whole = np.trunc(product)
+        case _:
+            whole = np.rint(product)
+    return np.asarray(np.clip(whole, -FAR, FAR).astype(np.int64))

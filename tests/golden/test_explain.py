@@ -396,10 +396,10 @@ def test_faults_of_models_whose_tensors_are_held_otherwise_than_in_the_file(name
         flat = right.astype(np.int64).reshape(6, -1)
         ranking = explain(Buffer(seen, flat, right, "nchw", range(6), flat), simulated)
         assert is_named(fault, [item for item in (*ranking.stated, *ranking.possible) if item.complete]), fault
-        # that other roundings of such layers are not tried is said wherever no cause is stated
-        assert bool(ranking.untried) == (not ranking.stated)
+        # that other roundings of a layer are not tried is said wherever no cause is stated
+        assert bool(ranking.untried) == (not ranking.stated and name == "channels last")
         shown += 1
         kinds.add(fault.kind)
     assert shown
     if name == "zero points":
-        assert kinds >= {FaultKind.OUTPUT_POINT, FaultKind.FIRST_SCALE}
+        assert kinds >= {FaultKind.OUTPUT_POINT, FaultKind.FIRST_SCALE, FaultKind.TOWARD_ZERO}

@@ -18,7 +18,7 @@ from npusim.program.dequantized_sum import DequantizedSum
 from npusim.program.divide import Divide
 from npusim.program.fixed_point import FixedPoint
 from npusim.program.float_multiplier import FloatMultiplier
-from npusim.program.requantization import Clip, Requantization
+from npusim.program.requantization import Alternative, Clip, Requantization
 from npusim.program.shift_floor import ShiftFloor
 from support.float32_oracle import rounded_to_float32
 
@@ -202,3 +202,22 @@ def test_the_limit_is_zero_where_no_step_is_near() -> None:
     part = DequantizedSum(np.array([0.25]), np.array([0], np.float32), np.array([0.5], np.float32), clip=Clip(-128, 127))
     sums = np.array([[4, 5, 6, 4000]])
     assert part.rounding_limit(sums, sums, 3).tolist() == [[0, 1, 0, 0]]  # 2, 2.5, 3, and saturated
+
+
+@given(st.integers(-(2**23), 2**23), st.integers(-1000, 1000), st.sampled_from([2.0**-3, 0.3, 0.0017, 2.0**-12, 1.5]))
+def test_other_roundings_of_a_product_are_those_of_the_same_float32(accumulator: int, bias: int, factor: float) -> None:
+    part = FloatMultiplier(np.array([bias]), np.array([factor], np.float32), clip=Clip(-128, 127))
+    product = rounded_to_float32(rounded_to_float32(Fraction(accumulator + bias)) * Fraction(float(np.float32(factor))))
+    wanted = {
+        Alternative.HALF_UP: half_up(product),
+        Alternative.HALF_DOWN: -half_up(-product),
+        Alternative.TOWARD_ZERO: math.trunc(product),
+    }
+    sums = np.array([[accumulator]])
+    for name, value in wanted.items():
+        other = part.alternatives[name]
+        assert int(other.unclipped(sums)[0, 0]) == value
+        assert other.text(accumulator, 0)[-1].value == value
+        assert [choice.carrier for choice in other.carriers(np.array([1]), 1)] == [Carrier.INTEGER]
+        assert other != part
+    assert part.alternatives[Alternative.NO_BIAS] == FloatMultiplier(np.array([0]), part.multiplier, clip=part.clip)

@@ -1,4 +1,4 @@
-"""Goals of steps without an accumulator: the input stage, maximum pools, the outputs."""
+"""Goals of steps without an accumulator: the input stage, maximum pools, tables, sums and products of codes, the outputs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from npusim.errors import UnsupportedError
 from npusim.golden.goals.goal import BoolArray, Goal, Reached
 from npusim.golden.goals.requantization import LARGEST_SIGNED
 from npusim.graph import Array
-from npusim.program import Program, QuantizeStage, Windowed
-from npusim.program.direct import direct_codes
+from npusim.program import IntegerArray, Program, QuantizeStage, Windowed
+from npusim.program.direct import Direct, direct_codes
 from npusim.program.input_stage import SIGNED_BYTE, InputStage, input_stages
 from npusim.program.intervals import Interval
 
-__all__ = ["ClassMeter", "StageMeter", "WindowMeter", "has_classes"]
+__all__ = ["ClassMeter", "CodesMeter", "StageMeter", "WindowMeter", "has_classes"]
 
 MOST_CLASSES: Final = 1024
 """An output of more values is not a list of classes."""
@@ -169,6 +169,61 @@ class WindowMeter:
         largest = direct_codes(self.node, [upper.astype(np.int64)])
         smallest = -direct_codes(self.node, [-lower.astype(np.int64)])
         return np.asarray(_by_channel(largest > smallest).any(axis=2))
+
+
+@dataclass(frozen=True)
+class CodesMeter:
+    """Measures how far the codes of a layer reach that makes them without an accumulator: a table, a sum, a product, a mean.
+
+    Attributes
+    ----------
+    node
+        The layer.
+    codes
+        The interval of its codes, less their zero point.
+    zero_point
+        Of its codes: a device's bytes are the codes with it.
+    limits
+        Smallest and largest byte of its element type.
+    """
+
+    node: Direct
+    codes: Interval
+    zero_point: int
+    limits: tuple[int, int]
+
+    @property
+    def layer(self) -> str:
+        """Name of the layer."""
+        return self.node.name
+
+    @property
+    def kind(self) -> str:
+        """Its type."""
+        return str(self.node.kind)
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """Its codes."""
+        return (self.node.output,)
+
+    @cached_property
+    def possible(self) -> Mapping[Goal, BoolArray]:
+        """For each channel whether its codes can reach the ends, and bytes that read differently with a sign."""
+        lower, upper = _by_channel(self.codes.lower).min(axis=(0, 2)), _by_channel(self.codes.upper).max(axis=(0, 2))
+        found = self._reached(lower[None, :, None], upper[None, :, None])
+        return {goal: reached[0] for goal, reached in found.items()}
+
+    def measure(self, tensors: Mapping[str, Array]) -> Reached:
+        """The goals that samples reach."""
+        values = _by_channel(tensors[self.node.output].astype(np.int64))
+        return self._reached(values, values)
+
+    def _reached(self, lower: IntegerArray, upper: IntegerArray) -> dict[Goal, BoolArray]:
+        low, high = lower + self.zero_point, upper + self.zero_point
+        sign = low < 0 if self.limits[0] < 0 else high > LARGEST_SIGNED
+        found = {Goal.LOWER_RAIL: low <= self.limits[0], Goal.UPPER_RAIL: high >= self.limits[1], Goal.SIGN: sign}
+        return {goal: np.asarray(reached.any(axis=2)) for goal, reached in found.items()}
 
 
 @dataclass(frozen=True)

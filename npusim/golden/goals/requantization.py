@@ -121,7 +121,8 @@ class RequantizationMeter:
         half_up = others.get(Alternative.HALF_UP, code)
         yield Goal.TIE, shows & (half_up != others.get(Alternative.HALF_DOWN, half_up))
         yield Goal.ROUNDING, shows & (half_up != code)
-        yield Goal.TRUNCATION, shows & (others.get(Alternative.TOWARD_ZERO, code) != code)
+        # of what rounds to nearest, truncation changes positive codes as well, but then any rounding down does
+        yield Goal.TRUNCATION, shows & (product < 0) & (others.get(Alternative.TOWARD_ZERO, code) != code)
         yield Goal.SIGN, final < 0 if clip.lower < 0 else final > LARGEST_SIGNED
 
     def _extremes(self, values: IntegerArray) -> Reached:

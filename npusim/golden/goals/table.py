@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from npusim.bounds import RangeAnalysis, analyse
 from npusim.golden.goals.effects import effect_meters
 from npusim.golden.goals.goal import GoalTable, Meter
-from npusim.golden.goals.other_steps import ClassMeter, StageMeter, WindowMeter, has_classes
+from npusim.golden.goals.other_steps import ClassMeter, CodesMeter, StageMeter, WindowMeter, has_classes
 from npusim.golden.goals.requantization import RequantizationMeter
-from npusim.program import Accumulating, Program, QuantizeStage, Step, Windowed
+from npusim.program import Accumulating, Direct, Program, QuantizeStage, Step, Windowed
 from npusim.program.intervals import declared_interval
 
 __all__ = ["goal_table"]
@@ -34,6 +36,12 @@ def _meter(program: Program, analysis: RangeAnalysis, step: Step) -> Meter | Non
         return StageMeter(program, step, analysis.tensors[step.output])
     if isinstance(step, Accumulating):
         return RequantizationMeter(analysis.layers[step.name])
+    if isinstance(step, Direct):
+        tensor = program.tensors[step.output]
+        if tensor.dtype.kind not in "iu":
+            return None
+        limits = np.iinfo(tensor.dtype.name)
+        return CodesMeter(step, analysis.tensors[step.output], tensor.zero_point, (int(limits.min), int(limits.max)))
     return WindowMeter(step, analysis.tensors[step.inputs[0]]) if isinstance(step, Windowed) else None
 
 
