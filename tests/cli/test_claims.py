@@ -194,8 +194,9 @@ def test_kinds_made_here(kind: str, tmp_path: Path) -> None:
     found = run_all(model, inputs, tmp_path)
     check_commands(found)
     rounds = kind == "partial sums past 2^24"
-    assert found["verify"].code == int(rounds)
-    assert found["golden write"].code == 0
+    quantized = bool(session.program.layers or session.program.quantize_stages)
+    assert found["verify"].code == int(rounds or not quantized)
+    assert found["golden write"].code == int(not quantized)
     rows = outputs_of_onnxruntime(model.read_bytes(), *({taken.name: x[at : at + 1]} for at in range(5)), optimized=False)
     written = read_npz(tmp_path / "fast.npz")
     for place, output in enumerate(session.get_outputs()):

@@ -283,7 +283,7 @@ def test_certificates_say_for_which_stage_they_hold(tmp_path: Path) -> None:
     model, certificate = tmp_path / "model.onnx", tmp_path / "certificate.json"
     model.write_bytes(network(0, 127))
     for variant in InputStage:
-        said = checked_json("bounds", call("bounds", model, "--input-stage", variant, "-o", certificate, "--json"))
+        said = checked_json("bounds", call("bounds", model, "--input-stage", variant, "-o", certificate, "--force", "--json"))
         assert said["model"]["input_stage"] == variant
         assert json.loads(certificate.read_text())["model"]["input_stage"] == variant
         assert call("bounds", model, "--input-stage", variant, "--check", certificate).code == 0
@@ -298,7 +298,7 @@ def test_every_command_says_whose_input_stage_it_ran(tmp_path: Path) -> None:
     model.write_bytes(network(-128, 127))
     write_arrays(x, {"input": np.random.default_rng(6).normal(0, 9, (5, 3, 4, 1)).astype(np.float32)})
     calls = {
-        "run": ("run", model, x, "-o", tmp_path / "out.npz"),
+        "run": ("run", model, x, "-o", tmp_path / "out.npz", "--force"),
         "verify": ("verify", model, x),
         "compare": ("compare", model, "--against", "ort", "--data", x),
         "inspect": ("inspect", model),

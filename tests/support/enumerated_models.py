@@ -269,7 +269,7 @@ def hold_vectors(session: InferenceSession, made: Drawn, right: list[Array], fol
     target, outputs = folder / f"golden_{number}", session.get_outputs()
     forms = ("c", "npz") if len(outputs) == 1 else ("npz",)
     try:
-        written = write_golden(made.model, target, made.inputs, sets=SETS, formats=forms)
+        written = write_golden(made.model, target, made.inputs, sets=SETS, formats=forms, allow_float=True)
     except UnsupportedError as error:
         assert not target.exists(), number
         return f"no vectors: {str(error).split(' ')[0]}"

@@ -113,5 +113,5 @@ def test_no_runtime(monkeypatch):
         raise tflite_runtimes.PackageNotFoundError(name)
 
     monkeypatch.setattr(tflite_runtimes, "version", missing)
-    with pytest.raises(UsageError, match=r"tflite-micro is not installed.*pip install 'npusim\[tflite\]'"):
+    with pytest.raises(UsageError, match=r"tflite-micro is not installed.*pip install '\.\[tflite\]'"):
         verify(npusim.InferenceSession(model()), x)

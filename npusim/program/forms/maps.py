@@ -18,7 +18,7 @@ from npusim.errors import InternalMismatchError
 from npusim.program.forms.step_functions import LARGEST_VALUE, StepFunction
 from npusim.program.requantization import Clip, IntegerArray, Requantization
 
-__all__ = ["ClipOfSum", "Maps", "Requantized", "Staircase", "Sum", "Summed", "numbers_of", "places_of"]
+__all__ = ["ClipOfSum", "Maps", "Requantized", "Staircase", "Sum", "Summed", "Unexamined", "numbers_of", "places_of"]
 
 Evaluate: TypeAlias = Callable[[npt.NDArray[np.float64], Sequence[npt.NDArray[np.generic]]], npt.NDArray[np.generic]]
 
@@ -99,6 +99,35 @@ class Requantized:
     def first(self, code: IntegerArray) -> IntegerArray:
         """The requantization's."""
         return self.part.first(code)
+
+
+@dataclass(frozen=True, slots=True)
+class Unexamined:
+    """Values of sums that are known by their parameters alone, such as floats on the way to a code."""
+
+    part: Requantized
+
+    @property
+    def direction(self) -> IntegerArray:
+        """That of the arithmetic."""
+        return self.part.direction
+
+    @property
+    def identity(self) -> tuple[Hashable, ...]:
+        """The parameters, and that they are not those of codes."""
+        return tuple(("not whole", one) for one in self.part.identity)
+
+    def select(self, channels: IntegerArray) -> Unexamined:
+        """The same for some channels."""
+        return Unexamined(self.part.select(channels))
+
+    def codes(self, sums: IntegerArray) -> IntegerArray:
+        """Not looked at."""
+        raise NotImplementedError
+
+    def first(self, code: IntegerArray) -> IntegerArray:
+        """Not looked at."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +375,9 @@ class Maps:
         reduced = [
             self._reduced(part, int(turn), padded=padded, single=single) for part, turn in zip(parts, turns, strict=True)
         ]
-        functions = _functions(reduced, staircase, [self._composed(one, geometry, single=single) for one in reduced])
+        composed = [self._composed(one, geometry, single=single) for one in reduced]
+        nothing: list[StepFunction | None] = [None] * len(reduced)
+        functions = nothing if isinstance(staircase, Unexamined) else _functions(reduced, staircase, composed)
         rows = []
         factor, offset = np.zeros(len(parts), np.int64), np.zeros(len(parts), np.int64)
         for channel, (one, function) in enumerate(zip(reduced, functions, strict=True)):

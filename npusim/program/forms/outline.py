@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
 from functools import partial
 from types import FunctionType
@@ -17,7 +17,7 @@ from npusim.graph import Array, Node
 from npusim.graph.operators import evaluate_node
 from npusim.graph.traits import SampleAxis, Trait, is_a, traits_of
 from npusim.program.direct import AffineCombination, Concatenation, Elementwise, Table
-from npusim.program.forms.maps import ClipOfSum, Maps, Requantized, Sum, Summed
+from npusim.program.forms.maps import ClipOfSum, Maps, Requantized, Staircase, Sum, Summed, Unexamined
 from npusim.program.input_stage import DeviceStage
 from npusim.program.layers import (
     Accumulating,
@@ -32,14 +32,18 @@ from npusim.program.layers import (
 )
 from npusim.program.moves import Pad, Slice
 from npusim.program.program import HostOperation, Program, QuantizeStage, Step, Tensor
-from npusim.program.requantization import IntegerArray
+from npusim.program.requantization import Clip, IntegerArray
 from npusim.program.runtime_layers import RuntimeCombination, RuntimeFunction
+from npusim.program.taps import ArithmeticTap, CodesTap
 
 __all__ = ["Orientation", "Outline", "StepOutline", "outline", "outline_step"]
 
 _NAMES: Final = frozenset({"name", "inputs", "output", "nodes", "taps", "label"})
 """Fields of a layer that say what it is called, not what it computes."""
 
+
+UNLIMITED: Final = Clip(-(2**62), 2**62)
+"""The saturation of an inner tensor before the first one."""
 
 _STABLE_OPSET: Final = 13
 """From here on an operator with the same attributes and operands computes the same in every version of the operator set."""
@@ -151,7 +155,7 @@ class _Walk:
         self.maps = maps
         self.tensors: dict[str, IntegerArray] = {}
         self.orientations: dict[str, Orientation] = {}
-        self._read = program.read_by_steps
+        self._read = program.read_by_steps | {program.resolve(name) for name in program.outputs}
 
     def read_input(self, name: str, place: int) -> None:
         """The elements of an input, in the order of the file."""
@@ -188,7 +192,8 @@ class _Walk:
     def run(self, step: Step) -> None:
         """Find the elements of what a step gives."""
         for inner in self._read.intersection(step.tensors[:-1]):
-            self._unknown(inner)
+            found = self._tap(step, inner)
+            self.tensors[inner] = self._unknown(inner) if found is None else found
         if isinstance(step, QuantizeStage):
             self.tensors[step.output] = self._stage(step)
         elif isinstance(step, HostOperation):
@@ -197,17 +202,34 @@ class _Walk:
             found = self._layer(step, [self.tensors[name] for name in step.inputs])
             self.tensors[step.output] = found.reshape(step.output_shape)
 
-    def _unknown(self, name: str) -> None:
+    def _unknown(self, name: str) -> IntegerArray:
         """A tensor of which nothing is known but that it is this one."""
         shape = self.program.tensors[name].shape
-        self.tensors[name] = self.maps.all_of(self.maps.opaque(object(), math.prod(shape)), math.prod(shape)).reshape(shape)
+        return self.maps.all_of(self.maps.opaque(object(), math.prod(shape)), math.prod(shape)).reshape(shape)
+
+    def _tap(self, step: Step, name: str) -> IntegerArray | None:
+        """An inner tensor of a layer, as what other codes of the same sums are; None where it is not a function of them."""
+        if not isinstance(step, Accumulating):
+            return None
+        tap = next(tap for tap in step.taps if tap.tensor == name)
+        sums = None
+        if isinstance(tap, (ArithmeticTap, CodesTap)):
+            part = replace(tap.part, clip=UNLIMITED if tap.clip is None else tap.clip)
+            staircase = Requantized(part) if tap.is_whole else Unexamined(Requantized(part))
+            sums = self._sums_of(step, [self.tensors[other] for other in step.inputs], staircase)
+        if sums is None:
+            return None
+        shape, axis = step.accumulator_shape, step.channel_axis
+        others = (*shape[:axis], *shape[axis + 1 :])
+        moved = np.moveaxis(sums.elements.reshape(shape[axis], *others), 0, axis)
+        return np.ascontiguousarray(moved).reshape(self.program.tensors[name].shape)
 
     # layers
 
     def _layer(self, layer: IntegerLayer, inputs: Sequence[IntegerArray]) -> IntegerArray:
         match layer:
             case Accumulating() if math.prod(layer.accumulator_shape[:1]) == 1:
-                sums = self._sums_of(layer, inputs)
+                sums = self._sums_of(layer, inputs, Requantized(layer.requantization))
                 return self._opaque_layer(layer, inputs) if sums is None else self._finished(layer, sums, inputs)
             case MaxPool() if layer.input_shape[0] == 1:
                 return self._maxima(layer, inputs[0])
@@ -265,12 +287,11 @@ class _Walk:
             lambda constants: (_fingerprint(layer.combination), int(constants[0]), layer.constant_first),
         )
 
-    def _sums_of(self, layer: Accumulating, inputs: Sequence[IntegerArray]) -> Summed | None:
-        staircase = Requantized(layer.requantization)
+    def _sums_of(self, layer: Accumulating, inputs: Sequence[IntegerArray], staircase: Staircase) -> Summed | None:
         size = math.prod(layer.accumulator_shape) // layer.requantization.channels
         match layer:
             case Convolution():
-                return self._convolution(layer, inputs[0], size)
+                return self._convolution(layer, inputs[0], size, staircase)
             case TransposedConvolution():
                 geometry = ("transposed", layer.window, inputs[0].shape[2:], layer.accumulator_shape[2:])
                 rows = [self.maps.of_elements(channel) for channel in inputs[0][0]]
@@ -305,13 +326,13 @@ class _Walk:
         others = (*shape[:axis], *shape[axis + 1 :])
         return np.ascontiguousarray(np.moveaxis(elements.reshape(shape[axis], *others), 0, axis))
 
-    def _added(self, one: IntegerArray, other: IntegerArray, size: int, staircase: Requantized | ClipOfSum) -> Summed:
+    def _added(self, one: IntegerArray, other: IntegerArray, size: int, staircase: Staircase) -> Summed:
         """The sum of two tensors, int64 [channels, places] each, place by place."""
         weights = np.ones((2, 1), np.int64)
         parts = [Sum(self._operands(np.stack(pair), size), weights) for pair in zip(one, other, strict=True)]
         return self.maps.sums(None, size, parts, staircase, padded=False)
 
-    def _points(self, columns: IntegerArray, weights: IntegerArray, size: int, staircase: Requantized) -> Summed:
+    def _points(self, columns: IntegerArray, weights: IntegerArray, size: int, staircase: Staircase) -> Summed:
         """Products with a matrix [outputs, inputs] at each place alone; `columns` are int64 [inputs, places]."""
         operands = self._operands(columns, size)
         return self.maps.sums(None, size, [Sum(operands, row[:, None]) for row in weights], staircase, padded=False)
@@ -320,8 +341,7 @@ class _Walk:
         """Elements themselves where there is one place, else the maps that rows of elements are."""
         return columns[:, 0] if size == 1 else np.array([self.maps.of_elements(column) for column in columns], np.int64)
 
-    def _convolution(self, layer: Convolution, elements: IntegerArray, size: int) -> Summed:
-        staircase = Requantized(layer.requantization)
+    def _convolution(self, layer: Convolution, elements: IntegerArray, size: int, staircase: Staircase) -> Summed:
         channels = elements[0]
         within = layer.weights.shape[1]
         own = layer.window.is_pointwise and not any(layer.window.pads) and set(layer.window.strides) == {1}
@@ -344,7 +364,7 @@ class _Walk:
         window: Window,
         shape: tuple[int, ...],
         size: int,
-        staircase: Requantized,
+        staircase: Staircase,
     ) -> Summed:
         """Sums over windows: for each result elements of channels [channels, *spatial] and weights [channels, taps]."""
         sizes = parts[0][0].shape[1:]
