@@ -10,6 +10,7 @@ from npusim.bounds.report import findings_of
 from npusim.findings import Finding
 from support.builders import GraphBuilder
 from support.dense_layer import fully_connected
+from support.match_models import chain
 
 
 def findings(model: bytes, strict: bool = False) -> list[Finding]:
@@ -47,3 +48,10 @@ def test_a_residual_that_is_no_layer_of_the_npu_has_no_widths() -> None:
     model = graph.model(summed)
     assert InferenceSession(model).program.layers[0].kind == "ADD"
     assert findings(model) == []
+
+
+def test_remedies_are_those_of_the_statement_for_layers_of_other_formats_too() -> None:
+    """A layer of MATCH is not one of the NPU, and its integers are known all the same."""
+    (found,) = findings_of(certify(InferenceSession(chain(weight=127, factor=2**24, addend=0)).program))
+    assert found.rule == "product_int32"
+    assert "a smaller k or lambda" in found.remedy

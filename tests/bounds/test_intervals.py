@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from npusim import InferenceSession
 from npusim.bounds import LayerBounds, RangeAnalysis, analyse
 from npusim.bounds.channels import channel_bounds, digits_of
+from npusim.bounds.widths import float_bits
 from npusim.engine.reference import run_layer
 from npusim.program import Accumulating, IntegerLayer, LayerKind, Program, Weighted, weight_bits_of
 from npusim.program.accumulation import accumulate, maximum_of_windows
@@ -260,3 +261,10 @@ def influence(bounds: LayerBounds, place: tuple[int, ...]) -> np.ndarray:
     shape = bounds.inputs[0].lower.shape
     unit = np.eye(int(np.prod(shape)), dtype=np.int64).reshape(-1, *shape[1:])
     return accumulate(bounds.layer, [unit])[(slice(None), *place[1:])].reshape(shape)
+
+
+def test_bits_of_a_float_that_holds_every_integer_up_to_the_largest() -> None:
+    for power in range(1, 40):
+        for value in (2**power, -(2**power), 2**power - 1, 2**power + 1, -(2**power) - 1):
+            interval = Interval(np.array([min(value, 0)]), np.array([max(value, 0)]))
+            assert 2 ** (float_bits(interval) - 1) < abs(value) <= 2 ** float_bits(interval)

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from npusim import InferenceSession, UnsupportedError
 from npusim.engine.fast import make_plan
+from npusim.engine.fast.hosting import runs_samples_last
 from npusim.engine.fast.layouts import choose_layouts
 from npusim.engine.runner import ReferenceRunner
+from npusim.engine.samples import join_samples
 from npusim.graph import Array
 from npusim.program import Batching, Program
 from npusim.program.trace import step_kind
@@ -68,6 +70,16 @@ def test_a_constant_among_joined_tensors_is_joined_too(first: bool) -> None:
     assert results[0].shape == (7, 3, 4, 1)
     assert (results[0][:, 0 if first else 2, :, 0] == np.arange(4) - 2).all()
     assert results[0].tobytes() == results[1].tobytes()
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_joins_run_in_the_engines_layout_where_all_parts_are_computed(constant: bool) -> None:
+    graph = GraphBuilder((1, 2, 4, 1))
+    codes = graph.input_stage([0, 0], [16, 16], [2, 2])
+    other = graph.constant(np.zeros((1, 1, 4, 1))) if constant else codes
+    program = InferenceSession(graph.model(graph.node("Concat", codes, other, axis=1))).program
+    (join,) = program.host_operations
+    assert runs_samples_last(join, program) is not constant
 
 
 @pytest.mark.slow
@@ -292,3 +304,9 @@ def test_results_are_the_callers_own(engine: str, count: int) -> None:
 def test_the_reference_engine_is_what_its_runner_says() -> None:
     _, program, feeds, wanted = case("residual_plain")
     assert_same(every_tensor(program, ReferenceRunner(program, 9), feeds, threads=2), wanted, fixed=program.constants)
+
+
+def test_joined_samples_are_longer_and_numbers_get_an_axis() -> None:
+    assert join_samples([np.array([1, 2]), np.array([3, 4])]).tolist() == [1, 2, 3, 4]
+    assert join_samples([np.array(1), np.array(3)]).tolist() == [1, 3]
+    assert join_samples([np.array([[1]]), np.array([[3]])]).tolist() == [[1], [3]]

@@ -380,3 +380,10 @@ def test_fused_activations_saturate_at_the_codes_of_their_bounds(scale: float, z
                 whole = math.floor(exact + Fraction(1, 2)) * (1 if end >= 0 else -1)
                 wanted[place] = choose(wanted[place], zero_point + whole)
         assert activation_range(Activation(name), Affine(scale, zero_point, *BYTE)) == tuple(wanted), name
+
+
+@pytest.mark.parametrize("raw", [1, 2, 3, 1 << 20, (1 << 31) - 1])
+def test_gemmlowp_sigmoids_of_opposite_numbers_add_up_to_one(raw: int) -> None:
+    above, below = (int(gemmlowp.logistic(np.array(value), 4)) for value in (raw, -raw))
+    assert above + below == gemmlowp.HIGHEST
+    assert above > 1 << 30 > below

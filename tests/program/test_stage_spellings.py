@@ -129,3 +129,25 @@ def test_divisions_by_zero_and_of_a_constant_are_no_stage() -> None:
         )
         program = InferenceSession(model.SerializeToString()).program
         assert all(stage.nodes[0].op_type == "Floor" for stage in program.quantize_stages)
+
+
+def test_a_product_of_codes_does_not_begin_a_stage() -> None:
+    """A stage makes codes of floats; what is computed of codes is an operation of the host, and only its result is floored."""
+    graph = GraphBuilder((1, 2, 4, 1))
+    product = graph.binary("Mul", graph.input_stage([0, 0], [16, 16], [2, 2]), 0.25)
+    program = InferenceSession(graph.model(graph.clip(graph.node("Floor", product), -128, 127))).program
+    assert [step.operator for step in program.host_operations] == ["Mul"]
+    assert [stage.input for stage in program.quantize_stages] == ["input", product]
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_difference_from_a_constant_is_no_offset(first: bool) -> None:
+    """x - c adds -c; c - x turns the sign around, which no offset does."""
+    graph = GraphBuilder((1, 2, 4, 1))
+    constant = graph.constant(3.0)
+    difference = graph.node("Sub", *((constant, "input") if first else ("input", constant)))
+    scaled = graph.node("Floor", graph.binary("Mul", difference, 0.25))
+    program = InferenceSession(graph.model(graph.clip(scaled, -128, 127))).program
+    assert [stage.offset.reshape(-1).tolist() for stage in program.quantize_stages if stage.input == "input"] == (
+        [] if first else [[-3.0]]
+    )

@@ -173,3 +173,12 @@ def test_a_tie_of_halves_is_a_tie_and_nothing_else() -> None:
     for (low, high), tie in expected.items():
         told = part.may_differ(Alternative.HALF_UP, Alternative.HALF_DOWN, np.array([low]), np.array([high]), codes)
         assert told.tolist() == [tie]
+
+
+def test_shifts_round_down_or_toward_zero() -> None:
+    """Of integers and of real numbers alike."""
+    for toward_zero, wanted in ((False, [-2, -1, 0, 1]), (True, [-1, 0, 0, 1])):
+        one = np.array([1])
+        part = ShiftFloor(0 * one, one, one, toward_zero=toward_zero, clip=Clip(-128, 127))
+        assert part.rounded(np.array([-1.5, -0.5, 0.5, 1.5])).tolist() == wanted
+        assert part.codes_of_scaled(np.array([[-3, -1, 1, 3]])).reshape(-1).tolist() == wanted

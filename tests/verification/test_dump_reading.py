@@ -9,12 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from npusim import InferenceSession
 from npusim.errors import InputError, NpusimError
 from npusim.files.dumps import read_dump
 from npusim.files.dumps.dump import DumpArray
 from npusim.golden.check import Check, check_dump, expected_of_model
 from npusim.verification import ExactComparison, compare_with_dump
-from npusim.verification.dump_reading import partial_match
+from npusim.verification.dump_reading import as_tensor, in_layout, partial_match
+from support.builders import GraphBuilder
 from support.dump_files import intel_hex
 from support.golden_check_models import MODELS, feeds_for, session_for
 
@@ -226,3 +228,27 @@ def test_axes_of_one_element_in_a_numpy_file_change_nothing(tmp_path: Path) -> N
     assert not isinstance(compared, NpusimError)
     assert all(checks)
     assert compared.ok
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 2), (3, 2, 2)])
+def test_a_tensor_in_the_order_of_a_dump_and_back(shape: tuple[int, ...]) -> None:
+    values = np.arange(2 * int(np.prod(shape))).reshape(2, *shape)
+    for layout in ("nchw", "nhwc"):
+        flat = in_layout(values, layout)
+        assert as_tensor(flat, shape, layout).tolist() == values.tolist()
+        if layout == "nhwc" and len(shape) > 1:
+            assert flat[1, : shape[0]].tolist() == values[(1, slice(None), *(0,) * (len(shape) - 1))].tolist()
+        else:
+            assert flat.tolist() == values.reshape(2, -1).tolist()
+
+
+def test_features_of_a_size_that_no_further_layer_has_are_refused(tmp_path: Path) -> None:
+    """Files stand in the order of the network: behind the last layer of 3 values there is none."""
+    graph = GraphBuilder((1, 4))
+    codes = graph.input_stage([0.5] * 4, [16] * 4, [2] * 4)
+    layer = graph.fully_connected(codes, np.arange(12).reshape(4, 3), np.arange(3), [1] * 3, [3] * 3, (-128, 127))
+    session = InferenceSession(graph.model(layer))
+    for number in range(2):
+        (tmp_path / f"out_layer{number}.txt").write_text("# layer (shape [1, 3]),\\\n0,\\\n0,\\\n0,\\\n")
+    with pytest.raises(InputError, match="no layer behind that of the array before it has as many"):
+        compare_with_dump(session, {"input": np.zeros((1, 4), np.float32)}, read_dump(tmp_path))

@@ -357,3 +357,11 @@ def test_elements_of_models_with_zero_points_are_those_of_the_file() -> None:
             assert found.code == codes[(1, *index)], layer
             assert found.index == index
             assert str(found.code) in str(found).splitlines()[-1]
+
+
+def test_values_that_the_other_side_cannot_hold_count_where_they_differ() -> None:
+    layer = LayerDifferences("layer", "FC", "y")
+    ours, theirs = np.array([2**24 + 1, 2**24 + 2, 5, 6]), np.array([2**24, 2**24 + 2, 5, 7])
+    broken = layer.take(ours, theirs, 0, beyond=np.array([True, True, False, False]))
+    assert broken.tolist() == [False, False, False, True]
+    assert (layer.beyond_float32, layer.mismatches) == (1, 1)

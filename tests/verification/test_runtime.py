@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,3 +131,12 @@ def test_annotated_models_of_the_match_family_are_held_against_a_copy_that_onnxr
     result = verify(session, generate_inputs(session.program, 20, seed=1))
     assert result.ok
     assert result.elements
+
+
+def test_a_verification_says_in_a_line_whether_all_is_equal() -> None:
+    session = InferenceSession(dense("plain"))
+    found = verify(session, {"input": samples_for((3, 4))})
+    assert str(found).startswith("equal: 2 steps (2 exact), ")
+    (first, *others) = found.steps
+    found.steps = [replace(first, mismatches=2), *others]
+    assert str(found).startswith("2 of ")
