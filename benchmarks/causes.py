@@ -157,7 +157,7 @@ def first(bend: Callable[[Array], Array]) -> Way:
     return Way(inputs=lambda inputs: [bend(inputs[0]), *inputs[1:]])
 
 
-def layer_faults(layer: Accumulating, draw: np.random.Generator) -> Iterator[tuple[str, Codes]]:
+def layer_faults(layer: Accumulating, sets: int, draw: np.random.Generator) -> Iterator[tuple[str, Codes]]:
     """Faults of a layer's parameters and data that are in no list."""
     part = layer.requantization
     if not isinstance(part, ShiftFloor):
@@ -264,7 +264,8 @@ def layer_faults(layer: Accumulating, draw: np.random.Generator) -> Iterator[tup
 
             return run
 
-        yield "fault of the list in every second set", partly(True)
+        if sets > 1:  # in the only one it is the fault of the list
+            yield "fault of the list in every second set", partly(True)
         if count > 1:
             yield "fault of the list in one channel", partly(False)
     if isinstance(layer, Weighted):
@@ -403,7 +404,7 @@ def injected(bench: Bench, draw: np.random.Generator, per_kind: int) -> Iterator
     for _ in range(per_kind):
         chosen: dict[str, tuple[Step, Codes]] = {}
         for index in draw.permutation(len(layers)):
-            for kind, codes in layer_faults(layers[index], draw):
+            for kind, codes in layer_faults(layers[index], bench.sets, draw):
                 if kind not in chosen or draw.random() < 0.5:
                     chosen[kind] = layers[index], codes
         for kind, (step, codes) in chosen.items():

@@ -587,7 +587,8 @@ class FaultRunner:
 def _rounded(program: Program, stage: QuantizeStage, values: Array) -> Array:
     """Codes of an input stage that rounds to nearest: ``clip(rint((x + offset) * multiplier * 2**-n))``."""
     known = stage_parameters(program, stage)
-    product = (values.astype(np.float32) + known.offset) * known.multiplier * np.ldexp(np.float32(1), -known.shift)
+    with np.errstate(over="ignore"):  # what passes float32 saturates
+        product = (values.astype(np.float32) + known.offset) * known.multiplier * np.ldexp(np.float32(1), -known.shift)
     codes: Array = np.clip(np.rint(product), stage.clip.lower, stage.clip.upper)
     return codes.astype(program.tensors[stage.output].stored)
 

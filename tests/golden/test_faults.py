@@ -233,3 +233,13 @@ def test_wrapping_at_the_ends() -> None:
 def test_faults_say_where_they_are() -> None:
     assert str(Fault(FaultKind.NO_BIAS, "/conv/Conv")) == "in '/conv/Conv' the bias is missing"
     assert str(Fault(FaultKind.TOWARD_ZERO, None)) == "in all layers the shift rounds toward zero instead of flooring"
+
+
+def test_a_stage_that_rounds_saturates_what_passes_float32() -> None:
+    session = session_for("wide")
+    (stage,) = session.program.quantize_stages
+    largest = float(np.finfo(np.float32).max)
+    values = np.stack([np.full(1024, value, np.float32) for value in (largest, -largest)])
+    with np.errstate(all="raise"):
+        found = run_with_fault(session.program, {"input": values}, Fault(FaultKind.ROUNDED, stage.name), stage.output)
+    assert found.tolist() == [[stage.clip.upper] * 1024, [stage.clip.lower] * 1024]
