@@ -145,7 +145,7 @@ def test_a_verification_says_in_a_line_whether_all_is_equal() -> None:
 def test_comparisons_of_codes_are_about_the_result_of_a_step() -> None:
     (layer,) = InferenceSession(dense("plain")).program.layers
     assert len(layer.tensors) > 1
-    found = runtime._with_codes(None, layer, np.zeros((2, 6)), np.eye(2, 6), 5)
+    found = runtime._with_codes(layer, np.zeros((2, 6)), np.eye(2, 6), 5)
     assert found.first_difference is not None
     assert {found.tensor, found.first_difference.tensor} == {layer.output}
     assert found.first_difference.index == (5, 0)
