@@ -9,7 +9,7 @@ import numpy as np
 
 from npusim.errors import InputError
 from npusim.files.arrays import listed
-from npusim.files.datasets import InputSpec, check_samples
+from npusim.files.datasets import InputSpec, check_samples, with_width
 from npusim.floats.network import FloatNetwork
 from npusim.graph import Array
 
@@ -33,7 +33,8 @@ def calibration_samples(network: FloatNetwork, given: Array | Mapping[str, Array
     network
         The network to quantize.
     given
-        The samples of its only input, or arrays by input name; any float or integer type.
+        The samples of its only input, or arrays by input name; any float or integer type. A last axis of size 1 may be missing
+        or be there in addition.
 
     Returns
     -------
@@ -53,7 +54,9 @@ def calibration_samples(network: FloatNetwork, given: Array | Mapping[str, Array
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             raise InputError(f"calibration samples of input '{name}' are not an array of numbers")
         spec = InputSpec(name, np.dtype(np.float32), network.inputs[name])
-        check_samples(array, spec, f"calibration samples of input '{name}'")
+        widened = with_width(array, spec)
+        arrays[name] = array if widened is None else widened
+        check_samples(arrays[name], spec, f"calibration samples of input '{name}'")
         if not array.any():
             raise InputError(f"calibration samples of input '{name}' are all zeros, which says nothing about ranges")
         counts.add(array.shape[0])

@@ -12,7 +12,7 @@ from npusim.floats.network import FloatArray
 from npusim.graph import Array
 from npusim.program import Accumulating, IntegerLayer, Program, Weighted, geometry_of
 
-__all__ = ["check_layers", "check_tensors"]
+__all__ = ["check_layers", "check_same_layers", "check_tensors"]
 
 CHECKED_SAMPLES = 8
 """Samples on which the emitted graph is compared with the integers it was made from."""
@@ -30,6 +30,25 @@ def check_layers(draft: Program, session: InferenceSession) -> None:
     for made in draft.layers:
         if made.output not in read or not _equal(made, read[made.output]):
             raise InternalMismatchError(f"the emitted graph is read with another layer than '{made.name}'")
+
+
+def check_same_layers(one: Program, other: Program) -> None:
+    """Make sure that two programs have the same integers in the same order, whatever the shapes are.
+
+    Raises
+    ------
+    InternalMismatchError
+        If they have not.
+    """
+    first, second = ([_numbers(layer) for layer in program.layers] for program in (one, other))
+    if first != second:
+        raise InternalMismatchError("the graph with two spatial axes is read with other layers than that with one")
+
+
+def _numbers(layer: IntegerLayer) -> tuple[object, ...]:
+    weights = layer.weights.tobytes() if isinstance(layer, Weighted) else b""
+    own = (layer.requantization, layer.output_clip) if isinstance(layer, Accumulating) else ()
+    return type(layer), layer.output, layer.inputs, weights, *own
 
 
 def check_tensors(session: InferenceSession, samples: Mapping[str, Array], wanted: Mapping[str, FloatArray]) -> None:

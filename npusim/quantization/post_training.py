@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 from npusim.engine.runner import Progress
 from npusim.engine.session import InferenceSession
@@ -14,16 +15,16 @@ from npusim.floats.reader import read_float_network
 from npusim.graph import Array, Graph
 from npusim.graph.model_file import open_model
 from npusim.graph.onnx_reader import read_graph
-from npusim.program.lowering.tinpu.emitter import emit
+from npusim.program.lowering.tinpu.emitter import emit, emit_two_axes
 from npusim.quantization.affine import quantize_affine
 from npusim.quantization.calibration import calibration_samples
-from npusim.quantization.check import check_layers, check_tensors
+from npusim.quantization.check import check_layers, check_same_layers, check_tensors
 from npusim.quantization.match import quantize_match
 from npusim.quantization.model import MIXED, Options, QuantizedModel
 from npusim.quantization.prepare import prepare
 from npusim.quantization.quantizer import Quantizer
 
-__all__ = ["prepare_network", "quantize", "quantize_network"]
+__all__ = ["prepare_network", "quantize", "quantize_network", "with_two_spatial_axes"]
 
 
 def quantize(
@@ -111,6 +112,27 @@ def quantize_network(
     warnings = (*network.warnings, *quantizer.warnings)
     widths = {layer.name: options.bits_of(layer.name) for layer in network.layers if layer.kind in WEIGHTED}
     return QuantizedModel(content, session.program, tuple(quantizer.reports), scales, warnings, layer_bits=widths)
+
+
+def with_two_spatial_axes(found: QuantizedModel) -> QuantizedModel:
+    """A model of one spatial axis, [1, C, L], as the NPU's layers take it, [1, C, L, 1]; any other one as it is.
+
+    Parameters
+    ----------
+    found
+        A model for the NPU.
+
+    Returns
+    -------
+    QuantizedModel
+        With the same integers, names and reports. Inputs and outputs have the axis, too.
+    """
+    content = emit_two_axes(found.content) if found.to == "tinpu" else None
+    if content is None:
+        return found
+    program = InferenceSession(content).program
+    check_same_layers(found.program, program)
+    return replace(found, content=content, program=program)
 
 
 def prepare_network(network: FloatNetwork, samples: Mapping[str, Array]) -> tuple[FloatNetwork, frozenset[str]]:

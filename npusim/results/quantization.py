@@ -32,6 +32,7 @@ from npusim.quantization import QuantizedModel
 from npusim.quantization import quantize as quantize_model
 from npusim.quantization.bit_choice import BitLimits, BitPoint, choose_bits
 from npusim.quantization.model import ACTIVATION_BITS, AUTO, MIXED, WEIGHT_BITS, LayerReport, Options, check_ending
+from npusim.quantization.post_training import with_two_spatial_axes
 from npusim.results.base import CommandResult, Model, ModelIdentity, file_of, identity_of
 from npusim.results.quantized_choices import QuantizedChoice, check_choices_ending, choices_plot, pareto_front
 from npusim.results.samples import Announce, Inputs, silent
@@ -330,15 +331,17 @@ def quantize(
         choice = choose_bits(
             network, samples, options, limits, _parameter_bytes, labels=classes, front=all_choices, progress=progress
         )
-        found = choice.model
+        found = with_two_spatial_axes(choice.model)
         choices = tuple(_choice(point, chosen=point is choice.point) for point in choice.points)
         if max_cycles is not None:
             _check_cycles(found.content, max_cycles)
     else:
         if any(limit is not None for limit in (max_bytes, max_cycles, min_sqnr, min_accuracy, labels)) or all_choices:
             raise UsageError(f"limits are for widths that are chosen: leave them out, or set the bits of weights to '{AUTO}'")
-        found = quantize_model(
-            source.content, samples, weight_bits, activation_bits, float_output=float_output, to=to, progress=progress
+        found = with_two_spatial_axes(
+            quantize_model(
+                source.content, samples, weight_bits, activation_bits, float_output=float_output, to=to, progress=progress
+            )
         )
     if target is not None:
         found.save(target, overwrite=overwrite)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from npusim.engine.session import InferenceSession
 from npusim.engine.simulation import input_specs
 from npusim.errors import UsageError
-from npusim.files.datasets import read_inputs
+from npusim.files.datasets import InputSpec, read_inputs, with_width
 from npusim.graph import Array
 from npusim.program import Batching
 from npusim.results.base import SampleSource
@@ -33,13 +33,19 @@ def silent(_sentence: str) -> None:
 
 
 def arrays_of(session: InferenceSession, inputs: Mapping[str, npt.ArrayLike] | npt.NDArray[Any]) -> dict[str, Array]:
-    """Arrays by input name."""
+    """Arrays by input name; those that differ from an input in a last axis of size 1 only have its shape."""
+    specs = {spec.name: spec for spec in input_specs(session)}
     if isinstance(inputs, Mapping):
-        return {name: np.asarray(values) for name, values in inputs.items()}
+        return {name: _shaped(np.asarray(values), specs.get(name)) for name, values in inputs.items()}
     names = [argument.name for argument in session.get_inputs()]
     if len(names) != 1:
         raise UsageError(f"{session.model.label} has {len(names)} inputs; give a dictionary of arrays, one for each")
-    return {names[0]: np.asarray(inputs)}
+    return {names[0]: _shaped(np.asarray(inputs), specs.get(names[0]))}
+
+
+def _shaped(values: Array, spec: InputSpec | None) -> Array:
+    widened = None if spec is None else with_width(values, spec)
+    return values if widened is None else widened
 
 
 def choose_inputs(

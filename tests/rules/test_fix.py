@@ -12,15 +12,17 @@ import pytest
 from npusim.engine.planning import plan
 from npusim.engine.session import InferenceSession
 from npusim.errors import UnsupportedError, UsageError
-from npusim.graph.model_file import open_model
+from npusim.graph.model_file import ModelFile, open_model
 from npusim.graph.onnx_reader import read_graph
 from npusim.program import Accumulating, Clip, Program
+from npusim.quantization import quantize
 from npusim.rules import Placement, rulebook
 from npusim.rules.fix import Fixed, fix_model
 from npusim.rules.fix.rewrites import clips_alike
 from npusim.rules.report import lint_model
 from npusim.verification.equality import why_not_proven
 from support.builders import DIALECTS, GraphBuilder
+from support.float_networks import FloatBuilder, samples
 from support.lint_models import convolution, dense, lint, requantized
 from support.sketch import Sketch
 
@@ -250,3 +252,32 @@ def test_saturations_that_agree_on_a_range() -> None:
     assert not clips_alike(Clip(-255, 255), Clip(-128, 127), -128, 128)
     assert clips_alike(Clip(-129, 127), Clip(-128, 127), -128, 400)
     assert not clips_alike(Clip(-129, 127), Clip(0, 255), 0, 128)
+
+
+@pytest.mark.parametrize(("channels", "repairs"), [(4, ["two-axes"]), (3, ["pad-input", "two-axes"])])
+def test_layers_of_one_spatial_axis_get_two_and_the_ends_keep_theirs(channels: int, repairs: list[str]) -> None:
+    graph = FloatBuilder((1, channels, 32), seed=5)
+    graph.conv(8, 5)
+    graph.relu()
+    graph.max_pool()
+    graph.conv(8, 3)
+    graph.relu()
+    graph.flatten()
+    graph.linear(4)
+    old = quantize(graph.model(), samples(graph.shape)).content
+    assert "convolution-2d" in rules_left_of(old)
+    file = ModelFile(None, old)
+    fixed = fix_model(file, lint_model(file, rulebook("f28p55x")))
+    assert names(fixed) == repairs
+    assert rules_left(fixed) == set()
+    assert [layer.verdict for layer in fixed.report.layers] == [Placement.NPU] * 4
+    assert [stage.role for stage in fixed.report.stages].count("view") == 2
+    assert fixed.content is not None
+    values = samples(graph.shape)
+    (first,), (second,) = (InferenceSession(model).run(None, {"input": values}) for model in (old, fixed.content))
+    assert first.tobytes() == second.tobytes()
+
+
+def rules_left_of(model: bytes) -> set[str]:
+    found = lint_model(ModelFile(None, model), rulebook("f28p55x")).findings
+    return {finding.rule for finding in found if finding.severity != "info"}

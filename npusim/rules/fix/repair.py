@@ -20,6 +20,7 @@ from npusim.graph.onnx_writer import write_model
 from npusim.program import IntegerLayer, Program
 from npusim.program.intervals import analyse
 from npusim.program.lowering.tinpu.chain import node_label
+from npusim.program.lowering.tinpu.two_axes import with_two_axes
 from npusim.rules.fix.channels import pad_channels, pad_input
 from npusim.rules.fix.draft import Draft, Refusal
 from npusim.rules.fix.rewrites import matmul_to_gemm, merge_saturations, narrow_saturations
@@ -34,13 +35,17 @@ from npusim.verification.equality import why_not_proven
 
 __all__ = ["Fixed", "Repair", "fix_model"]
 
+ONE_AXIS: Final = 3
+"""Axes of a tensor of one spatial axis."""
+
 SAMPLES: Final = 64
 """Samples on which the repaired model is run beside the original, besides the proof."""
 
 _INPUT_RULES: Final = ("input-channels", "soft-gconv-input-channels", "pool-channels")
+_AXIS_RULE: Final = "convolution-2d"
 _FEATURE_RULES: Final = ("fc-features-8", "fc-features-4")
 
-RepairName = Annotated[str, Choice(("matmul-to-gemm", "merge-clips", "narrow-clip", "pad-channels", "pad-input"))]
+RepairName = Annotated[str, Choice(("matmul-to-gemm", "merge-clips", "narrow-clip", "pad-channels", "pad-input", "two-axes"))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,7 @@ def fix_model(model: ModelFile, report: LintReport) -> Fixed:
     workshop = _Workshop(graph, program, report.book)
     _repair_nodes(workshop)
     _repair_channels(workshop)
+    _repair_axes(workshop)
     left = tuple(workshop.left.items())
     if not workshop.repairs:
         return Fixed(None, (), left, report, 0)
@@ -217,6 +223,28 @@ def _repair_channels(workshop: _Workshop) -> None:
             continue
         if any(stage.role == "input" and stage.step.tensors[-1] == tensor for stage in stages_of(workshop.program)):
             _pad_at_input(workshop, layer, tensor, channels)
+
+
+def _repair_axes(workshop: _Workshop) -> None:
+    """Give layers of one spatial axis two, behind the input stages, which stay what devices have for them."""
+    narrow = [layer for layer in workshop.program.layers if len(layer.input_shape) == ONE_AXIS]
+    first = next((layer for layer in narrow if _breaks(workshop, layer, _AXIS_RULE)), None)
+    if first is None:
+        return
+    stages = [stage.step for stage in stages_of(workshop.program) if stage.role == "input"]
+    kept = frozenset(name for stage in stages for name in stage.tensors)
+
+    def change(draft: Draft) -> None:
+        made = with_two_axes(draft.graph, keep_ends=True, kept=kept)
+        draft.nodes, draft.constants = list(made.nodes), dict(made.constants)
+
+    message = "its tensors and those of all other layers of one spatial axis have a second one of size 1"
+    workshop.attempt("two-axes", first.name, message, change)
+
+
+def _breaks(workshop: _Workshop, layer: IntegerLayer, rule: str) -> bool:
+    found = judge_layer(str(layer.kind), layer_properties(layer, workshop.program), workshop.book)
+    return any(broken.rule.id == rule for broken in found.broken)
 
 
 def _pad_at_input(workshop: _Workshop, layer: IntegerLayer, tensor: str, channels: int) -> None:

@@ -17,6 +17,9 @@ import numpy as np
 
 from npusim.errors import UnsupportedError
 from npusim.graph import Array, Attribute, Node
+from npusim.graph.folding import fold
+from npusim.graph.model_file import ModelFile
+from npusim.graph.onnx_reader import infer_node, read_graph
 from npusim.graph.onnx_writer import write_model
 from npusim.graph.scale_metadata import write_scales
 from npusim.program.layers import (
@@ -31,11 +34,12 @@ from npusim.program.layers import (
     TransposedConvolution,
     Window,
 )
+from npusim.program.lowering.tinpu.two_axes import with_two_axes
 from npusim.program.program import HostOperation, Program, QuantizeStage, Step
 from npusim.program.requantization import Clip, IntegerArray
 from npusim.program.shift_floor import ShiftFloor
 
-__all__ = ["emit"]
+__all__ = ["emit", "emit_two_axes"]
 
 _OPERATORS: Final = frozenset(("Conv", "ConvTranspose", "Gemm", "ReduceSum", "AveragePool", "MaxPool", "GlobalAveragePool"))
 """Last parts of node names that stand for a whole layer; its other nodes get names beside it."""
@@ -77,6 +81,22 @@ def emit(program: Program, scales: Mapping[str, Array] = MappingProxyType({})) -
     inputs, outputs = ({name: program.tensors[name].shape for name in names} for names in (program.inputs, program.outputs))
     metadata = write_scales({name: values for name, values in scales.items() if name in program.tensors})
     return write_model(graph.nodes, graph.constants, inputs=inputs, outputs=outputs, opset=program.opset, notes=metadata)
+
+
+def emit_two_axes(content: bytes) -> bytes | None:
+    """What :func:`emit` gave, with a second spatial axis of size 1 where it has one; None where it has none or cannot have two.
+
+    The vendor's compilers take layers with two spatial axes only. The integers and their names are the same.
+    """
+    graph = read_graph(ModelFile(None, content))
+    types = {name: graph.types[name] for name in graph.inputs}
+    try:
+        made = with_two_axes(fold(graph, infer_node, known={}, input_types=types), keep_ends=False)
+    except UnsupportedError:
+        return None
+    inputs, outputs = ({name: made.types[name].static_shape for name in names} for names in (made.inputs, made.outputs))
+    notes = graph.metadata.custom_metadata_map
+    return write_model(made.nodes, made.constants, inputs=inputs, outputs=outputs, opset=made.opset, notes=notes)
 
 
 @dataclass
