@@ -13,6 +13,12 @@
  *   NPUSIM_WAIT=statement       what to wait for after the call, for example: while (!tvmgen_default_finished) {}
  *   NPUSIM_LAYER_HOOK=function  void function(npusim_report *report, uint32_t set), called after each run; it hands over the
  *                               layer buffers that it can reach by npusim_check_layer
+ *   NPUSIM_PUTCHAR=function     void function(char letter), which sends a letter: a CRC-32 of each output and layer is printed,
+ *                               for 'npusim golden check DIR --port PORT', or its output kept in a file for --dump
+ *   NPUSIM_GETCHAR=function     int32_t function(void), which waits for a letter, negative where none will come: the other
+ *                               side asks for the values of the layer that differs first, and for one layer after the other
+ *   NPUSIM_PRINT_LAYER=n, NPUSIM_PRINT_SET=k  without NPUSIM_GETCHAR: print the values of this layer in this set
+ *   NPUSIM_PROBE=n              compare and print this layer only, where one buffer can be kept
  *   NPUSIM_MODEL_HEADER=file    header of the compiled model, in quotes
  *   NPUSIM_INPUT_FIELD, NPUSIM_OUTPUT_FIELD  members of its structs of inputs and outputs
  */
@@ -29,6 +35,7 @@
 extern "C" {
 #endif
 
+#define NPUSIM_MODEL "3c37e548"
 #define NPUSIM_ALL_SETS 4
 #define NPUSIM_LAYERS 6
 #define NPUSIM_FIRST_VALUES 16
@@ -91,6 +98,10 @@ int32_t npusim_check_verdict(const npusim_report *report);
 void npusim_check_layer(npusim_report *report, uint32_t set, uint32_t layer, const void *values, uint32_t length,
                         uint32_t order);
 uint32_t npusim_layer_length(uint32_t layer);
+
+/* The layer whose buffer is asked for, by NPUSIM_PROBE or by the other side of the line; -1 where all are. An application that
+ * can keep one buffer only keeps this one. */
+int32_t npusim_wanted_layer(void);
 
 #ifdef __cplusplus
 }

@@ -494,6 +494,122 @@ static void npusim_compare(npusim_report *report, uint32_t set, int32_t layer, c
     }
 }
 
+/* Values and layers that are asked for; -1 for none, and for all layers. */
+#ifdef NPUSIM_PRINT_LAYER
+static int32_t npusim_values_layer = NPUSIM_PRINT_LAYER;
+#else
+static int32_t npusim_values_layer = -1;
+#endif
+#ifdef NPUSIM_PROBE
+static int32_t npusim_probe = NPUSIM_PROBE;
+#else
+static int32_t npusim_probe = -1;
+#endif
+
+int32_t npusim_wanted_layer(void)
+{
+    return npusim_probe >= 0 ? npusim_probe : npusim_values_layer;
+}
+
+#ifdef NPUSIM_PUTCHAR
+#ifndef NPUSIM_PRINT_SET
+#define NPUSIM_PRINT_SET 0
+#endif
+#define NPUSIM_VALUES_OF_A_LINE 16
+
+void NPUSIM_PUTCHAR(char letter);
+
+static int32_t npusim_values_set = NPUSIM_PRINT_SET;
+static uint32_t npusim_line_sum;
+
+static void npusim_put(char letter)
+{
+    npusim_line_sum += (uint32_t)letter & (uint32_t)0xFF;
+    NPUSIM_PUTCHAR(letter);
+}
+
+static void npusim_say(const char *text)
+{
+    for (; *text != 0; text++) {
+        npusim_put(*text);
+    }
+}
+
+static void npusim_say_hex(uint32_t value, uint32_t digits)
+{
+    npusim_put(' ');
+    while (digits > 0) {
+        digits--;
+        npusim_put("0123456789abcdef"[(value >> (4 * digits)) & 15]);
+    }
+}
+
+static void npusim_say_number(int32_t number)
+{
+    char digits[10];
+    uint32_t count = 0, rest = number < 0 ? (uint32_t)0 - (uint32_t)number : (uint32_t)number;
+    npusim_say(number < 0 ? " -" : " ");
+    do {
+        digits[count++] = "0123456789"[rest % 10];
+        rest /= 10;
+    } while (rest > 0);
+    while (count > 0) {
+        npusim_put(digits[--count]);
+    }
+}
+
+static void npusim_line(const char *word)
+{
+    npusim_say("@npusim ");
+    npusim_line_sum = 0;
+    npusim_say(word);
+}
+
+static void npusim_line_end(void)
+{
+    const uint32_t sum = npusim_line_sum;
+    npusim_say(" *");
+    npusim_put("0123456789abcdef"[(sum >> 4) & 15]);
+    npusim_put("0123456789abcdef"[sum & 15]);
+    npusim_put('\n');
+}
+
+static void npusim_print(uint32_t set, int32_t layer, const void *values, uint32_t length, uint32_t type, uint32_t order)
+{
+    uint32_t index;
+    for (index = 0; index < length; index++) {
+        const uint32_t bits = npusim_read(values, index, type);
+        const uint32_t digits = npusim_is_element(bits, type) ? 2 * npusim_bytes(type) : 8;
+        if (index % NPUSIM_VALUES_OF_A_LINE == 0) {
+            if (index > 0) {
+                npusim_line_end();
+            }
+            npusim_line("values");
+            npusim_say_number((int32_t)set);
+            npusim_say_number(layer);
+            npusim_say_number((int32_t)order);
+            npusim_say_number((int32_t)index);
+        }
+        npusim_say_hex(bits, digits);
+    }
+    npusim_line_end();
+}
+
+/* The CRC-32 of what was handed over, and the values if they are asked for. */
+static void npusim_tell(uint32_t set, int32_t layer, const void *values, uint32_t length, uint32_t type, uint32_t order)
+{
+    npusim_line("crc");
+    npusim_say_number((int32_t)set);
+    npusim_say_number(layer);
+    npusim_say_number((int32_t)order);
+    npusim_say_hex(npusim_crc32(values, length, type), 8);
+    npusim_line_end();
+    if (npusim_values_layer == layer && layer >= 0 && npusim_values_set == (int32_t)set) {
+        npusim_print(set, layer, values, length, type, order);
+    }
+}
+#endif
+
 void npusim_check_start(npusim_report *report)
 {
     memset(report, 0, sizeof *report);
@@ -516,6 +632,9 @@ void npusim_check_output(npusim_report *report, uint32_t set, const npusim_outpu
     } else {
         npusim_compare(report, set, -1, values, npusim_sets[set].output, NPUSIM_OUTPUT_KEPT, length, NPUSIM_INT8,
                        npusim_sets[set].output_crc);
+#ifdef NPUSIM_PUTCHAR
+        npusim_tell(set, -1, values, length, NPUSIM_INT8, NPUSIM_NCHW);
+#endif
     }
 }
 
@@ -524,6 +643,8 @@ void npusim_check_layer(npusim_report *report, uint32_t set, uint32_t layer, con
 {
     if (set >= NPUSIM_CHECK_SETS || layer >= NPUSIM_LAYERS || order > NPUSIM_NHWC) {
         npusim_note(report, NPUSIM_NO_SUCH, set, (int32_t)layer, -1, order, 0);
+    } else if (npusim_probe >= 0 && npusim_probe != (int32_t)layer) {
+        return;
     } else if (length != npusim_layers[layer].length) {
         npusim_note(report, NPUSIM_LENGTH, set, (int32_t)layer, -1, length, npusim_layers[layer].length);
     } else {
@@ -531,6 +652,9 @@ void npusim_check_layer(npusim_report *report, uint32_t set, uint32_t layer, con
         const uint32_t kept = length < NPUSIM_FIRST_VALUES ? length : NPUSIM_FIRST_VALUES;
         npusim_compare(report, set, (int32_t)layer, values, golden->first[order], kept, length, npusim_layers[layer].type,
                        golden->crc[order]);
+#ifdef NPUSIM_PUTCHAR
+        npusim_tell(set, (int32_t)layer, values, length, npusim_layers[layer].type, order);
+#endif
     }
 }
 
@@ -544,13 +668,13 @@ int32_t npusim_check_verdict(const npusim_report *report)
     return report->mismatches == 0 && report->compared > 0 ? 0 : 1;
 }
 
-int32_t npusim_check_all(npusim_report *report)
+/* Run the sets from `first` to before `stop`. */
+static void npusim_run_sets(npusim_report *report, uint32_t first, uint32_t stop)
 {
     struct tvmgen_default_inputs inputs;
     struct tvmgen_default_outputs outputs;
     uint32_t set, index;
-    npusim_check_start(report);
-    for (set = 0; set < NPUSIM_CHECK_SETS; set++) {
+    for (set = first; set < stop; set++) {
         int32_t status;
         memcpy(npusim_input_buffer, npusim_sets[set].input, sizeof npusim_input_buffer);
         /* Nothing that is right may be left from before: a model that writes nothing must be noticed. */
@@ -571,5 +695,92 @@ int32_t npusim_check_all(npusim_report *report)
 #endif
         npusim_check_output(report, set, npusim_output_buffer, NPUSIM_OUTPUT_VALUES);
     }
+}
+
+#ifdef NPUSIM_PUTCHAR
+static void npusim_tell_end(const npusim_report *report)
+{
+    npusim_line("end");
+    npusim_say_number((int32_t)report->mismatches);
+    npusim_line_end();
+}
+#endif
+
+#if defined(NPUSIM_PUTCHAR) && defined(NPUSIM_GETCHAR)
+int32_t NPUSIM_GETCHAR(void);
+
+/* Read a line: its first letter, and the numbers in it; 0 where nothing comes any more. */
+static int32_t npusim_ask(int32_t numbers[2])
+{
+    int32_t letter, word = 0, count = 0, inside = 0;
+    numbers[0] = numbers[1] = -1;
+    npusim_line("ready");
+    npusim_line_end();
+    for (;;) {
+        letter = NPUSIM_GETCHAR();
+        if (letter < 0) {
+            return 0;
+        }
+        if (letter == '\n' && word != 0) {
+            return word;
+        }
+        if (letter >= '0' && letter <= '9' && word != 0) {
+            if (!inside) {
+                count++;
+            }
+            if (count < 3) {
+                numbers[count - 1] = (inside ? 10 * numbers[count - 1] : 0) + letter - '0';
+            }
+            inside = numbers[count < 3 ? count - 1 : 1] < 100000000;
+        } else {
+            inside = 0;
+            word = word == 0 && letter > ' ' ? letter : word;
+        }
+    }
+}
+
+/* Do what the other side of the line asks for until it says that this is all. */
+static void npusim_serve(void)
+{
+    npusim_report again;
+    int32_t numbers[2];
+    for (;;) {
+        const int32_t word = npusim_ask(numbers);
+        uint32_t first = 0, stop = NPUSIM_CHECK_SETS;
+        if (word == 'v' && numbers[0] >= 0 && numbers[0] < (int32_t)NPUSIM_CHECK_SETS && numbers[1] >= 0) {
+            npusim_values_set = numbers[0];
+            npusim_values_layer = numbers[1];
+            npusim_probe = numbers[1];
+            first = (uint32_t)numbers[0];
+            stop = first + 1;
+        } else if (word == 'p') {
+            npusim_probe = numbers[0];
+            npusim_values_layer = -1;
+        } else {
+            return;
+        }
+        npusim_check_start(&again);
+        npusim_run_sets(&again, first, stop);
+        npusim_tell_end(&again);
+    }
+}
+#endif
+
+int32_t npusim_check_all(npusim_report *report)
+{
+    npusim_check_start(report);
+#ifdef NPUSIM_PUTCHAR
+    npusim_line("start 1 " NPUSIM_MODEL);
+    npusim_say_number(NPUSIM_CHECK_SETS);
+    npusim_say_number(NPUSIM_LAYERS);
+    npusim_line_end();
+#endif
+    npusim_run_sets(report, 0, NPUSIM_CHECK_SETS);
+#ifdef NPUSIM_PUTCHAR
+    npusim_tell_end(report);
+#ifdef NPUSIM_GETCHAR
+    npusim_serve();
+#endif
+#endif
     return npusim_check_verdict(report);
 }

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
 
 import click
 
+from npusim.cli.board import board_lines
 from npusim.cli.options import INPUT_FILES, Invocation, arithmetic_option, input_alpha_option, input_codes_option, json_option
 from npusim.cli.output import Column, Row, count, number, paragraph, print_json, render_table, terminal_width
 from npusim.cli.paths import DUMP_SOURCE, SOURCE, as_given
+from npusim.cli.progress import progress
 from npusim.engine.planning import InputAlpha
 from npusim.engine.session import InferenceSession
 from npusim.errors import UsageError, printable
 from npusim.files.dumps import FORMATS, Dump, read_dump
+from npusim.golden.board import MARK
 from npusim.golden.check import Check, WeighedCause, is_folder
 from npusim.program.input_stage import InputStage
+from npusim.results.board import BoardCheckResult, check_board, check_board_text
 from npusim.results.golden import check_golden
 from npusim.verification import LAYOUTS
 
@@ -34,7 +40,6 @@ def _remember(context: click.Context, _parameter: click.Parameter, value: str) -
     "--dump",
     "dumped",
     type=DUMP_SOURCE,
-    required=True,
     metavar="FILE",
     help="What was written, - for standard input; its format is found out. A folder holds out_layerK.txt.",
 )
@@ -61,13 +66,30 @@ def _remember(context: click.Context, _parameter: click.Parameter, value: str) -
     metavar="REGEX",
     help="Of a log, what holds the numbers: the group 'value', else the first group; 'name' names arrays.",
 )
+@click.option("--port", metavar="PORT", help="With DIR: read what npusim_check.c prints while the board runs, as /dev/ttyACM0.")
+@click.option(
+    "--baud", type=click.IntRange(min=1), default=115200, show_default=True, metavar="N", help="Bits a second of PORT."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds that PORT may be silent.",
+)
+@click.option(
+    "--record", metavar="NEWFILE", default="board.log", show_default=True, help="Keeps every byte that came from PORT."
+)
+@click.option(
+    "--one-buffer", is_flag=True, help="With PORT: each run gives one layer; the first wrong one is searched by halves."
+)
 @arithmetic_option
 @input_codes_option
 @input_alpha_option
 @json_option
 def check_command(
     source: str,
-    dumped: str,
+    dumped: str | None,
     inputs: str | None,
     given_model: str | None,
     set_index: int | None,
@@ -78,6 +100,11 @@ def check_command(
     dtype: str | None,
     base: str | None,
     match: str | None,
+    port: str | None,
+    baud: int,
+    timeout: float,
+    record: str,
+    one_buffer: bool,
     arithmetic: str | None,
     input_codes: str | None,
     input_alpha: InputAlpha | None,
@@ -90,6 +117,9 @@ def check_command(
     (gdb, OpenOCD, J-Link, CCS), hex dumps, S-records, TI-TXT, Intel hex, JSON, a CCS data file (.dat), raw bytes (.bin), .npy,
     .npz or .csv. Of a generated model header, the parameters of the input stage are compared.
 
+    With --port, DIR's npusim_check.c runs on the board and prints a CRC-32 of every layer: the first one that differs is named,
+    its values are asked for, and the element is shown with its arithmetic. FILE may be what it printed.
+
     Where values differ, causes are tried, those about arithmetic by simulating a device with that fault. A cause is stated
     only if it predicts all that differs, breaks nothing that is right, does so better than chance, and no other does as well.
 
@@ -99,6 +129,16 @@ def check_command(
     Example: npusim golden check golden_vectors --dump uart.txt --set 2
     """  # noqa: D301 - \b is for click: the lines that follow are kept as they are
     _check_options(source, inputs, given_model, stage)
+    board = _board(source, dumped, given_model, port, baud, timeout, record, one_buffer, as_json=as_json)
+    if board is not None:
+        if as_json:
+            print_json(board)
+        else:
+            for line in board_lines(board, terminal_width()):
+                click.echo(as_given(printable(line, keep="\n")))
+        return 0 if board else 1
+    if dumped is None:
+        raise UsageError("Missing option '--dump', or '--port' for a board that runs npusim_check.c")
     dump = read_dump(dumped, format=format_name, dtype=_dtype(dtype), base=None if base is None else int(base), match=match)
     result = check_golden(
         source
@@ -120,6 +160,40 @@ def check_command(
     return 0 if result else 1
 
 
+def _board(
+    source: str,
+    dumped: str | None,
+    model: str | None,
+    port: str | None,
+    baud: int,
+    timeout: float,
+    record: str,
+    one_buffer: bool,
+    *,
+    as_json: bool,
+) -> BoardCheckResult | None:
+    """What the harness printed, on a port or in FILE; None where FILE is another dump."""
+    if port is not None:
+        if dumped is not None or not is_folder(source):
+            raise UsageError("--port reads the harness of a golden folder; give DIR, and leave out --dump")
+        with progress("board", quiet=as_json, unit="CRC-32s") as report:
+            return check_board(
+                source,
+                port,
+                baud=baud,
+                timeout=timeout,
+                record=record,
+                one_buffer=one_buffer,
+                model=model,
+                progress=report,
+            )
+    if dumped is None or not is_folder(source) or not Path(dumped).is_file():
+        return None
+    with Path(dumped).open("rb") as file:
+        of_harness = MARK in file.read(LONGEST_BOOT)
+    return check_board_text(source, dumped, model=model) if of_harness else None
+
+
 def _check_options(source: str, inputs: str | None, given_model: str | None, stage: str | None) -> None:
     if is_folder(source):
         if inputs is not None or stage is not None:
@@ -137,6 +211,9 @@ def _dtype(name: str | None) -> str | None:
         raise UsageError(f"there is no element type '{name}'; the types are {', '.join(known)}")
     return name
 
+
+LONGEST_BOOT: Final = 2**20
+"""Bytes of a file in which the first line of the harness is looked for."""
 
 COLUMNS = (
     Column("tensor", shrinks=True),

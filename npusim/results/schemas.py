@@ -13,6 +13,7 @@ from typing import Any, Final
 from npusim.bounds.certificate_file import CertificateFile
 from npusim.golden.folder.manifest import Manifest
 from npusim.results.base import Failure
+from npusim.results.board import BoardCheckResult
 from npusim.results.certificate import CertifyResult
 from npusim.results.check_result import CheckResult
 from npusim.results.comparison import ExactCompareResult, FloatCompareResult
@@ -38,7 +39,7 @@ _RESULTS: Final[Mapping[str, tuple[type, ...]]] = MappingProxyType(
         "check": (CheckResult,),
         "compare": (ExactCompareResult, FloatCompareResult, EqualityResult),
         "demo": (DemoResult,),
-        "golden_check": (GoldenCheckResult,),
+        "golden_check": (GoldenCheckResult, BoardCheckResult),
         "golden_verify": (GoldenVerifyResult,),
         "golden_write": (GoldenWriteResult,),
         "inspect": (InspectResult,),

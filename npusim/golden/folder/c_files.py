@@ -246,6 +246,7 @@ def check_header(vectors: Vectors, module: str, sha256: str, *origin: str) -> st
     layers = checked_layers(vectors)
     return Template(_template("npusim_check.h.txt")).substitute(
         sha256=sha256,
+        sha8=sha256[:8],
         origin="".join(f"\n{line}" for line in origin_lines(*origin)),
         wait="" if _is_invoked(*origin) else f", for example: while (!tvmgen_{c_name(module)}_finished) {{}}",
         macros="" if _is_invoked(*origin) else _COMPILED_MACROS,
