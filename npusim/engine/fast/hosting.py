@@ -22,7 +22,14 @@ from npusim.graph.traits import Trait, is_a
 from npusim.kernels.samples_last import Call
 from npusim.program import HostOperation, Program, Step
 
-__all__ = ["binary_function", "constant_samples_last", "reference_calls", "runs_samples_last", "samples_last_calls"]
+__all__ = [
+    "axis_samples_last",
+    "binary_function",
+    "constant_samples_last",
+    "reference_calls",
+    "runs_samples_last",
+    "samples_last_calls",
+]
 
 ZERO: Final = np.float32(0)
 
@@ -70,7 +77,7 @@ def samples_last_calls(step: HostOperation, program: Program, workspace: Workspa
     if is_a(node.op_type, Trait.INTERPOLATES):
         return _repetitions(sources[0], _chosen_indices(step, program), output)
     if is_a(node.op_type, Trait.JOINS):
-        axis = _axis_samples_last(node.integer("axis", 0), output.ndim)
+        axis = axis_samples_last(node.integer("axis", 0), output.ndim)
         return _side_by_side([values[name] for name in node.inputs], axis, output)
     copies = {name: np.empty_like(values[name]) for name in variable if program.tensors[name].is_integer}
     # a code has no sign of zero, and -0 + 0 is 0
@@ -162,6 +169,7 @@ def constant_samples_last(value: Array, rank: int) -> Array:
     return np.ascontiguousarray(to_samples_last(full))
 
 
-def _axis_samples_last(axis: int, rank: int) -> int:
+def axis_samples_last(axis: int, rank: int) -> int:
+    """Where an axis of ONNX's order, but the first, lies in buffers of a rank."""
     position = axis % rank
     return rank - 2 if position == 1 else position - 2

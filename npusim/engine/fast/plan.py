@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from npusim.engine.carriers import FLOAT32_LIMIT, Carrier, CarrierChoice, choose_carrier
+from npusim.engine.fast.direct import direct_calls, runs_by_tables
 from npusim.engine.fast.hosting import reference_calls, runs_samples_last, samples_last_calls
 from npusim.engine.fast.layers import (
     accumulator_calls,
@@ -197,7 +198,7 @@ def _is_native(step: Step, program: Program, carriers: Mapping[str, CarrierChoic
     if isinstance(step, FullyConnected) and len(step.input_shape) != 2:
         return False
     if isinstance(step, Direct):
-        return False
+        return runs_by_tables(step, program)
     return isinstance(step, MaxPool) or carriers[step.name].carrier is not Carrier.INTEGER
 
 
@@ -356,6 +357,8 @@ def _calls(plan: FastPlan, index: int, workspace: Workspace, pooled: Mapping[int
         return samples_last_calls(step, program, workspace)
     if isinstance(step, MaxPool):
         return [] if index in pooled.values() else maximum_calls(step, workspace)
+    if isinstance(step, Direct):
+        return direct_calls(step, program, workspace)
     if not isinstance(step, Accumulating):
         raise unknown_kind(step)
     pool = program.steps[pooled[index]] if index in pooled else None

@@ -1,0 +1,75 @@
+"""Layers of models with zero points on the fast engine's buffers: equal to the reference engine, whatever the formula."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from npusim import InferenceSession
+from npusim.engine.fast.direct import runs_by_tables
+from npusim.engine.fast.plan import make_plan
+from npusim.program import Direct
+from npusim.search.sampling import generate_inputs
+from support.qdq_networks import qdq_network
+from support.tflite_models import one_operator, tensor
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    dtype=st.sampled_from(["uint8", "int8"]),
+    arithmetic=st.sampled_from(["ort", "onnx"]),
+    seed=st.integers(0, 2**20),
+    count=st.sampled_from([1, 3, 17]),
+)
+def test_both_engines_agree_on_every_tensor(dtype: str, arithmetic: str, seed: int, count: int) -> None:
+    model = qdq_network(dtype, seed)
+    fast, reference = (InferenceSession(model, engine=name, arithmetic=arithmetic) for name in ("fast", "reference"))
+    feeds = generate_inputs(fast.program, count, seed=seed)
+    mine, wanted = fast.trace(feeds), reference.trace(feeds)
+    assert set(mine) == set(wanted)
+    for name in wanted:
+        assert mine[name].dtype == wanted[name].dtype
+        assert np.array_equal(mine[name], wanted[name]), name
+    assert all(np.array_equal(a, b) for a, b in zip(fast.run(None, feeds), reference.run(None, feeds), strict=True))
+
+
+def test_8_bit_layers_are_looked_up_and_16_bit_pairs_are_not() -> None:
+    program = InferenceSession(qdq_network("uint8")).program
+    direct = [index for index, step in enumerate(program.steps) if isinstance(step, Direct)]
+    native = make_plan(program).native
+    looked_up = {program.steps[index].kind for index in direct if index in native}
+    assert looked_up == {"TABLE", "ADD", "MUL", "CONCAT"}
+    wide = InferenceSession(qdq_network("int16", opset=21)).program
+    found = {step.kind: runs_by_tables(step, wide) for step in wide.steps if isinstance(step, Direct)}
+    assert found == {"TABLE": True, "ADD": False, "MUL": False, "CONCAT": True, "AVGPOOL": False}
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16"])
+def test_both_engines_agree_with_16_bits(dtype: str) -> None:
+    model = qdq_network(dtype, opset=21)
+    fast, reference = (InferenceSession(model, engine=name) for name in ("fast", "reference"))
+    feeds = generate_inputs(fast.program, 9, seed=2)
+    mine, wanted = fast.trace(feeds), reference.trace(feeds)
+    assert all(np.array_equal(mine[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("arithmetic", ["tflm", "litert", "xnnpack"])
+@pytest.mark.parametrize("name", ["ADD", "SUB", "MUL"])
+@pytest.mark.parametrize("other", ["same", "constant", "broadcast", "broadcast constant"])
+def test_pairs_of_tflite_codes_are_equal(arithmetic: str, name: str, other: str) -> None:
+    """Broadcast operands, constants, and elements that vectors leave over, for which kernels have another formula."""
+    random = np.random.default_rng(4)
+    shape = (1, 3, 7, 5)
+    second = (1, 1, 1, 5) if "broadcast" in other else shape
+    data = random.integers(-128, 128, second) if "constant" in other else None
+    scale = 0.4 if name == "MUL" else 0.15
+    parts = [tensor("a", "INT8", shape, 0.1, 7), tensor("b", "INT8", second, 0.05, 3, data)]
+    content = one_operator(name, parts, tensor("y", "INT8", shape, scale, -9), {"activation": "RELU"})
+    fast, reference = (InferenceSession(content, engine=engine, arithmetic=arithmetic) for engine in ("fast", "reference"))
+    feeds = {
+        argument.name: random.integers(-128, 128, (33, *argument.shape[1:])).astype(np.int8) for argument in fast.get_inputs()
+    }
+    (mine,), (wanted,) = fast.run(None, feeds), reference.run(None, feeds)
+    assert np.array_equal(mine, wanted)
