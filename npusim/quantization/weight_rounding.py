@@ -21,6 +21,9 @@ LARGEST_FACTORISED = 1536
 SWEEPS = 4
 """How often each weight is looked at again."""
 
+BLOCK = 32
+"""Weights whose effect on all others is added up and applied as one product; among themselves it is applied at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class LeastSquares:
@@ -87,10 +90,16 @@ def _fed_back(problem: LeastSquares, step: FloatArray, largest: int) -> FloatArr
     flipped = np.linalg.cholesky(matrix[:, ::-1, ::-1])[:, ::-1, ::-1]
     factor = np.linalg.inv(flipped)
     integers = np.empty_like(left)
-    for index in range(count):
-        integers[:, index] = np.clip(np.rint(left[:, index] / step), -largest, largest)
-        error = (left[:, index] - integers[:, index] * step) / factor[:, index, index, np.newaxis]
-        left[:, index + 1 :] -= factor[:, index, index + 1 :, np.newaxis] * error[:, np.newaxis]
+    for start in range(0, count, BLOCK):
+        stop = min(start + BLOCK, count)
+        errors = np.empty((left.shape[0], stop - start, left.shape[2]))
+        for index in range(start, stop):
+            integers[:, index] = np.clip(np.rint(left[:, index] / step), -largest, largest)
+            error = (left[:, index] - integers[:, index] * step) / factor[:, index, index, np.newaxis]
+            left[:, index + 1 : stop] -= factor[:, index, index + 1 : stop, np.newaxis] * error[:, np.newaxis]
+            errors[:, index - start] = error
+        if stop < count:
+            left[:, stop:] -= np.swapaxes(factor[:, start:stop, stop:], 1, 2) @ errors
     result = np.empty_like(integers)
     np.put_along_axis(result, order[:, :, np.newaxis], integers, axis=1)
     return result
@@ -103,14 +112,23 @@ def _improved(problem: LeastSquares, integers: FloatArray, step: FloatArray, lar
     curvature = np.diagonal(problem.matrix, axis1=1, axis2=2)
     for _ in range(SWEEPS):
         changed = False
-        for index in range(current.shape[1]):
-            wanted = current[:, index] - slope[:, index] / (curvature[:, index, np.newaxis] * step)
-            moved = np.clip(np.rint(wanted), -largest, largest) - current[:, index]
-            if not moved.any():
-                continue
-            changed = True
-            current[:, index] += moved
-            slope += problem.matrix[:, :, index, np.newaxis] * (moved * step)[:, np.newaxis]
+        for start in range(0, current.shape[1], BLOCK):
+            block = slice(start, min(start + BLOCK, current.shape[1]))
+            moves = np.zeros_like(current[:, block])
+            for index in range(block.start, block.stop):
+                wanted = current[:, index] - slope[:, index] / (curvature[:, index, np.newaxis] * step)
+                moved = np.clip(np.rint(wanted), -largest, largest) - current[:, index]
+                if not moved.any():
+                    continue
+                current[:, index] += moved
+                moves[:, index - start] = moved * step
+                slope[:, block] += problem.matrix[:, block, index, np.newaxis] * moves[:, index - start, np.newaxis]
+            moving = np.flatnonzero(moves.any(axis=(0, 2)))
+            changed = changed or moving.size > 0
+            if moving.size and current.shape[1] > BLOCK:
+                others = problem.matrix[:, :, start + moving] @ moves[:, moving]
+                slope[:, : block.start] += others[:, : block.start]
+                slope[:, block.stop :] += others[:, block.stop :]
         if not changed:
             break
     return current

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from npusim.program import Clip
+from npusim.quantization import weight_rounding
 from npusim.quantization.covariance import Covariance, hold_mean, least_squares
 from npusim.quantization.scales import choose_scale, coding_error, sample_channels
 from npusim.quantization.weight_rounding import LeastSquares, round_sequentially, round_to_nearest, rounding_error
@@ -40,6 +41,40 @@ def test_rounding_beats_the_nearest_by_far_on_correlated_inputs() -> None:
     losses = [rounding_error(found, integers, step) for integers in (careful, nearest)]
     assert (losses[0] <= losses[1]).all()
     assert losses[0].sum() < 0.6 * losses[1].sum()
+
+
+@pytest.mark.parametrize(("width", "outputs", "largest"), [(31, 3, 7), (33, 5, 127), (100, 4, 7), (130, 3, 1)])
+def test_blocks_round_as_one_weight_after_the_other_does(
+    monkeypatch: pytest.MonkeyPatch, width: int, outputs: int, largest: int
+) -> None:
+    found = problem(width, width, outputs)
+    step = np.abs(found.target).max(axis=1) / (largest + 0.49)
+    wanted = one_after_the_other(found, step, largest)
+    np.testing.assert_array_equal(round_sequentially(found, step, largest), wanted)
+    monkeypatch.setattr(weight_rounding, "BLOCK", 7)
+    np.testing.assert_array_equal(round_sequentially(found, step, largest), wanted)
+
+
+def one_after_the_other(found: LeastSquares, step: np.ndarray, largest: int) -> np.ndarray:
+    """The better one, for each output, of improving the nearest integers and of improving those with error feedback."""
+    tries = []
+    order = np.argsort(-np.diagonal(found.matrix[0]), kind="stable")
+    inverse = np.linalg.inv(found.matrix[0][np.ix_(order, order)])
+    rows, left = np.linalg.cholesky(inverse).T, found.target[0][order].copy()
+    fed_back = np.empty_like(left)
+    for index in range(len(order)):
+        fed_back[index] = np.clip(np.rint(left[index] / step[0]), -largest, largest)
+        error = (left[index] - fed_back[index] * step[0]) / rows[index, index]
+        left[index + 1 :] -= rows[index, index + 1 :, None] * error
+    for current in (round_to_nearest(found.target, step, largest)[0], fed_back[np.argsort(order)]):
+        for _ in range(weight_rounding.SWEEPS):
+            for index in range(len(order)):
+                slope = found.matrix[0, index] @ (current * step[0] - found.target[0])
+                wanted = current[index] - slope / (found.matrix[0, index, index] * step[0])
+                current[index] = np.clip(np.rint(wanted), -largest, largest)
+        tries.append(current[None])
+    losses = [rounding_error(found, integers, step) for integers in tries]
+    return np.where((losses[1] < losses[0])[:, None], tries[1], tries[0])
 
 
 def test_groups_are_rounded_apart() -> None:
