@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
+from npusim.engine.fast import make_plan
 from npusim.engine.input_checks import check_codes, check_finite, check_shapes
 from npusim.engine.runner import Progress, run_chunked
 from npusim.engine.selection import make_runner
+from npusim.engine.threads import blas_threads
 from npusim.errors import InputError, UsageError
 from npusim.files.element_types import convert_exactly
 from npusim.graph import Array
-from npusim.program import Accumulating, Program, Step
+from npusim.program import Accumulating, Batching, Program, Step
+from npusim.program.intervals import analyse
 from npusim.program.trace import unknown_tensor
 
-__all__ = ["program_from", "run_with"]
+__all__ = ["Restarts", "program_from", "run_with"]
+
+BLOCKS: Final = (16, 64, 256)
+"""Numbers of samples that are run from the middle: few different ones, because each takes memory of its own."""
 
 
 def run_with(
@@ -119,6 +126,54 @@ def program_from(program: Program, given: Iterable[str], wanted: Iterable[str]) 
         needed.update(program.inputs_of(step))
     inputs = [*(name for name in program.inputs if name not in starts and name in needed), *sorted(starts)]
     return replace(program, inputs=tuple(inputs), steps=tuple(reversed(steps)))
+
+
+class Restarts:
+    """Runs a program from behind any of its steps: planned once, for whatever codes any step might be given.
+
+    Parameters
+    ----------
+    program
+        The program.
+    engine
+        One of the engines; the results are the same.
+    """
+
+    def __init__(self, program: Program, engine: str) -> None:
+        self._program = program
+        self._makers = {name: number for number, step in enumerate(program.steps) for name in step.tensors}
+        is_fast = engine == "fast" and program.batching is Batching.STACKED and bool(program.layers)
+        self._plan = make_plan(program, analyse(program, any_codes=True)) if is_fast else None
+
+    def run(self, index: int, held: Mapping[str, Array], wanted: Iterable[str]) -> dict[str, Array]:
+        """Compute tensors from what is there behind a step.
+
+        Parameters
+        ----------
+        index
+            The number of that step.
+        held
+            Everything made up to it that later steps read, as the program holds it, samples on the first axis; codes within
+            their declared range.
+        wanted
+            Names of tensors that later steps make.
+        """
+        names = tuple(wanted)
+        stop = max((self._makers[name] for name in names), default=index) + 1
+        if self._plan is None:
+            rest = program_from(self._program, held, names)
+            return run_chunked(rest, make_runner(rest, "reference"), held, names, held=True)
+        count, most = len(next(iter(held.values()))), min(BLOCKS[-1], self._plan.samples)
+        parts = []
+        with blas_threads().pinned():
+            for start in range(0, count, most):
+                here = min(most, count - start)
+                size = next((block for block in BLOCKS if here <= block <= most), most)
+                # the last sample is repeated, and what comes of it left out
+                rows = np.minimum(np.arange(start, start + size), count - 1)
+                found = self._plan.run({name: values[rows] for name, values in held.items()}, names, index + 1, stop)
+                parts.append({name: values[:here] for name, values in found.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def _results(step: Step) -> tuple[str, ...]:

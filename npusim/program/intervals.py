@@ -92,7 +92,7 @@ class RangeAnalysis:
     layers: Mapping[str, LayerBounds]
 
 
-def analyse(program: Program, *, given: Mapping[str, Interval] | None = None) -> RangeAnalysis:
+def analyse(program: Program, *, given: Mapping[str, Interval] | None = None, any_codes: bool = False) -> RangeAnalysis:
     """Find the reachable intervals of a program.
 
     Parameters
@@ -101,6 +101,8 @@ def analyse(program: Program, *, given: Mapping[str, Interval] | None = None) ->
         Any program; its tensors' declared ranges are used where an operation has no rule.
     given
         Intervals of inputs or of the codes of quantize stages, where other values are left out.
+    any_codes
+        The codes of each step are taken to be any of their declared range, as where they are given instead of computed.
 
     Returns
     -------
@@ -139,6 +141,9 @@ def analyse(program: Program, *, given: Mapping[str, Interval] | None = None) ->
                 _inherit(origins, step.node.inputs[0], step.tensors[0])
         else:
             assert_never(step)
+        if any_codes and isinstance(step, IntegerLayer | QuantizeStage):
+            tensors[step.output] = declared_interval(program.tensors[step.output])
+            origins.pop(step.output, None)
     return RangeAnalysis(tensors, layers)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from npusim import InferenceSession, InputError, UsageError
-from npusim.engine.replay import program_from, run_with
+from npusim.engine.replay import BLOCKS, Restarts, program_from, run_with
+from npusim.engine.runner import ReferenceRunner
 from npusim.errors import UnknownTensorError
 from npusim.files.arrays import read_npz
 from support import ROOT, Export
@@ -40,6 +41,32 @@ def test_every_result_given_as_it_is_changes_nothing(session: InferenceSession, 
         results = run_with(session.program, {}, {name: trace[name]})
         assert list(results) == ["output"]
         assert equal(results, trace), name
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+@pytest.mark.parametrize("name", ["vibration_w4", "keywords_w8", "autoencoder_w8"])
+def test_one_plan_starts_behind_any_step(name: str, engine: str) -> None:
+    program = InferenceSession(ROOT / "golden" / f"{name}.onnx").program
+    restarts, generator, steps = Restarts(program, engine), np.random.default_rng(0), program.steps
+    count = BLOCKS[0] + 1
+    for index in range(len(steps) - 1):
+        made = {name for step in steps[: index + 1] for name in step.tensors} | set(program.inputs)
+        alive = made & {name for step in steps[index + 1 :] for name in program.inputs_of(step)}
+        held = {}
+        for tensor in map(program.tensors.__getitem__, sorted(alive)):
+            shape = (count, *tensor.shape[1:])
+            values = generator.normal(0, 9, shape)
+            if tensor.is_integer:
+                values = generator.integers(int(tensor.lower), int(tensor.upper) + 1, shape)
+            held[tensor.name] = values.astype(tensor.stored)
+        results = [step.tensors[-1] for step in steps[index + 1 :]]
+        for wanted in (results[:1], results[-1:], results):
+            found = restarts.run(index, held, wanted)
+            rest = program_from(program, held, wanted)
+            right = ReferenceRunner(rest, count).run(held, wanted)
+            assert {name: array.tobytes() for name, array in found.items()} == {
+                name: right[name].tobytes() for name in wanted
+            }, steps[index].name
 
 
 def test_without_overrides_it_is_a_run(session: InferenceSession, x: np.ndarray) -> None:

@@ -101,23 +101,35 @@ class FastPlan:
     passed_over: frozenset[str]
     _idle: deque[_Bound] = field(default_factory=deque)
 
-    def run(self, feeds: Mapping[str, Array], targets: Iterable[str]) -> dict[str, Array]:
-        """Compute tensors for at most `samples` samples; the results equal those of the reference engine."""
+    def run(
+        self, feeds: Mapping[str, Array], targets: Iterable[str], start: int = 0, stop: int | None = None
+    ) -> dict[str, Array]:
+        """Compute tensors for at most `samples` samples; the results equal those of the reference engine.
+
+        Parameters
+        ----------
+        feeds
+            What the first step that runs and those behind it read and do not make, as the program holds it. Codes lie within
+            the intervals that the plan was made with.
+        targets
+            Names of tensors that those steps make.
+        start, stop
+            The first step that runs, and the one behind the last; by default all run.
+        """
         wanted = frozenset(targets)
-        bound = self._bound(len(next(iter(feeds.values()))), wanted)
+        bound = self._bound(len(next(iter(feeds.values()))), pools_first=self.passed_over.isdisjoint((*wanted, *feeds)))
         try:
             # infinities and NaN are results of float steps, as IEEE 754 says, not warnings
             with np.errstate(all="ignore"):
-                return bound.run(feeds, wanted)
+                return bound.run(feeds, wanted, slice(start, stop))
         finally:
             # the memory is kept, the samples are not
             bound.forget()
             if len(self._idle) < KEPT_WORKSPACES:
                 self._idle.append(bound)
 
-    def _bound(self, samples: int, targets: frozenset[str]) -> _Bound:
+    def _bound(self, samples: int, *, pools_first: bool) -> _Bound:
         """Memory and calls for a number of samples, kept from an earlier run where there are any."""
-        pools_first = self.passed_over.isdisjoint(targets)
         for _ in range(len(self._idle)):
             try:
                 bound = self._idle.popleft()
@@ -216,7 +228,8 @@ class _BoundStep:
     step: Step
     native: bool
     calls: tuple[Call, ...]
-    loads: tuple[str, ...]
+    buffers: tuple[str, ...]
+    fills: tuple[str, ...]
     inner: frozenset[str]
     read: frozenset[str]
     gives: tuple[str, ...]
@@ -270,9 +283,9 @@ class _Bound:
     kept: _Kept
     steps: tuple[_BoundStep, ...]
     pools_first: bool
-    listed: dict[frozenset[str], tuple[Call, ...]] = field(default_factory=dict)
+    listed: dict[tuple[frozenset[str], int, int | None], tuple[Call, ...]] = field(default_factory=dict)
 
-    def run(self, feeds: Mapping[str, Array], targets: frozenset[str]) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], targets: frozenset[str], part: slice) -> dict[str, Array]:
         """Compute tensors for exactly the number of samples that the memory is for."""
         kept, constants = self.kept, self.kept.plan.program.constants
         kept.workspace.reset(feeds)
@@ -281,7 +294,7 @@ class _Bound:
                 kept.results[name] = constants[name]
             elif name in feeds:
                 kept.results[name] = kept.workspace.stored(name).copy()
-        for call in self._list(targets):
+        for call in self._list(targets, part):
             call()
         return dict(kept.results)
 
@@ -290,13 +303,16 @@ class _Bound:
         self.kept.workspace.reset({})
         self.kept.results.clear()
 
-    def _list(self, targets: frozenset[str]) -> tuple[Call, ...]:
+    def _list(self, targets: frozenset[str], part: slice) -> tuple[Call, ...]:
         """Everything that is called for some tensors, in order: listed once, so that a run looks nothing up."""
-        if targets in self.listed:
-            return self.listed[targets]
-        calls, kept = list[Call](), self.kept
-        for bound in self.steps:
-            calls += [partial(kept.workspace.load, name) for name in bound.loads]
+        key = targets, part.start, part.stop
+        if key in self.listed:
+            return self.listed[key]
+        calls, kept, ready = list[Call](), self.kept, set[str]()
+        for bound in self.steps[part]:
+            # what no native step has computed is brought into its buffer before its first native reader
+            calls += [partial(kept.workspace.load, name) for name in bound.buffers if name not in ready]
+            ready.update(bound.buffers, bound.fills)
             calls += bound.calls
             # at once, because the memory is for others later on
             asked = targets & bound.inner
@@ -305,26 +321,25 @@ class _Bound:
             calls += [partial(kept.keep, name) for name in bound.gives if name in targets]
         if len(self.listed) == KEPT_LISTS:
             self.listed.pop(next(iter(self.listed)))
-        self.listed[targets] = tuple(calls)
-        return self.listed[targets]
+        self.listed[key] = tuple(calls)
+        return self.listed[key]
 
 
 def _bind(plan: FastPlan, samples: int, *, pools_first: bool) -> _Bound:
     program, pooled = plan.program, plan.pooled if pools_first else {}
     workspace = Workspace(program, samples, allocate(_tenants(plan, samples, pooled), samples))
-    steps, ready, read_by_steps = [], set[str](), program.read_by_steps
+    steps, read_by_steps = [], program.read_by_steps
     for index, step in enumerate(program.steps):
         native = index in plan.native
-        # what no native step has computed is brought into its buffer before its first native reader
-        wanted = program.inputs_of(step) if native and not isinstance(step, QuantizeStage) else ()
-        loads = tuple(name for name in dict.fromkeys(wanted) if name not in ready)
-        ready.update(loads, step.tensors[-1:] if native else ())
+        reads_buffers = native and not isinstance(step, QuantizeStage)
+        buffers = tuple(dict.fromkeys(program.inputs_of(step))) if reads_buffers else ()
+        fills = step.tensors[-1:] if native else ()
         calls = tuple(_calls(plan, index, workspace, pooled))
         # what runs as in the reference engine leaves all its tensors behind, but for the inner ones of a layer
         inner = step.tensors[:-1] if native or isinstance(step, IntegerLayer) else ()
         gives = () if index in pooled else step.tensors[len(inner) :]
         read = read_by_steps.intersection(inner)
-        steps.append(_BoundStep(step, native, calls, loads, frozenset(inner), read, gives))
+        steps.append(_BoundStep(step, native, calls, buffers, fills, frozenset(inner), read, gives))
     return _Bound(_Kept(plan, workspace), tuple(steps), pools_first)
 
 

@@ -13,7 +13,7 @@ from npusim.engine.session import InferenceSession
 from npusim.errors import UnsupportedError, UsageError
 from npusim.golden.choice.cover import LazyGreedy, PackedRows, unpack
 from npusim.golden.choice.made_samples import make_samples
-from npusim.golden.choice.search import Evaluator, sample_count, sample_of
+from npusim.golden.choice.search import Evaluator, sample_count
 from npusim.golden.goals.coverage import Coverage
 from npusim.golden.goals.goal import BoolArray, Goal, GoalTable
 from npusim.graph import Array
@@ -106,11 +106,11 @@ def _from_data(
     chosen: list[int] = []
     for _ in range(count):
         finalists = greedy.best(evaluator.finalists)
-        for number in finalists:
-            if number not in asked:
-                asked.add(number)
-                row = greedy.rows[number : number + 1]
-                greedy.replace(number, evaluator.with_effects(sample_of(candidates, number), row))
+        fresh = sorted(number for number in finalists if number not in asked)
+        asked.update(fresh)
+        samples = {name: np.asarray(array[fresh]) for name, array in candidates.items()}
+        for number, row in zip(fresh, evaluator.with_effects(samples, greedy.rows[fresh]), strict=True):
+            greedy.replace(number, row[None])
         best = max(finalists, key=lambda number: (greedy.gain(number), -number))
         greedy.take(best)
         chosen.append(best)

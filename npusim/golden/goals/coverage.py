@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Final
 
 import numpy as np
 
-from npusim.golden.goals.goal import BoolArray, Goal, GoalTable
+from npusim.golden.goals.goal import BoolArray, Goal, GoalGroup, GoalTable
 from npusim.schemas.derivation import Count, Finite
 from npusim.schemas.objects import WHERE_KNOWN
 
@@ -150,9 +150,12 @@ def coverage_of(
     """
     union: BoolArray = np.asarray(reached.any(axis=0))
     kinds = {meter.layer: meter.kind for meter in table.meters}
+    by_layer: dict[str, dict[Goal, GoalGroup]] = {layer: {} for layer in kinds}
+    for group in table.groups:
+        by_layer[group.meter.layer][group.goal] = group
     rows = []
     for layer, kind in kinds.items():
-        groups = {group.goal: group for group in table.groups if group.meter.layer == layer}
+        groups = by_layer[layer]
         hits = {goal: union[group.columns] for goal, group in groups.items()}
         possible = {goal: table.possible[group.columns] for goal, group in groups.items()}
         shares = {str(goal): _share(hits[goal], possible[goal]) for goal in groups}

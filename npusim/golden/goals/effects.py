@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from npusim.engine.replay import program_from
-from npusim.engine.runner import ChunkRunner, run_chunked
-from npusim.engine.selection import make_runner
+from npusim.engine.replay import Restarts
 from npusim.engine.session import InferenceSession
 from npusim.golden.goals.goal import BoolArray, Goal, Meter, Reached
 from npusim.golden.goals.requantization import RequantizationMeter
 from npusim.graph import Array
 from npusim.program import Accumulating, Batching, IntegerArray, IntegerLayer, Program, QuantizeStage
 from npusim.program.trace import step_kind
+
+SHORTEST: Final = 2
+"""Steps after which wrong runs are looked at for the first time; then after twice as many each time."""
 
 __all__ = ["EffectMeter", "Effects", "effect_meters"]
 
@@ -108,24 +110,16 @@ def effect_meters(program: Program, meters: tuple[Meter, ...]) -> tuple[EffectMe
     outputs = set(_outputs(program))
     by_name = {meter.layer: meter for meter in meters if isinstance(meter, RequantizationMeter)}
     found = []
-    for index, step in enumerate(program.steps):
-        still = set(_pending(program, index))
-        if still and isinstance(step, IntegerLayer | QuantizeStage) and step.output in _alive(program, index) - outputs:
+    pending = set(outputs)
+    for step, alive in zip(program.steps, _alive(program), strict=True):
+        pending -= set(step.tensors)
+        if pending and isinstance(step, IntegerLayer | QuantizeStage) and step.output in alive - outputs:
             shape = program.tensors[step.output].shape
             axis = _channel_axis(step, len(shape))
             count = min(shape[axis], MOST_CHANNELS)
             channels = tuple(number * shape[axis] // count for number in range(count))
             found.append(EffectMeter(step, channels, axis, by_name.get(step.name)))
     return tuple(found)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rest:
-    """What runs behind a step, all tensors being given that are alive there, and the outputs that it makes."""
-
-    program: Program
-    runner: ChunkRunner
-    outputs: tuple[str, ...]
 
 
 class Effects:
@@ -142,8 +136,15 @@ class Effects:
     def __init__(self, session: InferenceSession, meters: tuple[EffectMeter, ...]) -> None:
         self._session = session
         self._meters = meters
-        self._rests = [self._rest(meter) for meter in meters]
-        names = [name for rest in self._rests for name in rest.program.inputs]
+        self._program = session.program
+        self._restarts = Restarts(session.program, session.engine)
+        self._outputs = frozenset(_outputs(session.program))
+        self._made = [frozenset(step.tensors) for step in session.program.steps]
+        numbers = {id(step): number for number, step in enumerate(session.program.steps)}
+        self._starts = [numbers[id(meter.step)] for meter in meters]
+        alive = _alive(session.program)
+        self._alive = {number: alive[number] for number in self._starts}
+        names = [name for number in self._starts for name in sorted(self._alive[number])]
         watched = [name for meter in meters if meter.sums is not None for name in meter.sums.tensors]
         self._tensors = tuple(dict.fromkeys((*names, *watched, *_outputs(session.program))))
         self.columns = sum(possible.size for meter in meters for possible in meter.possible.values())
@@ -154,28 +155,64 @@ class Effects:
         if not self._meters:
             return np.zeros((samples, 0), np.bool_)
         trace = self._session.held(feeds, self._tensors)
-        parts = zip(self._meters, self._rests, strict=True)
-        return np.concatenate([self._shown(meter, rest, trace) for meter, rest in parts], axis=1)
+        parts = zip(self._meters, self._starts, strict=True)
+        return np.concatenate([self._shown(meter, start, trace) for meter, start in parts], axis=1)
 
-    def _rest(self, meter: EffectMeter) -> _Rest:
-        program = self._session.program
-        index = program.steps.index(meter.step)
-        outputs = _pending(program, index)
-        rest = program_from(program, _alive(program, index), outputs)
-        return _Rest(rest, make_runner(rest, self._session.engine), outputs)
-
-    def _shown(self, meter: EffectMeter, rest: _Rest, trace: Mapping[str, Array]) -> BoolArray:
+    def _shown(self, meter: EffectMeter, start: int, trace: Mapping[str, Array]) -> BoolArray:
         name = meter.step.output
-        lower, upper = int(rest.program.tensors[name].lower), int(rest.program.tensors[name].upper)
-        wrong = meter.wrong(trace, lower, upper).astype(trace[name].dtype)
+        tensor = self._program.tensors[name]
+        wrong = meter.wrong(trace, int(tensor.lower), int(tensor.upper)).astype(trace[name].dtype)
         shown: BoolArray = (wrong != trace[name][:, None]).reshape(*wrong.shape[:2], -1).any(axis=2)
         if shown.any():
-            sample = np.nonzero(shown)[0]
-            arrays = {source: trace[source][sample] for source in rest.program.inputs if source != name}
-            results = run_chunked(rest.program, rest.runner, {**arrays, name: wrong[shown]}, rest.outputs, held=True)
-            pairs = [(results[output], trace[output][sample]) for output in rest.outputs]
-            shown[shown] = np.logical_or.reduce([(seen != right).reshape(sample.size, -1).any(axis=1) for seen, right in pairs])
+            shown[shown] = self._reaching(start, np.nonzero(shown)[0], {name: wrong[shown]}, trace)
         return shown
+
+    def _reaching(self, start: int, samples: IntegerArray, wrong: Mapping[str, Array], trace: Mapping[str, Array]) -> BoolArray:
+        """Which of several wrong runs change an output.
+
+        Parameters
+        ----------
+        start
+            The step behind which they go wrong.
+        samples
+            The number of each one's sample.
+        wrong
+            What is wrong there; of everything else that is alive, `trace` has the values.
+        trace
+            The right values.
+
+        Notes
+        -----
+        A run whose every value that is alive behind some step is right to the bit ends as it should: it is followed no further.
+        """
+        found, left, distance = np.zeros(samples.size, np.bool_), np.arange(samples.size), SHORTEST
+        while left.size:
+            place = bisect_left(self._starts, start + distance)
+            stop = self._starts[place] if place < len(self._starts) else len(self._made) - 1
+            alive = self._alive.get(stop, frozenset())
+            made = frozenset[str]().union(*self._made[start + 1 : stop + 1])
+            outputs, wanted = made & self._outputs, made & (alive | self._outputs)
+            right = {name: trace[name][samples[left]] for name in self._alive[start] | wanted}
+            held = {name: wrong.get(name, right[name]) for name in sorted(self._alive[start])}
+            results = self._restarts.run(start, held, sorted(wanted))
+            for name in outputs:
+                found[left] |= _by_row(results[name] != right[name])
+            after = {**wrong, **results}
+            differing = [_by_row(_bits(after[name]) != _bits(right[name])) for name in alive & after.keys()]
+            going = np.asarray(np.any(differing, axis=0) & ~found[left]) if differing else np.zeros(left.size, np.bool_)
+            wrong = {name: after[name][going] for name in alive & after.keys()}
+            left, start, distance = left[going], stop, 2 * distance
+        return found
+
+
+def _by_row(flags: BoolArray) -> BoolArray:
+    """Whether anything is set, for each entry of the first axis."""
+    return np.asarray(flags.reshape(len(flags), -1).any(axis=1))
+
+
+def _bits(values: Array) -> Array:
+    """Floats as integers of their bits, so that both zeros differ."""
+    return values.view(f"u{values.itemsize}") if values.dtype.kind == "f" else values
 
 
 def _channel_axis(step: IntegerLayer | QuantizeStage, rank: int) -> int:
@@ -191,14 +228,11 @@ def _outputs(program: Program) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name not in program.constants))
 
 
-def _pending(program: Program, index: int) -> tuple[str, ...]:
-    """The outputs that are not made yet behind a step."""
-    later = {name for step in program.steps[index + 1 :] for name in step.tensors}
-    return tuple(name for name in _outputs(program) if name in later)
-
-
-def _alive(program: Program, index: int) -> set[str]:
-    """Tensors made up to a step that later steps read."""
-    made = {name for step in program.steps[: index + 1] for name in step.tensors} | set(program.inputs)
-    read = {name for step in program.steps[index + 1 :] for name in program.inputs_of(step)}
-    return made & read
+def _alive(program: Program) -> list[frozenset[str]]:
+    """For each step the tensors made up to it that later steps read."""
+    last = {name: index for index, step in enumerate(program.steps) for name in program.inputs_of(step)}
+    found, alive = list[frozenset[str]](), set(program.inputs)
+    for index, step in enumerate(program.steps):
+        alive = {name for name in alive.union(step.tensors) if last.get(name, -1) > index}
+        found.append(frozenset(alive))
+    return found
