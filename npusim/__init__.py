@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from npusim.results.oracle import write_oracle
     from npusim.results.quantization import quantize
     from npusim.results.readiness import check
+    from npusim.results.sweep import sweep
     from npusim.results.verification import verify
     from npusim.verification.arithmetic import explain_element
 
@@ -42,6 +43,7 @@ __all__ = [
     "lint",
     "prove_equal",
     "quantize",
+    "sweep",
     "verify",
     "verify_golden",
     "write_golden",
@@ -63,6 +65,7 @@ _MODULES: Final[Mapping[str, str]] = MappingProxyType(
         "lint": "npusim.results.lint",
         "prove_equal": "npusim.results.equality",
         "quantize": "npusim.results.quantization",
+        "sweep": "npusim.results.sweep",
         "verify": "npusim.results.verification",
         "verify_golden": "npusim.results.golden",
         "write_golden": "npusim.results.golden",

@@ -25,7 +25,7 @@ _DTYPE_NAMES = {"float": "float32", "double": "float64"}
 PART_BYTES: Final = 64 * 2**20
 """About as many bytes are kept of one part of the samples."""
 
-SENT_BYTES: Final = 4 * 2**20
+SENT_BYTES: Final = 8 * 2**20
 """The same where parts go to workers and come back, of which several wait at a time."""
 
 EVEN_PART: Final = 1024

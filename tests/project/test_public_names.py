@@ -44,6 +44,7 @@ SIGNATURES = {
     "quantize": "(model, calibration, weight_bits=8, activation_bits=8, *, float_output=False, to='tinpu', output=None, "
     "overwrite=False, progress=None, announce, max_bytes=None, "
     "max_cycles=None, min_sqnr=None, min_accuracy=None, labels=None, all_choices=False)",
+    "sweep": "(models, data, metrics=('accuracy',), *, labels=None, reference=None, journal=None, dask=None, progress=None)",
     "verify": "(model, inputs=None, *, samples=None, seed=None, directed=False, seconds=None, output=None, oracle=False, "
     "allow_float=False, dask=None, progress=None)",
     "verify_golden": "(folder, model=None)",
