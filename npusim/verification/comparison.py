@@ -50,6 +50,9 @@ VALUE_BYTES: Final = 12
 PARTS_SENT: Final = 16
 """Parts that a worker takes at once, so that handing them out costs little."""
 
+SENT_BYTES: Final = 8 * 2**20
+"""Bytes of inputs that it gets at once, where that is more than one part."""
+
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and the number of all."""
 
@@ -329,7 +332,7 @@ def over_samples(
     if program.batching is not Batching.FIXED and feeds:
         total = min(len(values) for values in feeds.values())
         size = _part_size(program, size)
-        starts = range(0, total, size if cluster is None else size * PARTS_SENT)
+        starts = range(0, total, size if cluster is None else size * _parts_sent(program, size))
         if cluster is not None:
             job = Job(_in_parts, job.sessions, (job.build, size, *job.arguments))
     done = 0
@@ -338,6 +341,14 @@ def over_samples(
         done += found.samples
         if progress is not None:
             progress(done, total)
+
+
+def _parts_sent(program: Program, size: int) -> int:
+    """Parts that a worker takes at once: many, but few of large inputs."""
+    inputs = size * sum(
+        math.prod(program.tensors[name].shape) * program.tensors[name].dtype.itemsize for name in program.inputs
+    )
+    return max(1, min(PARTS_SENT, SENT_BYTES // max(inputs, 1)))
 
 
 def _in_parts(*given: Any) -> Callable[[Feeds, int], Any]:  # noqa: ANN401 - sessions, then the work, the size and arguments
