@@ -180,7 +180,7 @@ def test_application_that_makes_the_codes_hands_them_over(tmp_path: Path) -> Non
     assert '#define NPUSIM_MODEL_HEADER "tvmgen_motor.h"' in source
     assert "#define NPUSIM_INPUT_FIELD input\n" in source
     header = (tmp_path / "g" / "npusim_check.h").read_text()
-    assert "typedef int8_t npusim_input;" in header
+    assert "typedef int8_t npusim_motor_input;" in header
     assert "#define SKIP_NORMALIZE\n" in (tmp_path / "g" / "user_input_config.h").read_text()
     assert verify_folder(tmp_path / "g")
 

@@ -265,6 +265,57 @@ def test_test_vector_defines_what_device_projects_expect(build: Callable[..., De
             assert held == wanted
 
 
+def test_the_files_of_two_modules_link_together(tmp_path: Path) -> None:
+    objects = []
+    for module, kind in (("motor", "int8"), ("fan", "float32")):
+        vectors = compute_vectors(session_of(kind), samples().inputs)
+        folder = tmp_path / module
+        folder.mkdir()
+        output = session_of(kind).get_outputs()[0].name
+        texts = {
+            "npusim_check.h": check_header(vectors, module, session_of(kind).model.sha256),
+            "npusim_check.c": check_source(vectors, module),
+            f"tvmgen_{module}.h": MODEL_HEADER.replace("@OUTPUT@", output).replace("default", module),
+        }
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="ascii")
+        done = subprocess.run(
+            ["gcc", *STRICT, "-DNPUSIM_PUTCHAR=put", "-DNPUSIM_GETCHAR=get", "-c", "npusim_check.c"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        objects.append(folder / "npusim_check.o")
+    main = """#include <stdio.h>
+#include "motor/npusim_check.h"
+#include "motor/tvmgen_motor.h"
+#include "fan/npusim_check.h"
+#include "fan/tvmgen_fan.h"
+void put(char letter);
+void put(char letter) { if (letter == '\\n') { putchar('.'); } }
+int32_t get(void);
+int32_t get(void) { return -1; }
+int32_t tvmgen_motor_run(struct tvmgen_motor_inputs *i, struct tvmgen_motor_outputs *o) { return i == 0 && o == 0 ? 0 : 7; }
+int32_t tvmgen_fan_run(struct tvmgen_fan_inputs *i, struct tvmgen_fan_outputs *o) { return i == 0 && o == 0 ? 0 : 8; }
+int main(void)
+{
+    npusim_motor_report motor;
+    npusim_fan_report fan;
+    const int32_t verdicts = npusim_motor_check_all(&motor) + npusim_fan_check_all(&fan);
+    printf("%d %u %u %d", (int)verdicts, (unsigned)motor.seen, (unsigned)fan.seen, NPUSIM_MOTOR_ALL_SETS + NPUSIM_FAN_LAYERS);
+    return 0;
+}
+"""
+    (tmp_path / "main.c").write_text(main, encoding="ascii")
+    subprocess.run(["gcc", *STRICT, "main.c", *map(str, objects), "-o", "main"], cwd=tmp_path, check=True)
+    said = subprocess.run([str(tmp_path / "main")], capture_output=True, text=True, check=True).stdout
+    layers = len(checked_layers(compute_vectors(session_of("float32"), samples().inputs)))
+    # each prints that it starts, that it ends and that it waits
+    assert said == f"......2 7 8 {3 + layers}"
+
+
 @pytest.mark.parametrize("name", ["vibration_w4", "vibration_w8"])
 def test_committed_vectors_compile(name: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "golden" / name, tmp_path, dirs_exist_ok=True)

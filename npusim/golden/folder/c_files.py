@@ -244,7 +244,7 @@ def check_header(vectors: Vectors, module: str, sha256: str, *origin: str) -> st
     """
     given, output = _ends(vectors)
     layers = checked_layers(vectors)
-    return Template(_template("npusim_check.h.txt")).substitute(
+    text = Template(_template("npusim_check.h.txt")).substitute(
         sha256=sha256,
         sha8=sha256[:8],
         origin="".join(f"\n{line}" for line in origin_lines(*origin)),
@@ -260,6 +260,7 @@ def check_header(vectors: Vectors, module: str, sha256: str, *origin: str) -> st
         input_type=C_TYPES[given.values.dtype.name],
         output_type=C_TYPES[output.values.dtype.name],
     )
+    return of_module(text, module)
 
 
 def check_source(vectors: Vectors, module: str, *origin: str) -> str:
@@ -290,7 +291,7 @@ def check_source(vectors: Vectors, module: str, *origin: str) -> str:
         "output_field": c_name(output.name),
     }
     invoked = _is_invoked(*origin)
-    return Template(_template("npusim_check.c.txt")).substitute(
+    text = Template(_template("npusim_check.c.txt")).substitute(
         model="" if invoked else Template(_COMPILED_MODEL).substitute(names),
         declarations="" if invoked else Template(_COMPILED_ARGUMENTS).substitute(names),
         call=_INVOKED_CALL if invoked else Template(_COMPILED_CALL).substitute(names),
@@ -308,6 +309,34 @@ def check_source(vectors: Vectors, module: str, *origin: str) -> str:
             )
         ),
     )
+    return of_module(text, module)
+
+
+_GIVEN_MACROS: Final = "|".join(
+    (
+        *("CHECK_BOUNDED", "WAIT", "LAYER_HOOK", "PUTCHAR", "GETCHAR", "PRINT_LAYER", "PRINT_SET", "PROBE"),
+        *("MODEL_HEADER", "INPUT_FIELD", "OUTPUT_FIELD"),
+    )
+)
+"""Macros that the application defines for the compiler, for each file by itself."""
+
+_SYMBOL: Final = re.compile(rf"\b(npusim|NPUSIM)_(?!check\.[ch]\b)(?!(?:{_GIVEN_MACROS})\b)(?=\w)")
+
+
+def of_module(text: str, module: str) -> str:
+    """C text with the module's name in every symbol and constant, so that the files of two models link together.
+
+    The module ``default`` has none, and macros that the application defines keep their names.
+
+    Examples
+    --------
+    >>> of_module("npusim_check_all(NPUSIM_LAYERS); /* npusim_check.h */ NPUSIM_WAIT", "motor")
+    'npusim_motor_check_all(NPUSIM_MOTOR_LAYERS); /* npusim_check.h */ NPUSIM_WAIT'
+    """
+    name = c_name(module)
+    if name == "default":
+        return text
+    return _SYMBOL.sub(lambda found: f"{found[1]}_{name.upper() if found[1].isupper() else name}_", text)
 
 
 def _is_invoked(file_format: str = "tinpu", arithmetic: str = "npu") -> bool:
