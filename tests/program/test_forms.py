@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from npusim import InferenceSession
 from npusim.graph import Node
@@ -147,3 +148,23 @@ def test_nearly_every_difference_is_shown() -> None:
     differing, shown = _judged(range(100, 160))
     assert differing > 20
     assert shown >= 0.9 * differing
+
+
+def sum_with_a_constant(*, first: bool) -> bytes:
+    """Codes of x and a constant of another scale and zero point, added."""
+    arrays = {"sx": np.float32(0.5), "zx": np.uint8(128), "c": np.uint8([10, 200, 90]), "sc": np.float32(0.25)}
+    arrays |= {"zc": np.uint8(100), "sy": np.float32(1), "zy": np.uint8(120)}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "sx", "zx"], ["xr"]),
+        helper.make_node("DequantizeLinear", ["c", "sc", "zc"], ["cr"]),
+        helper.make_node("Add", ["cr", "xr"] if first else ["xr", "cr"], ["yr"]),
+        helper.make_node("QuantizeLinear", ["yr", "sy", "zy"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.UINT8, [1, 3]) for name in "xy"]
+    held = [numpy_helper.from_array(np.asarray(value), name) for name, value in arrays.items()]
+    graph = helper.make_graph(nodes, "sum", ends[:1], ends[1:], held)
+    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString())
+
+
+def test_operands_of_a_sum_change_places() -> None:
+    assert are_the_same(*(InferenceSession(sum_with_a_constant(first=first)).program for first in (False, True)))
