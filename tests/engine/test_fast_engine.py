@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import cache
 
 import numpy as np
@@ -310,3 +311,12 @@ def test_joined_samples_are_longer_and_numbers_get_an_axis() -> None:
     assert join_samples([np.array([1, 2]), np.array([3, 4])]).tolist() == [1, 2, 3, 4]
     assert join_samples([np.array(1), np.array(3)]).tolist() == [1, 3]
     assert join_samples([np.array([[1]]), np.array([[3]])]).tolist() == [[1], [3]]
+
+
+def test_a_session_keeps_memory_and_not_the_samples() -> None:
+    session = InferenceSession(CASES[next(iter(CASES))]())
+    feeds = samples_for(session.program, 3)
+    held = [weakref.ref(values) for values in feeds.values()]
+    session.run(None, feeds)
+    feeds.clear()
+    assert [ref() for ref in held] == [None] * len(held)

@@ -27,6 +27,7 @@ from npusim.kernels.qlinear import (
     requantization_multiplier,
     softmax_codes,
 )
+from npusim.kernels.quantization import dequantize, quantize
 from support.float32_oracle import (
     oracle_add_codes,
     oracle_average_codes,
@@ -292,3 +293,10 @@ def test_onnxruntime_computes_softmax_the_same_way(dtype, count, steps):
         arrays = {"x": x.astype(dtype), **parameters("x", source, dtype), **parameters("y", result, dtype)}
         wanted = compute("QLinearSoftmax", arrays, ["x", "sx", "zx", "sy", "zy"], ["x"], axis=-1, opset=13)
         assert np.array_equal(softmax_codes(x, source=source, result=result), wanted)
+
+
+def test_scales_lie_along_the_channels_where_no_axis_is_given() -> None:
+    codes = np.array([[[1, 2], [3, 4], [5, 6]]], np.int8)
+    real = dequantize(codes, np.float32([1, 10, 100]), dtype=np.dtype(np.float32))
+    assert real.tolist() == [[[1, 2], [30, 40], [500, 600]]]
+    assert quantize(real, np.float32([1, 10, 100]), np.zeros(3, np.int8), dtype=codes.dtype).tolist() == codes.tolist()

@@ -168,3 +168,12 @@ def sum_with_a_constant(*, first: bool) -> bytes:
 
 def test_operands_of_a_sum_change_places() -> None:
     assert are_the_same(*(InferenceSession(sum_with_a_constant(first=first)).program for first in (False, True)))
+
+
+def test_constants_are_one_element_for_each_value() -> None:
+    """In the places of the values; 0 and -0 are two."""
+    found = Maps().constants(np.array([[2.0, -1.0], [2.0, 0.5]]))
+    assert found[0, 0] == found[1, 0]
+    assert len(set(found.reshape(-1).tolist())) == 3
+    zeros = Maps().constants(np.array([0.0, -0.0, 0.0]))
+    assert zeros[0] == zeros[2] != zeros[1]
