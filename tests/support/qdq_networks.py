@@ -62,7 +62,7 @@ def qdq_network(dtype: str, seed: int = 0, *, opset: int = 17) -> bytes:
     bias = graph.constant("bias", graph.random.normal(0, 0.5, 4).astype(np.float32))
     wide = graph.codes(graph.node("Conv", first, graph.weights((4, 2, 3, 3), 0), bias, pads=[1] * 4), 1.3 * unit)
     deep = graph.codes(graph.node("Conv", wide, graph.weights((4, 1, 3, 3), 0), group=4, pads=[1] * 4), 0.9 * unit)
-    total = graph.codes(graph.node("Relu", graph.node("Add", wide, deep)), 1.1 * unit)
+    total = graph.codes(graph.node("Add", wide, deep), 1.1 * unit)
     mean = graph.codes(graph.node("AveragePool", total, kernel_shape=[2, 2], strides=[2, 2]), 0.7 * unit)
     largest = graph.codes(graph.node("MaxPool", deep, kernel_shape=[2, 2], strides=[2, 2]), 0.8 * unit)
     product = graph.codes(graph.node("Mul", mean, largest), 1.7 * unit)
