@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npusim import InferenceSession
+from npusim.engine.fast import hosting
 from npusim.engine.fast.direct import runs_by_tables
 from npusim.engine.fast.plan import make_plan
-from npusim.program import Direct
+from npusim.kernels.quantization import quantize
+from npusim.program import Direct, Tensor
 from npusim.search.sampling import generate_inputs
 from support.qdq_networks import qdq_network
 from support.tflite_models import one_operator, tensor
@@ -73,3 +75,27 @@ def test_pairs_of_tflite_codes_are_equal(arithmetic: str, name: str, other: str)
     }
     (mine,), (wanted,) = fast.run(None, feeds), reference.run(None, feeds)
     assert np.array_equal(mine, wanted)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int16"])
+def test_special_numbers_become_codes_and_codes_become_numbers_alike(dtype: str) -> None:
+    """Ties, the smallest and the largest numbers, and zeros of both signs at the input; the sign of a zero at the output."""
+    model = qdq_network(dtype, opset=21)
+    fast, reference = (InferenceSession(model, engine=name) for name in ("fast", "reference"))
+    special = np.array([0.0, -0.0, 0.015, -0.015, 1e-30, -1e-30, 3e38, -3e38], np.float32)
+    x = np.random.default_rng(3).choice(special, (40, 2, 8, 8))
+    mine, wanted = fast.trace({"input": x}), reference.trace({"input": x})
+    for name in wanted:
+        assert np.array_equal(mine[name].view(np.uint8), wanted[name].view(np.uint8)), name
+    native = make_plan(fast.program).native
+    assert {0, len(fast.program.steps) - 1} <= native
+
+
+def test_what_is_not_a_number_becomes_the_code_that_the_operator_gives() -> None:
+    real = np.array([[np.nan, np.inf, -np.inf, 1e30, 0.5, -0.5]], np.float32)
+    wanted = quantize(real, np.array(1, np.float32), np.array(7, np.uint8), dtype=np.dtype(np.uint8))
+    made = Tensor("y", real.shape, np.dtype(np.uint8), np.dtype(np.int16), -7, 248, scale=1.0, zero_point=7)
+    found = np.empty_like(real)
+    for call in hosting._scaled(real, found, np.float32(1), made):
+        call()
+    assert (found + 7).tolist() == wanted.tolist()

@@ -19,8 +19,9 @@ from npusim.engine.reference import check_codes, run_step
 from npusim.graph import Array, Node
 from npusim.graph.operators import evaluate_node
 from npusim.graph.traits import Trait, is_a
+from npusim.kernels.quantization import code_range
 from npusim.kernels.samples_last import Call
-from npusim.program import HostOperation, Program, Step
+from npusim.program import HostOperation, Program, Step, Tensor
 
 __all__ = [
     "axis_samples_last",
@@ -48,6 +49,8 @@ def binary_function(node: Node) -> np.ufunc | None:
 def runs_samples_last(step: HostOperation, program: Program) -> bool:
     """True for a host operation that :func:`samples_last_calls` can run."""
     node = step.node
+    if _scale_between(step, program) is not None:
+        return True
     variable = program.inputs_of(step)
     tensors = [program.tensors[name] for name in (*variable, *step.tensors)]
     if any(tensor.dtype != np.float32 or len(tensor.shape) < 2 for tensor in tensors) or len(step.tensors) != 1:
@@ -71,6 +74,9 @@ def samples_last_calls(step: HostOperation, program: Program, workspace: Workspa
     variable = program.inputs_of(step)
     values = {name: workspace.buffers[name].inner for name in variable}
     sources = [values[name] for name in variable]
+    scale = _scale_between(step, program)
+    if scale is not None:
+        return _scaled(sources[0], output, scale, program.tensors[step.tensors[0]])
     if is_a(node.op_type, Trait.RESHAPES):
         shape = program.tensors[step.tensors[0]].shape
         return [lambda: np.copyto(output, _reshaped(sources[0], shape))]
@@ -85,6 +91,38 @@ def samples_last_calls(step: HostOperation, program: Program, workspace: Workspa
     calls.append(_values_call(step, program, output, {**values, **copies}))
     result = step.tensors[0]
     return [*calls, partial(check_codes, result, output)] if program.tensors[result].is_integer else calls
+
+
+def _scale_between(step: HostOperation, program: Program) -> np.float32 | None:
+    """The one scale between real numbers and codes where a step only makes one of the other; None for any other step."""
+    node = step.node
+    if not is_a(node.op_type, Trait.QUANTIZES) or len(program.inputs_of(step)) != 1 or len(step.tensors) != 1:
+        return None
+    given, made = (program.tensors[name] for name in (*program.inputs_of(step), step.tensors[0]))
+    scale = program.constants.get(node.inputs[1]) if 2 <= len(node.inputs) <= 3 else None
+    plain = scale is not None and scale.size == 1 and scale.dtype == np.float32
+    if not plain or node.inputs[0] in program.constants or set(node.attributes) - {"axis"} or len(given.shape) < 2:
+        return None
+    codes, real = (made, given) if given.dtype == np.float32 else (given, made)
+    zero_point = program.constants.get(node.inputs[2]) if len(node.inputs) == 3 and node.inputs[2] else np.zeros(1, np.int64)
+    known = zero_point is not None and zero_point.size == 1 and int(zero_point.reshape(-1)[0]) == codes.zero_point
+    narrow = codes.dtype.name in ("uint8", "int8", "uint16", "int16")
+    return np.float32(scale.reshape(-1)[0]) if known and narrow and real.dtype == np.float32 and scale is not None else None
+
+
+def _scaled(source: Array, output: Array, scale: np.float32, made: Tensor) -> list[Call]:
+    """From real numbers to codes less their zero point, or back; float32 holds codes of 16 bits."""
+    if made.dtype == np.float32:
+        # a code has no sign of zero, and -0 + 0 is 0
+        return [partial(np.add, source, ZERO, output), partial(np.multiply, output, scale, output)]
+    lower, upper = (np.float32(end - made.zero_point) for end in code_range(made.dtype))
+    # of NaN and a number `fmax` takes the number: NaN becomes the lowest code
+    return [
+        partial(np.divide, source, scale, output),
+        partial(np.rint, output, output),
+        partial(np.fmax, output, lower, out=output),
+        partial(np.minimum, output, upper, out=output),
+    ]
 
 
 def _side_by_side(parts: list[Array], axis: int, output: Array) -> list[Call]:
