@@ -214,7 +214,7 @@ def _print_choice(result: QuantizeResult) -> None:
     click.echo(f"Parameters take {count(chosen.bytes, 'byte')}; {_reached(chosen)}.")
     for bits in WEIGHT_BITS:
         for choice in result.choices:
-            if choice.predicted is None and set(choice.layer_bits.values()) == {bits}:
+            if choice.predicted is None and not choice.refined and set(choice.layer_bits.values()) == {bits}:
                 click.echo(f"With {bits} bits everywhere: {count(choice.bytes, 'byte')}; {_reached(choice)}.")
 
 

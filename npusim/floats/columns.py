@@ -15,7 +15,7 @@ import numpy.typing as npt
 from npusim.floats.network import FloatArray, FloatKind, FloatLayer
 from npusim.program import Window
 
-__all__ = ["accumulate", "from_matrix", "row_blocks", "sum_windows", "to_matrix"]
+__all__ = ["accumulate", "from_matrix", "row_blocks", "sum_windows", "to_matrix", "window_elements"]
 
 BLOCK_ELEMENTS = 2**22
 """Largest block of rows, in elements."""
@@ -78,6 +78,12 @@ def sum_windows(values: FloatArray, window: Window) -> FloatArray:
     views = _windows(_pad(values, window.pads), window.kernel_shape, window.strides, window.dilations)
     total: FloatArray = views.sum(axis=tuple(range(values.ndim, views.ndim)))
     return total
+
+
+def window_elements(values: FloatArray, window: Window) -> FloatArray:
+    """What each window of one zero-padded sample [1, C, *spatial] holds: [C, windows, elements of the kernel]."""
+    views = _windows(_pad(values, window.pads), window.kernel_shape, window.strides, window.dilations)
+    return views.reshape(values.shape[1], -1, math.prod(window.kernel_shape))
 
 
 def _turned(matrix: FloatArray) -> FloatArray:

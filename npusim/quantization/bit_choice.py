@@ -3,7 +3,7 @@
 What a layer loses at fewer bits is measured on the output, with all other layers at 8 bits: the walk is taken up in front of
 the layer and goes on to the end, so that the layers behind make good what they can. Noise of different layers about adds, which
 makes the choice a knapsack, solved exactly by :func:`scipy.optimize.milp`. Because it only about adds, several of the best
-choices are made and measured in integers, and the best of them stays.
+choices are made and measured in integers, the best of them are refined, and the best of these stays.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ CANDIDATES: Final = 2
 
 DOUBT: Final = 4.0
 """By so many dB a choice may be better than expected."""
+
+REFINED: Final = 3
+"""So many of the choices are refined."""
 
 FRONT: Final = 24
 """Sizes between all layers at 2 bits and all at 8 for which the best choice is looked for."""
@@ -107,6 +110,8 @@ class BitPoint:
         Share of samples with the right class; without labels, with the float model's. None where the output has no classes.
     predicted
         SQNR of all outputs together that the sensitivities led to expect, in dB; None where all layers have one width.
+    refined
+        Whether single weights were moved for the sake of the outputs.
     """
 
     layer_bits: Bits
@@ -114,6 +119,7 @@ class BitPoint:
     sqnr: float
     accuracy: float | None
     predicted: float | None
+    refined: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +281,24 @@ class _Search:
         if front:
             for size in sizes:
                 self._try_all(knapsack, size, 1)
+        self._refine()
         return self._chosen()
+
+    def _refine(self) -> None:
+        """Refine the most promising of those that are small enough; without a size the smallest, and some below it."""
+        limits = self.limits
+        if limits.max_bytes is not None:
+            fitting = [item for item in self.known if item[1].bytes <= limits.max_bytes]
+            promising = sorted(fitting, key=lambda item: -item[1].sqnr)
+        else:
+            kept = min((item[1].bytes for item in self.known if limits.kept_by(item[1])), default=None)
+            fitting = [item for item in self.known if kept is None or item[1].bytes <= kept]
+            promising = sorted(fitting, key=lambda item: -item[1].bytes)
+        for bits, point, _ in promising[:REFINED]:
+            others = next(iter(point.layer_bits.values()), 8) if not bits else 8
+            self.make(
+                bits, others, None if point.predicted is None else 10 ** (-point.predicted / 10) - self.floor, refine=True
+            )
 
     def _climb(self, knapsack: Knapsack, sizes: Sequence[int]) -> None:
         """From small to large until a choice keeps the limits; what is expected to miss them by far is not made."""
@@ -318,12 +341,14 @@ class _Search:
             f"samples, wanted {' and '.join(wanted)}; ask for less, or train with QATModule"
         )
 
-    def make(self, bits: Bits, others: int, noise: float | None) -> tuple[Bits, BitPoint, QuantizedModel]:
+    def make(
+        self, bits: Bits, others: int, noise: float | None, *, refine: bool = False
+    ) -> tuple[Bits, BitPoint, QuantizedModel]:
         """Quantize with these widths and measure; what was made already is not made again."""
         for item in self.known:
-            if item[0] == bits and bits:
+            if item[0] == bits and bits and not refine:
                 return item
-        options = replace(self.options, weight_bits=others, layer_bits=bits)
+        options = replace(self.options, weight_bits=others, layer_bits=bits, refine=refine)
         model = quantize_network(self.network, self.calibration, options)
         self.done += 1
         self.progress(self.done, self.done + 1)
@@ -337,6 +362,7 @@ class _Search:
             _decibels(noise_seen / signal),
             None if self.classes is None else float((real.argmax(axis=1) == self.classes).mean()),
             None if noise is None else _decibels(noise + self.floor),
+            refine,
         )
         self.known.append((bits, point, model))
         return self.known[-1]

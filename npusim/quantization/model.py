@@ -231,6 +231,8 @@ class Options:
     layer_bits
         Widths of the weights of single layers, by name, where they are not `weight_bits`. Averages have weights of one, and a
         requantization of the same two kinds, so that they may be named, too.
+    refine
+        Whether single weights are moved afterwards for the sake of the whole network's outputs; for the NPU.
 
     Raises
     ------
@@ -244,6 +246,7 @@ class Options:
     to: str = "tinpu"
     mixed: bool = False
     layer_bits: Mapping[str, int] = field(default_factory=dict)
+    refine: bool = False
 
     def __post_init__(self) -> None:
         if self.to not in TARGETS:

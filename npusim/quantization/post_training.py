@@ -23,6 +23,7 @@ from npusim.quantization.match import quantize_match
 from npusim.quantization.model import MIXED, Options, QuantizedModel
 from npusim.quantization.prepare import prepare
 from npusim.quantization.quantizer import Quantizer
+from npusim.quantization.refine import refine
 
 __all__ = ["prepare_network", "quantize", "quantize_network", "with_two_spatial_axes"]
 
@@ -100,7 +101,10 @@ def quantize_network(
         return quantize_match(network, samples, options, progress)
     prepared, positive = prepare_network(network, samples)
     quantizer = Quantizer(prepared, forward(prepared, samples), options, positive)
-    draft = quantizer.run(progress)
+    quantizer.walk(progress)
+    if options.refine:
+        refine(quantizer)
+    draft = quantizer.program()
     content = emit(draft, quantizer.code_scales())
     session = InferenceSession(content)
     check_layers(draft, session)

@@ -88,11 +88,19 @@ class Quantizer:
         self.values.update({name: self.floats[name] for name in self.network.inputs})
 
     def run(self, progress: Progress | None = None) -> Program:
+        """Walk over all layers and give the program."""
+        self.walk(progress)
+        return self.program()
+
+    def walk(self, progress: Progress | None = None) -> None:
         """Walk over all layers; `progress` is called with the number of layers done and of all."""
         for index, layer in enumerate(self.network.layers):
             if progress is not None:
                 progress(index, len(self.network.layers))
             self.step(layer)
+
+    def program(self) -> Program:
+        """What was walked over, as a program; at the end of the walk, and once."""
         outputs = {name: self.producers[name].output_shape for name in self.network.outputs}
         for name in self.network.outputs:
             if name in self.codes and self.options.float_output:

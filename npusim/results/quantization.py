@@ -197,7 +197,7 @@ class QuantizeResult(CommandResult):
         rows = []
         for choice in self.choices:
             widths = {f"bits of {name}": bits for name, bits in choice.layer_bits.items()}
-            plain = {name: getattr(choice, name) for name in ("bytes", "sqnr", "accuracy", "predicted", "chosen")}
+            plain = {name: getattr(choice, name) for name in ("bytes", "sqnr", "accuracy", "predicted", "refined", "chosen")}
             rows.append({**plain, "pareto": choice in pareto_front(self.choices), **widths})
         return pd.DataFrame(rows)
 
@@ -388,7 +388,9 @@ def _parameter_bytes(program: Program) -> dict[str, int]:
 
 
 def _choice(point: BitPoint, *, chosen: bool) -> QuantizedChoice:
-    return QuantizedChoice(point.bytes, point.sqnr, point.accuracy, point.predicted, chosen, dict(point.layer_bits))
+    return QuantizedChoice(
+        point.bytes, point.sqnr, point.accuracy, point.predicted, point.refined, chosen, dict(point.layer_bits)
+    )
 
 
 def _check_cycles(content: bytes, most: int) -> None:

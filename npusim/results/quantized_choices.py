@@ -36,8 +36,10 @@ class QuantizedChoice:
         Share of samples with the right class, or without labels with the float model's; null for outputs without classes.
     predicted
         SQNR that the sensitivities of single layers led to expect, in dB; null where all layers have one width.
+    refined
+        Whether single weights were moved afterwards for the sake of the outputs.
     chosen
-        Whether the model has these widths.
+        Whether this is the model.
     layer_bits
         Width of the weights of each layer.
     """
@@ -46,6 +48,7 @@ class QuantizedChoice:
     sqnr: Annotated[float, Finite()] | Literal["inf"]
     accuracy: Annotated[float, Finite()] | None
     predicted: Annotated[float, Finite()] | Literal["inf"] | None
+    refined: bool
     chosen: bool
     layer_bits: Mapping[str, Annotated[int, Choice(WEIGHT_BITS)]]
 

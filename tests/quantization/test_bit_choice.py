@@ -70,6 +70,7 @@ def network() -> FloatBuilder:
     return graph
 
 
+@pytest.mark.slow
 def test_single_layers_have_the_widths_that_are_asked() -> None:
     graph = network()
     x = samples(graph.shape, 24)
@@ -164,7 +165,7 @@ def test_command_line(tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.err
     assert "Parameters take " in outcome.out
     assert "With 4 bits everywhere: " in outcome.out
-    assert table.read_text().startswith("bytes,sqnr,accuracy,predicted,chosen,pareto,bits of ")
+    assert table.read_text().startswith("bytes,sqnr,accuracy,predicted,refined,chosen,pareto,bits of ")
     assert plot.read_text().count("<circle") == len(table.read_text().splitlines()) - 1
     value = checked_json("quantize", call(*given_arguments, *limit, "--json", "--force"))
     assert value["totals"]["parameter_bytes"] <= 400
@@ -183,7 +184,7 @@ def test_command_line(tmp_path: Path) -> None:
 
 def test_front_and_plot() -> None:
     listed = [
-        QuantizedChoice(size, level, None, None, chosen, {"<a>": 4})
+        QuantizedChoice(size, level, None, None, False, chosen, {"<a>": 4})
         for size, level, chosen in ((100, 10.0, False), (120, 9.0, True), (120, 12.0, False), (200, 12.0, False))
     ]
     assert [(choice.bytes, choice.sqnr) for choice in pareto_front(listed)] == [(100, 10.0), (120, 12.0)]
