@@ -1,4 +1,4 @@
-"""Bits chosen for each layer against 4 bits everywhere, at equal bytes: writes BITS.md, prints how long each took.
+"""Bits chosen for each layer against 4 bits everywhere, at equal bytes: writes BITS.md after each network.
 
     python benchmarks/bits.py [-o BITS.md] [NETWORK ...]
 
@@ -120,8 +120,10 @@ def main() -> None:
         row = measure(network)
         if row is not None:
             rows.append(row)
-            print(f"{network}: {row.uniform:.1f} to {row.chosen:.1f} dB, {row.seconds:.1f} s", flush=True)
-    given.output.write_text(render(rows), encoding="utf-8")
+            print(
+                f"{network}: {row.uniform:.1f} to {row.chosen:.1f} dB, {row.bytes}, {row.bits}, {row.seconds:.1f} s", flush=True
+            )
+            given.output.write_text(render(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
