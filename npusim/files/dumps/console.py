@@ -46,7 +46,8 @@ _LABEL: Final = re.compile(
     r"[ \t]*(?P<label>[A-Za-z_$\"'][^\n:={}\[\]]*?|[A-Za-z_][\w.]*(?:\[[0-9]*\])?)[ \t]*(?:->|=>|[:=])(?P<rest>[^\n]*)"
 )
 _WRAPPED: Final = re.compile(
-    r"(?:(?:np\.|numpy\.)?array|(?:torch\.)?tensor)[ \t]*\(|,?[ \t]*dtype[ \t]*=[ \t]*[\w.]+[ \t]*\)|[\[\](){};]"
+    r"(?:(?:np\.|numpy\.)?array|(?:torch\.)?tensor)[ \t]*\(|,?[ \t]*dtype[ \t]*=[ \t]*[\w.]+[ \t]*\)"
+    r"|\((?:u?int[0-9]+_t|(?:un)?signed char|float)\)|[\[\](){};|]|[ \t]*(?://|#)[^\n]*$"
 )
 _SET: Final = re.compile(r"\b(?:set|sample|vector)[ _#-]*[0-9]+", re.IGNORECASE)
 _COUNT: Final = re.compile(r"[0-9]+")
@@ -147,6 +148,8 @@ def _elements(source: Source, lines: Sequence[tuple[int, str]]) -> list[_Group]:
     groups, found = list[_Group](), dict[str, tuple[_Group, int]]()
     for start, line in lines:
         parts = list(_ELEMENT.finditer(line))
+        if len(parts) == 1 and _tokens(line[parts[0].end() :], 0) and _data(line[parts[0].end() :], 0, None):
+            continue  # y[4]: 1 2 3 4 is a label with the length
         labels = [part["name"] or "" for part in parts]
         if not parts and _FIELDS.fullmatch(line):
             parts = list(_FIELD.finditer(line))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import numpy as np
+
 from npusim.errors import InputError
 from npusim.files.dumps.dump import DumpArray
 from npusim.files.dumps.numbers import Source, Token, are_bare_hex, as_array, is_number
@@ -43,6 +45,9 @@ def read_plain_text(source: Source, *, base: int | None = None) -> tuple[DumpArr
     tokens = _pieces(source, 0)
     if not tokens:
         raise InputError(f"{source.path}: holds no numbers; save the values of one tensor")
+    if base is None and len(tokens) == 1 and _is_byte_string(tokens[0].text):
+        held = np.frombuffer(bytes.fromhex(tokens[0].text), np.uint8)
+        return (DumpArray("", held, source.line(tokens[0].position), raw=True),)
     if base is None and are_bare_hex([token.text for token in tokens]):
         base = 16
     numbers = as_array(source, tokens, base=base)
@@ -53,7 +58,14 @@ def read_plain_text(source: Source, *, base: int | None = None) -> tuple[DumpArr
 def is_plain_text(text: str, base: int | None = None) -> bool:
     """Whether a text is nothing but numbers with separators, right or wrong ones."""
     pieces = text.replace(",", " ").split()
-    return base == 16 or all(map(is_number, pieces)) or are_bare_hex(pieces)
+    return (
+        base == 16 or all(map(is_number, pieces)) or are_bare_hex(pieces) or (len(pieces) == 1 and _is_byte_string(pieces[0]))
+    )
+
+
+def _is_byte_string(text: str) -> bool:
+    """Whether a text is pairs of hexadecimal digits without a prefix, and no number: bytes in the order of memory."""
+    return re.fullmatch(r"(?:[0-9a-fA-F]{2}){2,}", text) is not None and not is_number(text)
 
 
 def read_ccs_data(source: Source) -> tuple[DumpArray, ...]:
