@@ -79,7 +79,7 @@ class Transcript:
         Examples
         --------
         >>> found = Transcript()
-        >>> found.take("[12:00] @npusim crc 0 2 0 12345678 *f9\nboot\n@npusim end 0 *00\n")
+        >>> found.take("[12:00] @npusim crc 0 2 0 12345678 *ee\nboot\n@npusim end 0 *00\n")
         >>> found.crcs, found.damaged
         ({(0, 2): Crc(order=0, crc='12345678')}, 1)
         """
