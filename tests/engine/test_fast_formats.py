@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npusim import InferenceSession
-from npusim.engine.fast import hosting
-from npusim.engine.fast.direct import runs_by_tables
+from npusim.engine.fast import direct, hosting
+from npusim.engine.fast.direct import runs_on_buffers
 from npusim.engine.fast.plan import make_plan
+from npusim.kernels.qlinear import Affine
 from npusim.kernels.quantization import quantize
-from npusim.program import Direct, Tensor
+from npusim.program import Clip, Direct, Tensor, Window
+from npusim.program.direct import FusedAverage
 from npusim.search.sampling import generate_inputs
 from support.qdq_networks import qdq_network
 from support.tflite_models import one_operator, tensor
@@ -39,12 +41,12 @@ def test_both_engines_agree_on_every_tensor(dtype: str, arithmetic: str, seed: i
 
 def test_8_bit_layers_are_looked_up_and_16_bit_pairs_are_not() -> None:
     program = InferenceSession(qdq_network("uint8")).program
-    direct = [index for index, step in enumerate(program.steps) if isinstance(step, Direct)]
+    layers = [index for index, step in enumerate(program.steps) if isinstance(step, Direct)]
     native = make_plan(program).native
-    looked_up = {program.steps[index].kind for index in direct if index in native}
-    assert looked_up == {"TABLE", "ADD", "MUL", "CONCAT"}
+    looked_up = {program.steps[index].kind for index in layers if index in native}
+    assert looked_up == {"TABLE", "ADD", "MUL", "CONCAT", "AVGPOOL"}
     wide = InferenceSession(qdq_network("int16", opset=21)).program
-    found = {step.kind: runs_by_tables(step, wide) for step in wide.steps if isinstance(step, Direct)}
+    found = {step.kind: runs_on_buffers(step, wide) for step in wide.steps if isinstance(step, Direct)}
     assert found == {"TABLE": True, "ADD": False, "MUL": False, "CONCAT": True, "AVGPOOL": False}
 
 
@@ -99,3 +101,24 @@ def test_what_is_not_a_number_becomes_the_code_that_the_operator_gives() -> None
     for call in hosting._scaled(real, found, np.float32(1), made):
         call()
     assert (found + 7).tolist() == wanted.tolist()
+
+
+@given(st.data())
+def test_means_are_those_of_the_kernel(data: st.DataObject) -> None:
+    """Windows that overlap or leave cells out, scales that make ties, odd zero points, activations."""
+    rank = data.draw(st.integers(1, 2))
+    kernel = tuple(data.draw(st.integers(1, 3)) for _ in range(rank))
+    strides = tuple(data.draw(st.integers(1, 3)) for _ in range(rank))
+    scales = [data.draw(st.sampled_from([0.5, 0.25, 0.1, 0.0037])) for _ in range(2)]
+    points = [data.draw(st.integers(0, 255)) for _ in range(2)]
+    source, result = (Affine(float(np.float32(scale)), point, 0, 255) for scale, point in zip(scales, points, strict=True))
+    clip = Clip(data.draw(st.sampled_from([-points[1], 0])), 255 - points[1])
+    window = Window(kernel, strides, (0,) * (2 * rank), (1,) * rank)
+    average = FusedAverage(source, result, clip, window, data.draw(st.booleans()))
+    x = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, 256, (4, 3, *(7, 6)[:rank])) - points[0]
+    wanted = average.codes(x)
+    turned = np.ascontiguousarray(x.astype(np.float32).transpose(*range(2, 2 + rank), 1, 0))
+    found = np.empty((*wanted.shape[2:], 3, 4), np.float32)
+    for call in direct._averaged(average, turned, found):
+        call()
+    assert np.array_equal(found.transpose(rank + 1, rank, *range(rank)), wanted)

@@ -1,6 +1,6 @@
-"""Layers without an accumulator on buffers: whatever their formula, 8-bit codes have few values, so that results are looked up.
+"""Layers without an accumulator on buffers: 8-bit codes have few values, so that results of most formulas are looked up.
 
-A table holds what the layer itself gives for every code, or every pair of codes; nothing is computed in another way.
+A table holds what the layer itself gives for every code, or every pair of codes. Means are computed operation by operation.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from npusim.engine.fast.hosting import axis_samples_last, constant_samples_last
 from npusim.engine.fast.workspace import Workspace
+from npusim.kernels.geometry import tap_slices
 from npusim.kernels.samples_last import Call
-from npusim.program import Concatenation, Direct, Elementwise, IntegerArray, Program, Table, Tensor
+from npusim.program import Average, Concatenation, Direct, Elementwise, IntegerArray, Program, Table, Tensor
 from npusim.program.accumulation import unknown_kind
-from npusim.program.direct import AffineCombination
+from npusim.program.direct import AffineCombination, FusedAverage
 from npusim.program.runtime_layers import RuntimeCombination
 
-__all__ = ["direct_calls", "runs_by_tables"]
+__all__ = ["direct_calls", "runs_on_buffers"]
 
 FloatArray = npt.NDArray[Any]
 
@@ -28,7 +29,7 @@ LARGEST_TABLE: Final = 2**16
 """Pairs of 8-bit codes; such a table stays in the cache."""
 
 
-def runs_by_tables(layer: Direct, program: Program) -> bool:
+def runs_on_buffers(layer: Direct, program: Program) -> bool:
     """True for a layer that :func:`direct_calls` can run."""
     tensors = [program.tensors[name] for name in (*layer.inputs, layer.output)]
     ranks = {len(tensor.shape) for tensor in tensors}
@@ -43,6 +44,8 @@ def runs_by_tables(layer: Direct, program: Program) -> bool:
         case Concatenation():
             sizes = [0 if table is None else table[1].size for table in layer.tables]
             return layer.axis > 0 and max(sizes) <= LARGEST_TABLE
+        case Average(averaging=FusedAverage(window=window)):
+            return not any(window.pads) and not window.ceil_mode
         case _:
             return False
 
@@ -58,6 +61,8 @@ def direct_calls(layer: Direct, program: Program, workspace: Workspace) -> list[
             return _pair_calls(layer, program, sources, output)
         case Concatenation():
             return _joined(layer, sources, output)
+        case Average(averaging=FusedAverage() as average):
+            return _averaged(average, sources[0], output)
         case _:
             raise unknown_kind(layer)
 
@@ -103,6 +108,29 @@ def _joined(layer: Concatenation, sources: list[FloatArray], output: FloatArray)
         calls += [partial(np.copyto, part, source)] if table is None else _looked_up(source, *table, part)
         start = stop
     return calls
+
+
+def _averaged(average: FusedAverage, source: FloatArray, output: FloatArray) -> list[Call]:
+    """The operations of :func:`~npusim.kernels.qlinear.average_codes` one by one, for windows that lie on the data."""
+    window, affine = average.window, average.result
+    real, total = np.empty(source.shape, np.float32), np.empty(output.shape, np.float32)
+    count, scale, point = (np.float32(value) for value in (math.prod(window.kernel_shape), affine.scale, affine.zero_point))
+    lower = max(affine.lower, average.clip.lower + affine.zero_point)
+    upper = min(affine.upper, average.clip.upper + affine.zero_point)
+    ones = (1,) * len(window.kernel_shape)
+    regions = tap_slices(output.shape[:-2], kernel_shape=window.kernel_shape, strides=window.strides, dilations=ones)
+    return [
+        partial(np.multiply, source, np.float32(average.source.scale), real),
+        partial(total.fill, 0),
+        *(partial(np.add, total, real[region], total) for region in regions),
+        partial(np.divide, total, count, total),
+        partial(np.divide, total, scale, total),
+        partial(np.add, total, point, total),
+        partial(np.rint, total, total),
+        partial(np.maximum, total, np.float32(lower), out=total),
+        partial(np.minimum, total, np.float32(upper), out=total),
+        partial(np.subtract, total, point, output),
+    ]
 
 
 def _looked_up(places: FloatArray, lowest: int, values: IntegerArray, output: FloatArray) -> list[Call]:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from npusim.engine.carriers import FLOAT32_LIMIT, Carrier, CarrierChoice, choose_carrier
-from npusim.engine.fast.direct import direct_calls, runs_by_tables
+from npusim.engine.fast.direct import direct_calls, runs_on_buffers
 from npusim.engine.fast.hosting import reference_calls, runs_samples_last, samples_last_calls
 from npusim.engine.fast.layers import (
     accumulator_calls,
@@ -210,7 +210,7 @@ def _is_native(step: Step, program: Program, carriers: Mapping[str, CarrierChoic
     if isinstance(step, FullyConnected) and len(step.input_shape) != 2:
         return False
     if isinstance(step, Direct):
-        return runs_by_tables(step, program)
+        return runs_on_buffers(step, program)
     return isinstance(step, MaxPool) or carriers[step.name].carrier is not Carrier.INTEGER
 
 
