@@ -108,6 +108,12 @@ def test_same_content_gives_the_same_page(content: ReportContent) -> None:
     assert render_report(content) == render_report(content)
 
 
+def test_files_are_named_without_their_folders(content: ReportContent) -> None:
+    text = render_report(replace(content, model="/home/someone/quantized.onnx"))
+    assert "<h1>quantized.onnx against float.onnx</h1>" in text
+    assert "someone" not in text
+
+
 def test_text_from_models_is_text(content: ReportContent) -> None:
     name = "</svg><script>alert('x')</script>&\"'"
     layers = tuple(replace(layer, name=f"{name}{layer.index}", tensor=name) for layer in content.comparison.layers)

@@ -90,6 +90,8 @@ def render_report(content: ReportContent) -> str:
     comparison = content.comparison
     text: str = template.render(
         content=content,
+        model=Path(content.model).name,
+        against=Path(content.against).name,
         comparison=comparison,
         classifications=[item.classification for item in comparison.outputs if item.classification is not None],
         worst_layer=_worst_layer(comparison.layers),
