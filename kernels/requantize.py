@@ -5,6 +5,7 @@ All arithmetic is int64 and exact while ``|(accumulator + bias) * scale|`` stays
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 __all__ = [
     "codes_dtype",
+    "each_weight_digit",
     "requantize",
     "residual",
     "scaled_value",
@@ -235,14 +237,24 @@ def weight_digits(weights: Int64Array, /, *, bits: int) -> Int64Array:
            [ 3,  3,  3, -1],
            [ 0,  0,  0, -2]])
     """
+    return np.stack([*each_weight_digit(weights, bits=bits)])
+
+
+def each_weight_digit(weights: Int64Array, /, *, bits: int) -> Iterator[Int64Array]:
+    """The digits of :func:`weight_digits` one after the other, for weights that fill memory.
+
+    Examples
+    --------
+    >>> [digit.tolist() for digit in each_weight_digit(np.array([5, -1]), bits=4)]
+    [[1, 3], [1, -1]]
+    """
     _require_int64(weights)
     if bits not in (2, 4, 8):
         raise ValueError(f"weights of {bits} bits, wanted 8, 4 or 2")
     limit = 1 << (bits - 1)
     if weights.size and not (weights.min() >= -limit and weights.max() < limit):
         raise ValueError(f"weights reach from {weights.min()} to {weights.max()}, {bits} bits hold {-limit}..{limit - 1}")
-    unsigned = [(weights >> position) & 3 for position in range(0, bits - 2, 2)]
-    return np.stack([*unsigned, weights >> (bits - 2)])
+    return (weights >> place if place == bits - 2 else (weights >> place) & 3 for place in range(0, bits, 2))
 
 
 def _require_int64(*arrays: Int64Array) -> None:

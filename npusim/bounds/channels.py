@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from npusim.kernels.requantize import weight_digits
+from npusim.kernels.requantize import each_weight_digit, weight_digits
 from npusim.program import Accumulating, IntegerArray, IntegerLayer, Weighted
 from npusim.program.intervals import Interval, LayerBounds, accumulator_interval, including_zero
 
-__all__ = ["ChannelBounds", "channel_bounds", "digits_of", "furthest"]
+__all__ = ["ChannelBounds", "channel_bounds", "digits_of", "furthest", "has_digits"]
 
 _WIDTHS = (2, 4, 8)
 
@@ -77,12 +77,15 @@ def digits_of(layer: IntegerLayer) -> IntegerArray | None:
 
     That is a layer without weights, or one whose weights leave their declared bits.
     """
-    if not isinstance(layer, Weighted) or layer.weight_bits not in _WIDTHS:
-        return None
+    return weight_digits(layer.weights, bits=layer.weight_bits) if isinstance(layer, Weighted) and has_digits(layer) else None
+
+
+def has_digits(layer: Weighted) -> bool:
+    """Whether all weights of a layer lie within their declared bits, so that they can be split."""
     weights, bits = layer.weights, layer.weight_bits
-    if weights.size and not (-(1 << (bits - 1)) <= weights.min() and weights.max() < 1 << (bits - 1)):
-        return None
-    return weight_digits(weights, bits=bits)
+    if bits not in _WIDTHS:
+        return False
+    return not weights.size or bool(-(1 << (bits - 1)) <= weights.min() and weights.max() < 1 << (bits - 1))
 
 
 def furthest(interval: Interval) -> tuple[int, int]:
@@ -105,12 +108,12 @@ def _digit_intervals(bounds: LayerBounds) -> tuple[tuple[Interval, ...] | None, 
         return (bounds.accumulator.by_channel(axis),), (bounds.partial.by_channel(axis),)
     if not isinstance(layer, Weighted):
         return (), ()
-    digits = digits_of(layer)
-    if digits is None:
+    if not has_digits(layer):
         return None, None
-    accumulators = tuple(accumulator_interval(layer, bounds.inputs, digit).by_channel(axis) for digit in digits)
     with_zero = including_zero(bounds.inputs)
-    if with_zero is bounds.inputs:
-        return accumulators, accumulators
-    partials = tuple(accumulator_interval(layer, with_zero, digit).by_channel(axis) for digit in digits)
-    return accumulators, partials
+    accumulators, partials = list[Interval](), list[Interval]()
+    for digit in each_weight_digit(layer.weights, bits=layer.weight_bits):
+        accumulators.append(accumulator_interval(layer, bounds.inputs, digit).by_channel(axis))
+        if with_zero is not bounds.inputs:
+            partials.append(accumulator_interval(layer, with_zero, digit).by_channel(axis))
+    return tuple(accumulators), tuple(partials or accumulators)

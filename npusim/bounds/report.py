@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from npusim.bounds.certificate import Certificate, StepCertificate
-from npusim.bounds.channels import digits_of
+from npusim.bounds.channels import has_digits
 from npusim.bounds.verdicts import Judgement, Property, Verdict
 from npusim.bounds.widths import MAXIMUM_SHIFT, widths_of
 from npusim.findings import Finding
@@ -86,7 +86,7 @@ def _width_findings(layer: IntegerLayer) -> Iterator[Finding]:
     remedy = "export the layer again: the NPU shifts by at most 31 bits"
     if "shift" in part:
         yield from _outside(layer, "shift", part["shift"], 0, MAXIMUM_SHIFT, f"its shift is 0 to {MAXIMUM_SHIFT}", remedy)
-    if isinstance(layer, Weighted) and digits_of(layer) is None:
+    if isinstance(layer, Weighted) and not has_digits(layer):
         reach = {"lower": int(layer.weights.min()), "upper": int(layer.weights.max()), "bits": layer.weight_bits}
         message = f"its weights reach from {reach['lower']} to {reach['upper']}, which {reach['bits']} bits do not hold"
         remedy = "clip the weights and export the layer again, or check on the device what its compiler makes of them"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -69,3 +71,14 @@ def test_names_that_are_a_text_and_inputs_that_are_an_array() -> None:
         session.run(None, X)
     with pytest.raises(UsageError, match="output_names is the text"):
         list(session.run_chunks([{"input": X}], "output"))
+
+
+def test_a_session_is_pickled_and_copied_without_the_memory_of_its_runs() -> None:
+    session = npusim.InferenceSession(ROOT / "golden" / "vibration_w4.onnx")
+    before, x = pickle.dumps(session), np.zeros((100, 3, 64, 1), np.float32)
+    (wanted,) = session.run(None, {"input": x})
+    after = pickle.dumps(session)
+    assert len(after) == len(before)
+    for other in (pickle.loads(after), copy.deepcopy(session)):
+        (seen,) = other.run(None, {"input": x})
+        assert seen.tobytes() == wanted.tobytes()

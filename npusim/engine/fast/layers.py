@@ -74,13 +74,14 @@ def arrange(layer: Accumulating, choice: CarrierChoice) -> LayerArithmetic:
     Every number is exact: an integer below the carrier's limit times a power of two.
     """
     dtype, form = _dtype_of(choice), layer.requantization.form(choice.carrier)
-    weights = layer.weights.astype(np.float64) if isinstance(layer, Weighted) else None
+    weights = layer.weights.astype(dtype) if isinstance(layer, Weighted) else None
     if form.factor is not None and isinstance(layer, Weighted) and weights is not None:
-        weights = weights * _along_outputs(form.factor, layer)
+        # computed in float64, a part at a time
+        np.multiply(layer.weights, _along_outputs(form.factor, layer), out=weights, casting="same_kind")
     return LayerArithmetic(
         layer,
         dtype,
-        None if weights is None else weights.astype(dtype),
+        weights,
         form.bias.astype(dtype) if form.bias.any() else None,
         form.operations,
     )

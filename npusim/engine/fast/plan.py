@@ -101,6 +101,11 @@ class FastPlan:
     passed_over: frozenset[str]
     _idle: deque[_Bound] = field(default_factory=deque)
 
+    def __reduce__(self) -> tuple[type[FastPlan], tuple[object, ...]]:
+        """What is pickled and copied: the plan, without the memory of earlier runs."""
+        parts = self.program, self.carriers, self.samples, self.fewest_samples, self.native, self.pooled, self.passed_over
+        return FastPlan, parts
+
     def run(
         self, feeds: Mapping[str, Array], targets: Iterable[str], start: int = 0, stop: int | None = None
     ) -> dict[str, Array]:
