@@ -205,13 +205,13 @@ def accumulator_interval(layer: Accumulating, inputs: tuple[Interval, ...], weig
     lowers, uppers = [part.lower for part in inputs], [part.upper for part in inputs]
     if weights is None:
         return Interval(accumulate(layer, lowers), accumulate(layer, uppers))
-    rising, falling = np.maximum(weights, 0), np.minimum(weights, 0)
-    if not falling.any():
-        return Interval(accumulate(layer, lowers, rising), accumulate(layer, uppers, rising))
-    return Interval(
-        accumulate(layer, lowers, rising) + accumulate(layer, uppers, falling),
-        accumulate(layer, uppers, rising) + accumulate(layer, lowers, falling),
-    )
+    half = np.maximum(weights, 0)
+    lower, upper = accumulate(layer, lowers, half), accumulate(layer, uppers, half)
+    if not weights.size or weights.min() >= 0:
+        return Interval(lower, upper)
+    # in the same memory, which is large where the layer is
+    np.minimum(weights, 0, out=half)
+    return Interval(lower + accumulate(layer, uppers, half), upper + accumulate(layer, lowers, half))
 
 
 def including_zero(inputs: tuple[Interval, ...]) -> tuple[Interval, ...]:

@@ -74,7 +74,7 @@ def arrange(layer: Accumulating, choice: CarrierChoice) -> LayerArithmetic:
     Every number is exact: an integer below the carrier's limit times a power of two.
     """
     dtype, form = _dtype_of(choice), layer.requantization.form(choice.carrier)
-    weights = layer.weights.astype(dtype) if isinstance(layer, Weighted) else None
+    weights = _converted(layer, dtype)
     if form.factor is not None and isinstance(layer, Weighted) and weights is not None:
         # computed in float64, a part at a time
         np.multiply(layer.weights, _along_outputs(form.factor, layer), out=weights, casting="same_kind")
@@ -90,7 +90,14 @@ def arrange(layer: Accumulating, choice: CarrierChoice) -> LayerArithmetic:
 def arrange_sums(layer: Accumulating, choice: CarrierChoice) -> LayerArithmetic:
     """A layer that stops at its accumulator, in the element type of a carrier."""
     dtype = _dtype_of(choice)
-    return LayerArithmetic(layer, dtype, layer.weights.astype(dtype) if isinstance(layer, Weighted) else None, None, ())
+    return LayerArithmetic(layer, dtype, _converted(layer, dtype), None, ())
+
+
+def _converted(layer: Accumulating, dtype: type[np.float32] | type[np.float64]) -> FloatArray | None:
+    """A layer's weights in another element type; a matrix by columns, because its product reads it turned."""
+    if not isinstance(layer, Weighted):
+        return None
+    return layer.weights.astype(dtype, order="F" if isinstance(layer, FullyConnected) else "K")
 
 
 def _dtype_of(choice: CarrierChoice) -> type[np.float32] | type[np.float64]:
