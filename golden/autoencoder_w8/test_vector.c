@@ -1,5 +1,5 @@
 /* Golden vectors, exact to the bit: compare golden_output for equality.
- * Model: SHA-256 3c37e5480a9ce1c05d6fdd834d0d8e5fadd85b1472991e8ea2559e2711fc969d
+ * Model: SHA-256 1db08de83669a404ce38df7cde4538b0e0dfb79d6ff28f7c993e5d911c0df242
  * 4 sets; take the comment marks from one and put them around the other. */
 #if defined(__C29__) || defined(__TMS320C2000__)
 #include "device.h"

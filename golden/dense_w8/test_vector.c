@@ -1,5 +1,5 @@
 /* Golden vectors, exact to the bit: compare golden_output for equality.
- * Model: SHA-256 706ed85e8c791ff0435d8277d2198c4f8aa496759f458ef9f6a51380b36be3ee
+ * Model: SHA-256 0b210e0076e06502fad104bf1cfcf9a0ab6ff921c1cec8976a0be2f7b2fabd63
  * 4 sets; take the comment marks from one and put them around the other. */
 #if defined(__C29__) || defined(__TMS320C2000__)
 #include "device.h"

@@ -1,5 +1,5 @@
 /* Golden vectors, exact to the bit: compare golden_output for equality.
- * Model: SHA-256 c5982a07c95e583d165c6da64bd928739f98489791e3bcb5a2d29326952aa302
+ * Model: SHA-256 28833c71c64158ed1c6a73aee5cffd9f2e1a80a9826c07a4d9641e4877591bf1
  * 4 sets; take the comment marks from one and put them around the other. */
 #if defined(__C29__) || defined(__TMS320C2000__)
 #include "device.h"

@@ -1,6 +1,6 @@
 /* Checks on the device that the model computes what it must, to the bit, for every set of golden vectors.
  * Written by npusim for the model with SHA-256
- * 76166146676dee757591d9c3cca4349007d6c983ef6175ddeb1f63f629cd005c.
+ * 706d7797ccf28193b179ded8a720fcb9bfe53f8a630e42b045f507afd5b4f41a.
  *
  * Compile npusim_check.c into the application and call
  *
@@ -35,7 +35,7 @@
 extern "C" {
 #endif
 
-#define NPUSIM_MODEL "76166146"
+#define NPUSIM_MODEL "706d7797"
 #define NPUSIM_ALL_SETS 4
 #define NPUSIM_LAYERS 7
 #define NPUSIM_FIRST_VALUES 16

@@ -1,5 +1,5 @@
 /* Golden vectors, exact to the bit: compare golden_output for equality.
- * Model: SHA-256 76166146676dee757591d9c3cca4349007d6c983ef6175ddeb1f63f629cd005c
+ * Model: SHA-256 706d7797ccf28193b179ded8a720fcb9bfe53f8a630e42b045f507afd5b4f41a
  * 4 sets; take the comment marks from one and put them around the other. */
 #if defined(__C29__) || defined(__TMS320C2000__)
 #include "device.h"

@@ -1,5 +1,5 @@
 /* Golden vectors, exact to the bit: compare golden_output for equality.
- * Model: SHA-256 c190f1df4bd1c2fdb4614d3d20b3e9b6f63632bf2f4ee270aad0b7dd96480297
+ * Model: SHA-256 27b606f9c89c12136111ea87c1b4dda9605fc5bfbab481677968ff2f2a01eec3
  * 4 sets; take the comment marks from one and put them around the other. */
 #if defined(__C29__) || defined(__TMS320C2000__)
 #include "device.h"

@@ -1,5 +1,5 @@
 /* Golden vectors, exact to the bit: compare golden_output for equality.
- * Model: SHA-256 f10edfc34c57d783a39f6d42a977f5519e3f7e491a0fa01e814be3fba4a2b7a5
+ * Model: SHA-256 15df00864dc84aaae6370a684d8abf9c3d0ab5ffa959e556334083bec8845a59
  * 4 sets; take the comment marks from one and put them around the other. */
 #if defined(__C29__) || defined(__TMS320C2000__)
 #include "device.h"

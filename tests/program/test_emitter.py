@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from npusim import InferenceSession
 from npusim.errors import UnsupportedError
 from npusim.graph import Node
+from npusim.graph.scale_metadata import read_scales
 from npusim.program import (
     Accumulating,
     Add,
@@ -21,6 +22,7 @@ from npusim.program import (
     Clip,
     Convolution,
     FullyConnected,
+    HostOperation,
     IntegerLayer,
     MaxPool,
     Program,
@@ -33,7 +35,7 @@ from npusim.program import (
 from npusim.program.lowering.tinpu.drafts import Draft, StageNumbers, with_residual
 from npusim.program.lowering.tinpu.emitter import emit
 from npusim.quantization import quantize
-from support.float_networks import RandomNetwork, random_networks, samples
+from support.float_networks import FloatBuilder, RandomNetwork, random_networks, samples
 
 SLOW = [HealthCheck.too_slow]
 CODES = st.sampled_from([Clip(-128, 127), Clip(0, 255), Clip(-8, 7), Clip(0, 15)])
@@ -245,3 +247,16 @@ def test_an_arithmetic_that_the_dialect_cannot_write_is_refused() -> None:
     draft.layer(layer)
     with pytest.raises(UnsupportedError, match="requantization of layer 'pool' has no form"):
         emit(draft.program({"input": (1, 1, 4, 1)}, {"output": (1, 1)}))
+
+
+def test_the_file_keeps_the_scales_of_every_step_that_makes_codes() -> None:
+    graph = FloatBuilder((1, 4, 8, 1), seed=2)
+    graph.conv(8, 3)
+    graph.relu()
+    graph.max_pool()
+    graph.flatten()
+    graph.linear(3)
+    for float_output in (False, True):
+        session = InferenceSession(quantize(graph.model(), samples(graph.shape), float_output=float_output).content)
+        made = {step.tensors[-1] for step in session.program.steps if not isinstance(step, HostOperation)}
+        assert set(read_scales(session.get_modelmeta().custom_metadata_map)) == made

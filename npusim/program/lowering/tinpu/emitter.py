@@ -79,7 +79,10 @@ def emit(program: Program, scales: Mapping[str, Array] = MappingProxyType({})) -
     for name, target in program.aliases.items():
         graph.node("Identity", f"{name}/Identity", (target,), output=name)
     inputs, outputs = ({name: program.tensors[name].shape for name in names} for names in (program.inputs, program.outputs))
-    metadata = write_scales({name: values for name, values in scales.items() if name in program.tensors})
+    # what only moves codes has the scales of what it moves
+    made = {name for step in program.steps if not isinstance(step, HostOperation) for name in _outputs(step)}
+    known = {*program.inputs, *program.outputs, *made}
+    metadata = write_scales({name: values for name, values in scales.items() if name in known})
     return write_model(graph.nodes, graph.constants, inputs=inputs, outputs=outputs, opset=program.opset, notes=metadata)
 
 
