@@ -180,7 +180,7 @@ def test_float_layers_are_compared_within_their_proven_limit(tmp_path: Path) -> 
 
 
 def replace_verify(monkeypatch: pytest.MonkeyPatch, result: Verification) -> None:
-    monkeypatch.setattr("npusim.results.verification.compare_every_tensor", lambda session, feeds, progress: result)
+    monkeypatch.setattr("npusim.results.verification.compare_every_tensor", lambda session, feeds, cluster, progress: result)
 
 
 def test_onnxruntime_that_disagrees_with_itself_is_told_but_is_no_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
