@@ -253,9 +253,10 @@ def _locked_folder(folder: Path) -> Iterator[None]:
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other writers of a folder out for the moments in which names are given and taken.
 
-    Whoever holds the folder longer than any writer does is none of them (``flock DIR npusim ...``), and is not waited for.
+    Whoever holds the folder longer than any writer does is none of them (``flock DIR npusim ...``), and is not waited for. In
+    an unfinished folder its writer, who holds it, is alone already.
     """
-    if sys.platform == "win32":
+    if sys.platform == "win32" or _UNFINISHED.fullmatch(folder.name):
         yield
         return
     number = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)

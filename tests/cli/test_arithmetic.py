@@ -89,6 +89,7 @@ def test_lint_says_what_a_device_does_with_the_model(model: Path) -> None:
     assert {layer["verdict"] for layer in found["layers"]} == {"host"}
 
 
+@pytest.mark.slow
 def test_golden_folders_hold_codes_with_zero_points_and_their_arithmetic(model: Path, tmp_path: Path) -> None:
     done = call("golden", "write", model, "-o", tmp_path / "golden", "--samples", 3, "--arithmetic", "tvm")
     assert done.code == 0, done.err

@@ -83,6 +83,7 @@ def test_each_part_can_fail(tmp_path: Path) -> None:
     assert npusim.check(W4, "soft", samples=2, golden=GOLDEN / "vibration_w4", min_coverage=0.01)
 
 
+@pytest.mark.slow
 def test_vectors_of_a_device_say_so(tmp_path: Path) -> None:
     npusim.write_golden(W4, tmp_path / "vectors", sets=2, input_stage="mspm0")
     found = npusim.check(W4, "soft", samples=2, golden=tmp_path / "vectors")

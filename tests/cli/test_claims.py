@@ -179,6 +179,7 @@ KINDS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_made_here(kind: str, tmp_path: Path) -> None:
     model, inputs = tmp_path / "model.onnx", tmp_path / "inputs.npz"

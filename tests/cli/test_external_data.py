@@ -84,6 +84,7 @@ def test_the_commands_say_what_they_say_of_one_file(place: Path, tmp_path: Path)
     assert one["layers"] == other["layers"]
 
 
+@pytest.mark.slow
 def test_golden_folders_hold_the_data(place: Path, tmp_path: Path) -> None:
     golden = tmp_path / "golden"
     assert call("golden", "write", place / "model.onnx", place / "x.npz", "-o", golden).code == 0

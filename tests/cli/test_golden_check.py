@@ -278,6 +278,7 @@ def test_a_damaged_folder_is_refused(folder: Path, tmp_path: Path) -> None:
     assert call("golden", "check", copy, "--dump", path, "--model", MODEL).code == 0
 
 
+@pytest.mark.slow
 def test_another_input_stage_is_found_in_a_test_vector(tmp_path: Path) -> None:
     path = write_golden(tmp_path / "vectors", "--input-stage", "mspm0")
     assert call("golden", "check", path, "--dump", path / "test_vector.c").code == 0

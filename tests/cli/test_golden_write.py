@@ -66,6 +66,7 @@ def test_text_names_tensors_coverage_and_differences(model: Path, data: Path, tm
     assert max(len(line) for line in done.out.splitlines()[:6]) <= 80
 
 
+@pytest.mark.slow
 def test_of_more_samples_the_best_are_chosen(model: Path, data: Path, tmp_path: Path) -> None:
     arguments = ("golden", "write", model, data, "--samples", 2, "--layers", "none")
     value = checked_json("golden_write", call(*arguments, "-o", tmp_path / "g", "--json"))

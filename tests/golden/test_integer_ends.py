@@ -123,6 +123,7 @@ def test_real_models(name: str, tmp_path: Path) -> None:
     assert run(tmp_path / "golden", y ^ 1) == 1
 
 
+@pytest.mark.slow
 def test_samples_are_made_for_models_with_channels_last(tmp_path: Path) -> None:
     rng = np.random.default_rng(5)
     tensors = (

@@ -416,6 +416,7 @@ def test_max_pools_that_round_up(size: int, kernel: int, stride: int, pads: list
     compare_with_runtime(model, {"input": GENERATOR.normal(0, 1, (4, 4, size, 1)).astype(np.float32)})
 
 
+@pytest.mark.slow
 def test_golden_folders_and_faults_of_a_tensor_that_two_nodes_read(tmp_path: Path) -> None:
     graph, names = convolution_graph(extra=4)
     inner, result = names.split("|")

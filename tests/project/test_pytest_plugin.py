@@ -45,6 +45,7 @@ def test_loading_it_is_light(tmp_path: Path) -> None:
     assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_firmware_repository(pytester: pytest.Pytester) -> None:
     write_golden(pytester.path / "golden_vectors")
@@ -90,6 +91,7 @@ def test_a_firmware_repository(pytester: pytest.Pytester) -> None:
     assert "During handling" not in result.stdout.str()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_paths_start_at_the_file_of_the_test(pytester: pytest.Pytester) -> None:
     """Not at the folder in which pytest was started; what is not beside the test is looked for there."""

@@ -133,6 +133,7 @@ def test_left_out_tests_exist_and_do_not_pass(entry: LeftOut, tally: Callable[[s
             run_case(case)
 
 
+@pytest.mark.slow
 def test_no_test_is_left_out_twice():
     for case in supported_cases():
         assert sum(matches(case, entry) for entry in left_out()) <= 1, case.name
