@@ -212,6 +212,7 @@ def test_names_with_line_breaks_do_not_break_the_tables(tmp_path: Path) -> None:
     assert call("bounds", model, "--check", path).code == 0
 
 
+@pytest.mark.slow
 def test_json_is_alone_on_stdout_of_a_process() -> None:
     done = spawn("bounds", W8, "--json", cwd=ROOT)
     assert (done.code, done.err) == (0, "")

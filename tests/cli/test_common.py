@@ -91,6 +91,7 @@ def test_interrupt_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (done.code, done.out, done.err) == (130, "", "")
 
 
+@pytest.mark.slow
 def test_interrupt_of_a_process_ends_quietly(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys\n"
@@ -120,6 +121,7 @@ def test_what_escapes_is_one_sentence(monkeypatch: pytest.MonkeyPatch, error: Ba
     check_error("verify", W8, code=code, kind=type(error).__name__, says=says)
 
 
+@pytest.mark.slow
 def test_json_is_alone_on_stdout_of_a_process() -> None:
     done = spawn("verify", W8, INPUTS, "--json", cwd=ROOT)
     assert (done.code, done.err) == (0, "")

@@ -145,6 +145,7 @@ def test_nothing_to_search_where_everything_is_proven(tmp_path: Path) -> None:
     assert "directed: every layer is proven equal for every input, so there is nothing to search" in text
 
 
+@pytest.mark.slow
 def test_search_without_success_says_what_was_tried(monkeypatch: pytest.MonkeyPatch, correlated: Path) -> None:
     """Without the solution at the layer, nothing is found: the model never gets there."""
     monkeypatch.setattr("npusim.bounds.witness.task.Task.solve", lambda task, budget: (None, task.failing))
@@ -173,6 +174,7 @@ def test_options_of_the_search_need_the_search(tmp_path: Path) -> None:
     check_error("verify", W8, "--directed", "-o", folder, code=2, kind="UsageError", says="is a folder")
 
 
+@pytest.mark.slow
 def test_as_users_call_it(rare: tuple[Path, RareModel], tmp_path: Path) -> None:
     path, _ = rare
     done = spawn("verify", path, "--directed", "-q", "-o", tmp_path / "w.npz", cwd=tmp_path)

@@ -192,6 +192,7 @@ def test_what_golden_write_has_not_written_is_never_replaced(model: Path, data: 
         check_error("golden_write", *arguments, "-o", out, "--force", code=2, kind="UsageError", says=f"{name}', which is read")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["check_source", "input_config", "check_contents"])
 def test_a_failure_leaves_the_old_folder_and_nothing_else(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str

@@ -108,6 +108,7 @@ def no_shape_and_unknown_operator(model: onnx.ModelProto) -> None:
     node_of(model, "Floor").op_type = "Det"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["inspect", "bounds", "verify", "lint", "quantize"])
 @pytest.mark.parametrize(
     ("change", "code", "says"),

@@ -227,6 +227,7 @@ def test_open_sizes_are_a_finding_and_no_crash(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_as_a_process(good: Path) -> None:
     done = spawn("lint", good, "--device", "f28p55x")
     assert (done.code, done.err) == (0, "")

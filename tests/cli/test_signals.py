@@ -67,6 +67,7 @@ def test_closed_streams_end_up_in_no_file(tmp_path: Path) -> None:
     assert read_npz(out)["output"].shape == (16, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "code"), [(["inspect", "missing"], 2), (["inspect", str(W8), "--json"], 141)])
 def test_streams_that_nobody_reads(arguments: list[str], code: int) -> None:
     reader, writer = os.pipe()

@@ -65,6 +65,7 @@ def test_every_layer_is_close_at_the_scales_of_its_channels(name: str) -> None:
         assert output.fitted_sqnr_db - output.sqnr_db < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEAST_DB)
 def test_nothing_is_wrong_with_them(name: str) -> None:
     assert find_causes(sessions(name)[0].program, comparison=compared(name)) == ()

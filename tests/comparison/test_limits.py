@@ -22,6 +22,7 @@ def samples() -> np.ndarray:
         return np.asarray(stored["input"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "ok"),
     [
@@ -39,6 +40,7 @@ def test_a_limit_decides(limits: dict[str, float], ok: bool) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("least", "code"), [(0.9, 0), (1.0, 1)])
 def test_accuracy_is_limited_where_there_are_labels(least: float, code: int) -> None:
     result = npusim.compare(QUANTIZED, FLOAT, samples())

@@ -20,6 +20,7 @@ from support.qdq_networks import qdq_network
 from support.tflite_models import one_operator, tensor
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(
     dtype=st.sampled_from(["uint8", "int8"]),

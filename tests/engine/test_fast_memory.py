@@ -28,6 +28,7 @@ def tenants(draw: st.DrawFn) -> list[Tenant]:
     return found
 
 
+@pytest.mark.slow
 @given(tenants(), st.integers(1, 9))
 def test_tensors_needed_at_the_same_time_share_nothing(found: list[Tenant], samples: int) -> None:
     """Each is written whole when its time begins, and is still as it was when its time ends; padding stays zero."""

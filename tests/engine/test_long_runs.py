@@ -34,6 +34,7 @@ INTERRUPTIBLE = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG
 """Starts a command that Ctrl-C ends even where a shell runs the tests in the background and so has them ignore it."""
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_few_chunks_and_the_outputs(tmp_path: Path) -> None:
     """One inner tensor of all samples would take 16 * 32 * 32 * 4 bytes for each of them."""
     sketch = Sketch(1, 32, 32)

@@ -53,6 +53,7 @@ def _differing(session: InferenceSession, flags: tuple[str, ...], samples: int =
     return wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 @pytest.mark.parametrize("level", ["-O0", "-O2"])
 def test_every_layer_of_a_model_is_equal(path: Path, level: str) -> None:

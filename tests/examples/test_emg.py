@@ -15,6 +15,7 @@ from npusim.examples.emg import Recording, cut_windows, filtered, input_codes, r
 from npusim.kernels.input_quantizer import quantize_input
 
 
+@pytest.mark.slow
 def test_the_made_recording_has_every_gesture_and_rest() -> None:
     recording = simulate_recording(2, seed=1)
     assert recording.signals.shape == (2 * 8 * 3000, 8)

@@ -202,6 +202,7 @@ def check_fault(boards: dict[object, Path], tmp_path: Path, name: str, place: in
     assert first.seen != first.wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_buffer", [False, True])
 def test_the_first_wrong_layer_is_found(boards: dict[object, Path], tmp_path: Path, one_buffer: bool) -> None:
     check_fault(boards, tmp_path, "vibration_w8", 3, one_buffer=one_buffer)
@@ -291,6 +292,7 @@ def of_a_right_board(boards: dict[object, Path], tmp_path_factory: pytest.TempPa
     return subprocess.run([str(program), str(tape(folder / "tape", "vibration_w8"))], capture_output=True, check=False).stdout
 
 
+@pytest.mark.slow
 def test_what_boards_do_wrong_gets_a_sentence(printed: bytes, tmp_path: Path) -> None:
     lines = printed.splitlines(keepends=True)
     other = Transcript()

@@ -24,6 +24,7 @@ def model_with_other_names() -> onnx.ModelProto:
     return model
 
 
+@pytest.mark.slow
 def test_a_file_that_is_proven_equal_is_right(model: onnx.ModelProto, tmp_path: Path) -> None:
     path = tmp_path / "renamed.onnx"
     onnx.save(model, path)

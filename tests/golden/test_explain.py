@@ -107,6 +107,7 @@ def test_the_models_here_show_every_kind_of_fault() -> None:
     assert set(FaultKind) - set(shown) - points == {FaultKind.ONNX, FaultKind.C28}, "the graph has no fault; c28 equals it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vibration_w8", "picture"])
 def test_one_set_of_an_inner_tensor_is_enough(name: str) -> None:
     program = session_for(name).program
@@ -135,6 +136,7 @@ def test_the_right_input_stage_may_be_another_one() -> None:
     assert {item.hypothesis.cause for item in ranking.possible} == {FaultKind.ONNX, FaultKind.C28}, "they give the same here"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("inner", [False, True])
 def test_random_corruption_stays_unexplained(name: str, inner: bool) -> None:

@@ -72,6 +72,7 @@ def beside_float32_ties() -> st.SearchStrategy[int]:
     return st.one_of(close, st.integers(-(2**53), 2**53), st.integers(-(2**24), 2**24))
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.lists(st.tuples(beside_float32_ties(), st.integers(0, 31)), max_size=8))
 def test_scaled_value_equals_the_oracle(pairs):

@@ -345,6 +345,7 @@ def test_windows_that_are_no_matrix_are_refused() -> None:
         dense_views(across, weights, out, scratch, strides=[1, 1], dilations=[1, 1])
 
 
+@pytest.mark.slow
 @given(transposed_convolutions(wide=False), FLOATS)
 def test_transposed_convolutions(case: Case, dtype: type) -> None:
     arguments = case.arguments

@@ -55,6 +55,7 @@ def test_each_dialect_says_the_same(dialect: str) -> None:
     assert are_the_same(*programs)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(networks(), st.integers(0, 2**32 - 1))
 def test_channels_in_another_order_behind_any_layer(network: Network, seed: int) -> None:
@@ -88,6 +89,7 @@ def _shuffled(program: Program, layer: Weighted, order: Numbers) -> Program:
     return replace(program, steps=tuple(steps), tensors={**program.tensors, "shuffled": inside}, constants=constants)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(networks())
 def test_factors_of_weights_and_clips_that_change_nothing(network: Network) -> None:

@@ -104,6 +104,7 @@ def test_functions_have_these_signatures_annotated_and_explained(name: str) -> N
         assert parameter in text.split("Returns\n")[0]
 
 
+@pytest.mark.slow
 def test_no_module_replaces_a_function() -> None:
     """A package with the name of a function would take its place when it is imported; importing everything shows it."""
     names = [module.name for module in pkgutil.walk_packages(npusim.__path__, "npusim.")]

@@ -79,6 +79,7 @@ def is_shown(out: str, shown: str) -> bool:
     return re.fullmatch(r"(?:.*\n)*".join(parts), out) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example_prints_what_the_page_shows(folder: Path, example: str) -> None:
     for command in re.split(r"^\$ ", example, flags=re.MULTILINE)[1:]:
@@ -107,6 +108,7 @@ def test_there_is_an_example_of_every_command() -> None:
     assert called == {command.split("_")[0] for command in COMMANDS} == set(TABLE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, text in PAGES.items() if ">>> " in text])
 def test_python_examples_give_what_the_page_shows(folder: Path, name: str) -> None:
     examples = doctest.DocTestParser().get_doctest(PAGES[name], {}, name, name, 0)

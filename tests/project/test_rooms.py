@@ -73,6 +73,7 @@ def test_a_module_has_a_room_or_is_one_of_those_at_the_top() -> None:
     assert set(MOVING.values()) <= set(ROOMS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("importing", ROOMS)
 def test_imports_go_down_the_list_of_rooms(importing: str) -> None:
     above = set(ROOMS[ROOMS.index(importing) + 1 :])
@@ -169,6 +170,7 @@ def compared_kinds(name: str) -> Iterator[int]:
             yield node.lineno
 
 
+@pytest.mark.slow
 def test_kinds_of_layers_are_told_apart_only_where_layers_are_run_and_judged() -> None:
     places = {name: list(compared_kinds(name)) for name in INSIDE if room(name) not in COMPARE_KINDS}
     assert {name: lines for name, lines in places.items() if lines} == {}

@@ -18,6 +18,7 @@ from npusim.schemas.derivation import Axes, Count, Finite, Maximum, Minimum, Sha
 from npusim.schemas.objects import BY_CHANNEL, UNLISTED, json_object
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", derive_all())
 def test_committed_schemas_are_the_derived_ones(name: str) -> None:
     schema = derive_all()[name]

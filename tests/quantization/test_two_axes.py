@@ -23,6 +23,7 @@ def network() -> FloatBuilder:
     return graph
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("float_output", [False, True])
 def test_lint_takes_all_layers_and_no_code_changes(float_output: bool) -> None:
     graph = network()

@@ -84,6 +84,7 @@ def test_what_is_said_of_chosen_samples(session: InferenceSession, chosen: Chose
     assert seen == set(classes.tolist())
 
 
+@pytest.mark.slow
 def test_chosen_samples_cover_more_than_generated_ones(session: InferenceSession, chosen: ChosenSamples) -> None:
     for seed in range(3):
         generated = measure_coverage(session, generate_inputs(session.program, 8, seed=seed)).total.reached
@@ -110,6 +111,7 @@ def test_chosen_samples_catch_wrong_devices_that_random_ones_do_not(
     assert sum(ours.at_layer) > max(sum(other.at_layer) for other in random)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vibration_w8", "vibration_w4"])
 def test_samples_picked_from_data_catch_more_than_others_of_the_data(name: str) -> None:
     session = InferenceSession(ROOT / "golden" / f"{name}.onnx")

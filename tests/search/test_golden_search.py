@@ -34,6 +34,7 @@ def plain_greedy(reached: npt.NDArray[np.bool_], weights: npt.NDArray[np.int64],
     return chosen
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**32), samples=st.integers(1, 30), goals=st.integers(0, 40), share=st.sampled_from([0.05, 0.3, 0.9])
 )

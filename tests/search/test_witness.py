@@ -62,6 +62,7 @@ def test_the_one_accumulator_at_which_float32_differs_is_reached(kind: str, dept
     check_in_model(model.content, witness)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [0, 1])
 def test_random_inputs_agree_where_a_directed_one_differs(depth: int) -> None:
     model = rare_model("FC", depth=depth, spread=8.0)

@@ -41,6 +41,7 @@ from support.builders import GraphBuilder
 from support.strategies import Network, networks
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.data())
 def test_combination_is_found_exactly_where_there_is_one(data: st.DataObject) -> None:

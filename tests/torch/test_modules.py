@@ -120,6 +120,7 @@ def test_all_layer_types_come_out() -> None:
     assert kinds == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_eight_bits_are_near_the_float_network(name: str) -> None:
     network, x = prepared(name)
@@ -177,6 +178,7 @@ def test_frozen_scales_and_batch_norms_stay() -> None:
     assert all(torch.equal(model.state_dict()[name], value) for name, value in frozen.items())
 
 
+@pytest.mark.slow
 def test_frozen_training_forward_is_the_integer_model() -> None:
     network, x = prepared("everything")
     model = QATModule(network, x, weight_bits=4)

@@ -223,6 +223,7 @@ def test_what_does_not_exist_is_refused(
         explain_element(session, {"input": np.zeros((1, 4, 16, 1), np.float32)}, names.get(layer, layer), sample, index)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(networks())
 def test_every_layer_of_a_random_network_is_explained_as_the_trace_has_it(network: Network) -> None:

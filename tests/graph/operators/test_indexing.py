@@ -48,6 +48,7 @@ def test_slice_goes_through_the_axes_in_order_unless_told():
         compute("Slice", x, np.array([0, 0]), np.array([1]))
 
 
+@pytest.mark.slow
 @given(shapes, hnp.array_shapes(min_dims=0, max_dims=2, max_side=3), st.data())
 def test_gather(shape: tuple[int, ...], positions: tuple[int, ...], data: st.DataObject):
     x = numbered(shape)
