@@ -90,7 +90,11 @@ class StageMeter:
             Goal.LAST_OF_CODE: np.maximum(down, up) > codes,
             Goal.SIGN: codes < 0 if clip.lower < 0 else codes > LARGEST_SIGNED,
         }
-        return {goal: reached.any(axis=2) for goal, reached in found.items()}
+        reached = {goal: where.any(axis=2) for goal, where in found.items()}
+        # where the code never moves, the floats beside the input are none that the stage can read
+        for goal in (Goal.FIRST_OF_CODE, Goal.LAST_OF_CODE):
+            reached[goal] &= self.possible[goal]
+        return reached
 
     @cached_property
     def _before_floor(self) -> str:
