@@ -123,7 +123,7 @@ def moved_elements(program: Program, step: Step) -> Moved | None:
     for number, name in enumerate(names):
         size = math.prod(program.tensors[name].shape)
         known[maps.opaque(("tensor", name), size)] = number
-    zero = int(maps.constants(np.zeros(1))[0] >> 32)
+    zero = int(numbers_of(maps.constants(np.zeros(1)))[0])
     numbers = numbers_of(found)
     if not set(np.unique(numbers).tolist()) <= {*known, zero}:
         return None

@@ -338,7 +338,7 @@ class Maps:
             if made is None:
                 results.append(self.opaque(("function", number, describe(constants)), self.size(number), domain))
             else:
-                results.append(self._number(self._key(number), made, self.size(number)))
+                results.append(self._number(self.form(number), made, self.size(number)))
         chosen = np.array(results, np.int64)[places.reshape(-1)]
         fixed = np.array([self.is_constant(number) for number in results])[places.reshape(-1)]
         return ((chosen << _PLACE_BITS) | np.where(fixed, 0, places_of(flat))).reshape(elements.shape)
@@ -385,7 +385,7 @@ class Maps:
                 rows.append(self.all_of(self.constant(float(function.values[0])), size))
             elif function is not None and self._composed(one, geometry, single=single) is not None:
                 operand = int(numbers_of(one.operands[0]) if single else one.operands[0])
-                number = self._number(self._key(operand), function, self.size(operand))
+                number = self._number(self.form(operand), function, self.size(operand))
                 rows.append(self.elements(number, places_of(one.operands[:1])) if single else self.all_of(number, size))
             else:
                 key: tuple[Hashable, ...] = ("sum", geometry, size, one.operands.tobytes(), one.weights.tobytes())
@@ -429,9 +429,6 @@ class Maps:
         if geometry is not None or not one.is_single or one.ends is None:
             return None
         return self.function(int(numbers_of(one.operands[0]) if single else one.operands[0]))
-
-    def _key(self, number: int) -> int:
-        return self._maps[number].form
 
     def _number(self, key: Hashable, function: StepFunction | None, size: int, *, first: bool = False) -> int:
         """The number of a map, made where it is new; `key` is the number of a form or what a form is known by."""

@@ -17,7 +17,7 @@ from npusim.graph import Array, Node
 from npusim.graph.operators import evaluate_node
 from npusim.graph.traits import SampleAxis, Trait, is_a, traits_of
 from npusim.program.direct import AffineCombination, Concatenation, Elementwise, Table
-from npusim.program.forms.maps import ClipOfSum, Maps, Requantized, Staircase, Sum, Summed, Unexamined
+from npusim.program.forms.maps import ClipOfSum, Maps, Requantized, Staircase, Sum, Summed, Unexamined, numbers_of
 from npusim.program.input_stage import DeviceStage
 from npusim.program.layers import (
     Accumulating,
@@ -321,7 +321,7 @@ class _Walk:
             other = np.moveaxis(np.broadcast_to(residual, shape), axis, 0).reshape(shape[axis], -1)
             elements = self._added(elements, other, elements.shape[1], ClipOfSum(layer.output_clip, shape[axis])).elements
         else:
-            first = elements[:, 0] >> 32
+            first = numbers_of(elements[:, 0])
             self.orientations[layer.name] = Orientation(first, sums.factor, sums.offset)
         others = (*shape[:axis], *shape[axis + 1 :])
         return np.ascontiguousarray(np.moveaxis(elements.reshape(shape[axis], *others), 0, axis))
